@@ -1,0 +1,210 @@
+"""A model bundle: a folder with the weights and all that is needed to use them.
+
+::
+
+    bundle.json           format, task, network, preparation, version, SHA-256 of the weights
+    weights.safetensors   the weights: loading them can never run code
+    labels.tsv            the label table
+    train.toml            the settings it was trained with
+    card.md               the model card
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepmrseg_bids.errors import BundleError
+from deepmrseg_bids.intensity import IntensityMode
+from deepmrseg_bids.labels import LabelTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deepmrseg_bids.network import Frame, NetworkConfig
+
+__all__ = ["FORMAT", "ModelBundle", "Preparation", "file_sha256", "shipped_bundles"]
+
+FORMAT = 1
+_MODELS = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How an image becomes what the network sees.
+
+    Attributes:
+        spacing: edge of the isotropic voxels, millimetres.
+        intensity: see :func:`deepmrseg_bids.intensity.normalise`.
+        shape: voxels of the crop; (0, 0, 0) stands for the whole field of view.
+        margin: voxels kept around the structure, where the crop follows it.
+    """
+
+    spacing: float
+    intensity: IntensityMode
+    shape: tuple[int, int, int] = (0, 0, 0)
+    margin: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.2 <= self.spacing <= 10:
+            raise ValueError(f"a spacing lies between 0.2 and 10 mm, got {self.spacing}")
+        if self.intensity not in ("head", "brain", "crop"):
+            raise ValueError(f"intensity is head, brain or crop, got {self.intensity!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class ModelBundle:
+    """A trained network with what belongs to it; equal SHA-256 means equal weights.
+
+    Attributes:
+        facts: free entries for people and tables: training data, licence, accuracy.
+    """
+
+    task: str
+    network: NetworkConfig
+    preparation: Preparation
+    labels: LabelTable
+    sha256: str
+    version: str
+    path: Path
+    facts: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> ModelBundle:
+        """Read a bundle and check its weights against their SHA-256.
+
+        Raises:
+            BundleError: a part is missing or broken, the format is newer, the weights are
+                not safetensors, or they are not the ones the bundle was made with.
+        """
+        from deepmrseg_bids.network.config import NetworkConfig
+
+        path = Path(path)
+        facts = _read_facts(path)
+        found = file_sha256(_weights_file(path))
+        if found != facts["sha256"]:
+            raise BundleError(
+                f"{path}: the weights have changed: expected SHA-256 {facts['sha256']}, "
+                f"found {found}; install the package again"
+            )
+        preparation = dict(facts["preparation"])
+        preparation["shape"] = tuple(preparation["shape"])
+        try:
+            return cls(
+                task=facts["task"],
+                network=NetworkConfig(**facts["network"]),
+                preparation=Preparation(**preparation),
+                labels=LabelTable.read(path / "labels.tsv"),
+                sha256=found,
+                version=str(facts["version"]),
+                path=path,
+                facts=dict(facts["facts"]),
+            )
+        except (TypeError, ValueError, KeyError) as error:
+            raise BundleError(f"{path}: bundle.json cannot be used ({error})") from error
+
+    @classmethod
+    def shipped(cls, task: str) -> ModelBundle:
+        """The bundle of this task that comes with the package."""
+        return cls.open(_MODELS / task)
+
+    def load(self) -> Frame:
+        """The network with its weights, in evaluation mode, on the CPU, float32."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from deepmrseg_bids.network import build_network
+
+        try:
+            state = load_file(_weights_file(self.path))
+        except (SafetensorError, OSError) as error:
+            raise BundleError(f"{self.path}: the weights cannot be read ({error})") from error
+        network = build_network(self.network)
+        state = {name: value.float() if value.is_floating_point() else value
+                 for name, value in state.items()}  # fmt: skip
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise BundleError(f"{self.path}: these weights are of another network") from error
+        return network.eval()
+
+    @staticmethod
+    def write(
+        path: str | os.PathLike[str],
+        *,
+        task: str,
+        network: NetworkConfig,
+        preparation: Preparation,
+        labels: LabelTable,
+        state: dict[str, Tensor],
+        version: str,
+        settings: str,
+        card: str,
+        facts: dict[str, Any],
+    ) -> None:
+        """Write a bundle; the weights are stored in half precision, half the size."""
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        small = {
+            name: (value.half() if value.is_floating_point() else value).contiguous()
+            for name, value in state.items()
+        }
+        weights = path / "weights.safetensors"
+        save_file(small, weights)
+        labels.write(path / "labels.tsv")
+        (path / "train.toml").write_text(settings, encoding="utf-8")
+        (path / "card.md").write_text(card, encoding="utf-8")
+        tree = {
+            "format": FORMAT,
+            "task": task,
+            "version": version,
+            "network": dataclasses.asdict(network),
+            "preparation": dataclasses.asdict(preparation),
+            "sha256": file_sha256(weights),
+            "facts": facts,
+        }
+        text = json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+        (path / "bundle.json").write_text(text, encoding="utf-8")
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """The folders of the bundles that come with the package, by task."""
+    return {path.parent.name: path.parent for path in sorted(_MODELS.glob("*/bundle.json"))}
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _weights_file(path: Path) -> Path:
+    weights = path / "weights.safetensors"
+    if not weights.is_file():
+        raise BundleError(f"{path}: no weights.safetensors; only that format is loaded")
+    return weights
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: not a model bundle ({error})") from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
+        raise BundleError(f"{path}: bundle.json does not say its format")
+    if facts["format"] > FORMAT:
+        raise BundleError(
+            f"{path}: the bundle has format {facts['format']}, this version reads up to "
+            f"{FORMAT}; use a newer release"
+        )
+    missing = {"task", "version", "network", "preparation", "sha256", "facts"} - set(facts)
+    if missing:
+        raise BundleError(f"{path}: bundle.json lacks {', '.join(sorted(missing))}")
+    return facts

@@ -1,0 +1,283 @@
+"""Where voxels lie: a ``Grid``, and one ``resample`` that takes an array from grid to grid.
+
+World coordinates are RAS+ millimetres (NIfTI); voxel coordinates count from the centre of
+the first voxel. Orienting, resampling, cropping and padding are all the same step between
+two grids, and undoing one is the same step with the grids exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+__all__ = ["Array", "Grid", "canonical_grid", "centred_grid", "overlap", "resample"]
+
+Array = NDArray[Any]
+
+_SHEAR_TOLERANCE = 0.02  # voxels of drift over the whole image that count as axis-aligned
+_SIGMA_PER_RATIO = 0.4247  # half-width at half maximum of the target voxel, as a sigma
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular lattice of voxels in the scanner's space.
+
+    Attributes:
+        shape: voxels along the three axes.
+        affine: (4, 4), voxel coordinates to RAS+ millimetres.
+
+    >>> grid = Grid((4, 5, 6), np.diag([2.0, 2.0, 2.0, 1.0]))
+    >>> grid.spacing
+    (2.0, 2.0, 2.0)
+    >>> grid.crop((1, 1, 1), (3, 3, 3)).to_world([[0, 0, 0]]).tolist()
+    [[2.0, 2.0, 2.0]]
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4):
+            raise ValueError(f"an affine is a (4, 4) matrix, got shape {affine.shape}")
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"a grid has three positive edges, got {self.shape}")
+        affine.setflags(write=False)
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Grid):
+            return NotImplemented
+        return self.shape == other.shape and np.array_equal(self.affine, other.affine)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.affine.tobytes()))
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float]:
+        """Edge lengths of a voxel, in millimetres."""
+        edges = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return (float(edges[0]), float(edges[1]), float(edges[2]))
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel in cubic millimetres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def obliquity(self) -> float:
+        """The largest angle between an axis of the grid and its nearest world axis, degrees."""
+        cosines = np.abs(self.affine[:3, :3]) / np.array(self.spacing)
+        return float(np.degrees(np.arccos(np.clip(cosines.max(axis=0), -1, 1))).max())
+
+    @property
+    def orientation(self) -> str:
+        """The three axis codes, such as ``LPS``: towards which side each index grows."""
+        unit = self.affine[:3, :3] / np.array(self.spacing)
+        codes = []
+        for axis in range(3):
+            world = int(np.argmax(np.abs(unit[:, axis])))
+            codes.append(("LR", "PA", "IS")[world][int(unit[world, axis] > 0)])
+        return "".join(codes)
+
+    def to_world(self, voxels: Sequence[Sequence[float]] | Array) -> NDArray[np.float64]:
+        """Voxel coordinates (N, 3) to RAS+ millimetres (N, 3)."""
+        moved: NDArray[np.float64] = (
+            np.asarray(voxels, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        )
+        return moved
+
+    def to_voxel(self, points: Sequence[Sequence[float]] | Array) -> NDArray[np.float64]:
+        """RAS+ millimetres (N, 3) to voxel coordinates (N, 3)."""
+        inverse = np.linalg.inv(self.affine)
+        moved: NDArray[np.float64] = (
+            np.asarray(points, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        )
+        return moved
+
+    def corners(self) -> NDArray[np.float64]:
+        """The eight outer corners of the field of view, RAS+ millimetres (8, 3)."""
+        ends = [(-0.5, edge - 0.5) for edge in self.shape]
+        return self.to_world(list(product(*ends)))
+
+    def crop(self, start: Sequence[int], stop: Sequence[int]) -> Grid:
+        """The part from voxel ``start`` up to, not including, ``stop``; may reach outside."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.to_world([list(start)])[0]
+        shape = tuple(int(b) - int(a) for a, b in zip(start, stop, strict=True))
+        return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+def canonical_grid(source: Grid, spacing: float) -> Grid:
+    """The RAS+ grid, parallel to the world's axes, that holds the whole of ``source``.
+
+    The grid depends on the field of view alone, so a scan stored in another orientation
+    gets the same one.
+
+    >>> flipped = Grid((10, 10, 10), np.diag([-1.0, 1.0, 1.0, 1.0]))
+    >>> canonical_grid(flipped, 2.0).orientation
+    'RAS'
+    """
+    corners = source.corners()
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    edges = np.maximum(np.round((high - low) / spacing - 1e-6), 1).astype(int)
+    start = (low + high) / 2 - (edges - 1) * spacing / 2
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = start
+    return Grid((int(edges[0]), int(edges[1]), int(edges[2])), affine)
+
+
+def centred_grid(
+    centre: Sequence[float] | Array, shape: tuple[int, int, int], spacing: float
+) -> Grid:
+    """The RAS+ grid of the given shape whose middle is ``centre`` (RAS+ millimetres)."""
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = np.asarray(centre, dtype=np.float64) - (np.array(shape) - 1) * spacing / 2
+    return Grid(shape, affine)
+
+
+def overlap(part: Grid, whole: Grid) -> tuple[slice, slice, slice] | None:
+    """The voxels of ``whole`` whose centres can lie inside ``part``; None if there are none."""
+    voxels = whole.to_voxel(part.corners())
+    start = np.maximum(np.ceil(voxels.min(axis=0) - 1e-6), 0).astype(int)
+    stop = np.minimum(np.floor(voxels.max(axis=0) + 1e-6) + 1, whole.shape).astype(int)
+    if np.any(stop <= start):
+        return None
+    a, b, c = (slice(int(i), int(j)) for i, j in zip(start, stop, strict=True))
+    return a, b, c
+
+
+def resample(
+    data: Array, source: Grid, target: Grid, *, order: int = 1, fill: float = 0.0
+) -> Array:
+    """Carry an array from one grid to another.
+
+    Args:
+        data: (*source.shape) or (channels, *source.shape).
+        order: 0 takes the nearest voxel (labels; keeps the type), 1 interpolates linearly
+            and averages where the target is coarser (float32).
+        fill: the value outside the source's field of view.
+
+    Returns:
+        (*target.shape) or (channels, *target.shape).
+
+    Raises:
+        ValueError: the array is not on ``source``, or the order is neither 0 nor 1.
+    """
+    if data.shape[-3:] != source.shape or data.ndim not in (3, 4):
+        raise ValueError(f"an array of shape {data.shape} is not on a grid of {source.shape}")
+    if order not in (0, 1):
+        raise ValueError(f"order must be 0 or 1, got {order}")
+    if order == 1:
+        data = data.astype(np.float32, copy=False)
+    if source == target:
+        return data.copy()
+    step = np.linalg.inv(source.affine) @ target.affine  # target voxel -> source voxel
+    axes = _aligned_axes(step, target.shape)
+    if axes is None:
+        return _resample_oblique(data, step, target.shape, order=order, fill=fill)
+    return _resample_aligned(data, step, axes, target.shape, order=order, fill=fill)
+
+
+def _aligned_axes(
+    step: NDArray[np.float64], shape: tuple[int, int, int]
+) -> tuple[int, int, int] | None:
+    """Which source axis each target axis runs along, or None where they are not parallel."""
+    linear = step[:3, :3]
+    axes = np.abs(linear).argmax(axis=0)
+    if sorted(axes.tolist()) != [0, 1, 2]:
+        return None
+    drift = np.abs(linear) * np.array(shape)
+    drift[axes, [0, 1, 2]] = 0
+    if drift.max() > _SHEAR_TOLERANCE:
+        return None
+    return int(axes[0]), int(axes[1]), int(axes[2])
+
+
+def _resample_aligned(
+    data: Array,
+    step: NDArray[np.float64],
+    axes: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    *,
+    order: int,
+    fill: float,
+) -> Array:
+    """Parallel axes: permute, then interpolate one axis after the other."""
+    lead = data.ndim - 3
+    data = data.transpose(*range(lead), *(lead + axis for axis in axes))
+    if fill:
+        data = data - np.asarray(fill, dtype=data.dtype)
+    # the axis that shrinks the most goes first
+    for axis in sorted(range(3), key=lambda k: shape[k] / data.shape[lead + k]):
+        scale, offset = step[axes[axis], axis], step[axes[axis], 3]
+        positions = scale * np.arange(shape[axis]) + offset
+        data = _along(data, lead + axis, positions, abs(scale), order)
+    if fill:
+        data = data + np.asarray(fill, dtype=data.dtype)
+    return np.ascontiguousarray(data)
+
+
+def _along(data: Array, axis: int, positions: Array, scale: float, order: int) -> Array:
+    """Sample one axis at the given positions; outside the field of view gives zero."""
+    edge = data.shape[axis]
+    nearest = np.round(positions).astype(int)
+    inside = (positions > -0.5 - 1e-6) & (positions < edge - 0.5 + 1e-6)
+    whole = np.abs(positions - nearest).max() < 1e-4 and abs(scale - 1) < 1e-4
+    if order == 0 or whole:
+        taken = np.take(data, np.clip(nearest, 0, edge - 1), axis=axis)
+        if not inside.all():
+            taken[(slice(None),) * axis + (~inside,)] = 0
+        return taken
+    weights = _weights(positions, edge, scale)
+    weights[~inside] = 0
+    moved = np.moveaxis(data, axis, 0)
+    mixed = weights @ np.ascontiguousarray(moved).reshape(edge, -1)
+    return np.moveaxis(mixed.reshape(len(positions), *moved.shape[1:]), 0, axis)
+
+
+def _weights(positions: Array, edge: int, scale: float) -> NDArray[np.float32]:
+    """(len(positions), edge): triangles one target voxel wide, or one source voxel if finer."""
+    width = max(scale, 1.0)
+    clipped = np.clip(positions, 0, edge - 1)
+    distance = np.abs(clipped[:, None] - np.arange(edge)[None]) / width
+    weights = np.maximum(1 - distance, 0)
+    normal: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normal
+
+
+def _resample_oblique(
+    data: Array,
+    step: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    *,
+    order: int,
+    fill: float,
+) -> Array:
+    """Axes at an angle: smooth where the target is coarser, then interpolate in 3D."""
+    ratio = np.abs(step[:3, :3]).max(axis=1)
+    sigma = np.where(ratio > 1.05, _SIGMA_PER_RATIO * np.sqrt(np.maximum(ratio**2 - 1, 0)), 0.0)
+    channels = data if data.ndim == 4 else data[None]
+    out = np.empty((len(channels), *shape), dtype=data.dtype)
+    for channel, result in zip(channels, out, strict=True):
+        if order == 1 and sigma.any():
+            channel = ndimage.gaussian_filter(channel, sigma, mode="nearest")
+        ndimage.affine_transform(
+            channel,
+            step[:3, :3],
+            step[:3, 3],
+            output_shape=shape,
+            output=result,
+            order=order,
+            mode="constant",
+            cval=fill,
+        )
+    return out if data.ndim == 4 else out[0]

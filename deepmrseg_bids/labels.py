@@ -1,0 +1,142 @@
+"""Label tables: what each number in a label map means (BIDS ``_dseg.tsv``)."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepmrseg_bids.errors import LabelTableError
+
+__all__ = ["Label", "LabelTable"]
+
+_COLOURS = (
+    "#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c",
+    "#fabebe", "#008080", "#e6beff", "#9a6324", "#fffac8", "#800000", "#aaffc3", "#808000",
+)  # fmt: skip
+_COLUMNS = ("index", "name", "abbreviation", "color", "mapping")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One structure: its number in the label map, its name, and how it is drawn.
+
+    >>> Label(48, "Left-Hippocampus").side
+    'left'
+    """
+
+    index: int
+    name: str
+    abbreviation: str = ""
+    color: str = "#e6194b"
+
+    def __post_init__(self) -> None:
+        if self.index < 1:
+            raise LabelTableError(f"a label index is at least 1, got {self.index} ({self.name!r})")
+        if not self.name:
+            raise LabelTableError(f"label {self.index} has no name")
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
+            raise LabelTableError(f"label {self.index}: a color is #rrggbb, got {self.color!r}")
+
+    @property
+    def side(self) -> str | None:
+        """``left``, ``right``, or None for a structure without a side."""
+        first = self.name.split("-")[0].lower()
+        return first if first in ("left", "right") else None
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Red, green and blue, 0 to 255."""
+        value = int(self.color[1:], 16)
+        return value >> 16, value >> 8 & 255, value & 255
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The labels of one segmentation, by rising index.
+
+    >>> table = LabelTable((Label(1, "brain"),))
+    >>> table.indices, table.names
+    ((1,), ('brain',))
+    """
+
+    labels: tuple[Label, ...]
+
+    def __post_init__(self) -> None:
+        indices = [label.index for label in self.labels]
+        names = [label.name for label in self.labels]
+        if len(set(indices)) < len(indices) or len(set(names)) < len(names):
+            raise LabelTableError("a label table names each index and each structure once")
+        if indices != sorted(indices):
+            object.__setattr__(
+                self, "labels", tuple(sorted(self.labels, key=lambda label: label.index))
+            )
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Label:
+        """The label with this index; KeyError if there is none."""
+        for label in self.labels:
+            if label.index == index:
+                return label
+        raise KeyError(index)
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        return tuple(label.index for label in self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> LabelTable:
+        """Read a TSV with at least the columns ``index`` and ``name``.
+
+        Raises:
+            LabelTableError: unreadable, a column is missing, or a row makes no sense.
+        """
+        path = Path(path)
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as stream:
+                rows = list(csv.DictReader(stream, delimiter="\t"))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise LabelTableError(f"{path}: cannot be read as a label table ({error})") from error
+        labels = []
+        for number, row in enumerate(rows):
+            try:
+                labels.append(_label(row, number))
+            except (KeyError, ValueError, TypeError) as error:
+                raise LabelTableError(
+                    f"{path}, row {number + 2}: index and name are needed, got {row}"
+                ) from error
+        if not labels:
+            raise LabelTableError(f"{path}: a label table with no labels")
+        return cls(tuple(labels))
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write index, name, abbreviation, color and mapping (itself) as TSV."""
+        with Path(path).open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            for label in self.labels:
+                abbreviation = label.abbreviation or "n/a"
+                writer.writerow(
+                    (label.index, label.name, abbreviation, label.color, label.index)
+                )
+
+
+def _label(row: dict[str, str | None], number: int) -> Label:
+    index, name = row["index"], row["name"]
+    if index is None or name is None:
+        raise ValueError("short row")
+    color = row.get("color") or _COLOURS[number % len(_COLOURS)]
+    abbreviation = row.get("abbreviation") or ""
+    return Label(int(index), name, "" if abbreviation == "n/a" else abbreviation, color)

@@ -1,0 +1,1 @@
+"""Training: samples, augmentation, synthesis, the loop and cross-validation."""

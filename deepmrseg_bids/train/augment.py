@@ -1,0 +1,266 @@
+"""Augmentation (section 3.7 of the paper, and more): drawn first, applied second.
+
+``draw`` turns a random generator into an :class:`Augmentation`, a plain value; ``apply``
+turns a prepared sample and that value into one training crop. Equal values give equal crops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from deepmrseg_bids.geometry import Array
+from deepmrseg_bids.intensity import normalise
+from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.train.config import AugmentConfig, TrainConfig
+from deepmrseg_bids.train.samples import Prepared
+from deepmrseg_bids.train.synthesize import synthesize
+
+__all__ = ["Augmentation", "apply", "draw", "flip_lookup"]
+
+_CONTROL_POINTS = 6  # an edge, for smooth fields
+_CURVE_POINTS = 6  # of a random intensity curve
+
+
+@dataclass(frozen=True, eq=False)
+class Augmentation:
+    """All random choices for one crop; see :class:`AugmentConfig` for the units.
+
+    Attributes:
+        linear: (3, 3) from crop offsets to image offsets, voxels.
+        shift: (3,) voxels.
+        elastic: (3, c, c, c) displacement at the control points, voxels.
+        bias: (c, c, c) logarithm of the multiplicative field.
+        curve: (points,) values of the intensity curve, or None for the identity.
+        thick: (axis, voxels) of imitated thick slices.
+        outline: voxels by which the stripped brain is grown, or None to keep the head.
+        deface: (3,) unit normal pointing at the face and its distance, or None.
+        seed: for the noise and the synthesis.
+    """
+
+    flip: bool
+    linear: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    elastic: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    gamma: float
+    noise: float
+    blur: float
+    thick: tuple[int, float]
+    curve: NDArray[np.float64] | None
+    outline: int | None
+    deface: tuple[float, float, float] | None
+    seed: int
+
+
+def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> Augmentation:
+    """Draw all choices; the same generator state gives the same choices."""
+    angles = np.radians(rng.uniform(-1, 1, 3) * config.rotate_deg)
+    scales = np.exp(rng.uniform(-1, 1, 3) * config.scale)
+    shear = np.eye(3) + np.triu(rng.uniform(-1, 1, (3, 3)) * config.shear, 1)
+    points = (_CONTROL_POINTS,) * 3
+    return Augmentation(
+        flip=bool(rng.random() < config.flip),
+        linear=_rotation(angles) @ shear @ np.diag(scales),
+        shift=rng.uniform(-1, 1, 3) * config.shift_mm / spacing,
+        elastic=(rng.standard_normal((3, *points)) * config.elastic_mm / spacing).astype("f4"),
+        bias=(rng.uniform(-1, 1, points) * config.bias * rng.random()).astype("f4"),
+        gamma=float(np.exp(rng.uniform(-1, 1) * config.gamma)),
+        noise=float(rng.random() * config.noise * (rng.random() < 0.7)),
+        blur=float(rng.random() * config.blur_mm / spacing * (rng.random() < 0.5)),
+        thick=(
+            int(rng.integers(3)),
+            1 + float(rng.random() < 0.3) * rng.random() * max(config.thick_mm / spacing - 1, 0),
+        ),
+        curve=_curve(rng, config),
+        outline=int(rng.integers(0, 4)) if rng.random() < config.strip else None,
+        deface=_face_plane(rng) if rng.random() < config.deface else None,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    turned: NDArray[np.float64] = x @ y @ z
+    return turned
+
+
+def _curve(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np.float64] | None:
+    kind = rng.random()
+    if kind < config.invert:
+        values = np.concatenate([[0.0], rng.random(_CURVE_POINTS - 1)])
+        return values
+    if kind < config.invert + config.remap:
+        steps = rng.dirichlet(np.full(_CURVE_POINTS - 1, 3.0))
+        return np.concatenate([[0.0], np.cumsum(steps)])
+    return None
+
+
+def _face_plane(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Forward and downward parts of the normal, and millimetres ahead of the brain's front."""
+    angle = np.radians(rng.uniform(15, 70))
+    return float(np.cos(angle)), float(-np.sin(angle)), float(rng.uniform(2, 25))
+
+
+def flip_lookup(labels: LabelTable) -> NDArray[np.uint8]:
+    """The class that each class becomes in a mirror: left and right change places."""
+    place = {label.name: number for number, label in enumerate(labels, start=1)}
+    lookup = np.arange(len(labels) + 1, dtype=np.uint8)
+    for name, number in place.items():
+        for one, other in (("Left", "Right"), ("Right", "Left")):
+            if name.startswith(one) and other + name[len(one) :] in place:
+                lookup[number] = place[other + name[len(one) :]]
+    return lookup
+
+
+def apply(
+    prepared: Prepared, chosen: Augmentation, config: TrainConfig
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """One training crop: image (*crop) float32 as the network sees it, classes (*crop)."""
+    shape = config.loop.crop
+    coordinates = _coordinates(prepared, chosen, (shape[0], shape[1], shape[2]))
+    target = _sample(prepared.target, coordinates, nearest=True).astype(np.uint8)
+    mask = _sample(prepared.mask, coordinates, nearest=True) > 0.5
+    rng = np.random.default_rng(chosen.seed)
+    if prepared.codes is not None:
+        codes = _sample(prepared.codes, coordinates, nearest=True).astype(np.int16)
+        image = synthesize(codes, rng)
+    else:
+        assert prepared.image is not None
+        image = _sample(prepared.image, coordinates, nearest=False)
+    if chosen.flip:
+        target = flip_lookup(config.labels)[target]
+    image = _degrade(image, mask, chosen, rng, config.preparation.spacing)
+    if config.preparation.intensity == "head":
+        return normalise(image, mode="head"), target
+    return normalise(image, mode=config.preparation.intensity, mask=mask), target
+
+
+def _coordinates(
+    prepared: Prepared, chosen: Augmentation, shape: tuple[int, int, int]
+) -> Tensor:
+    """(1, *shape, 3) normalised coordinates, in the order that grid_sample wants."""
+    linear = chosen.linear.copy()
+    if chosen.flip:
+        linear[:, 0] *= -1
+    middle = (np.array(shape) - 1) / 2
+    axes = [torch.arange(n, dtype=torch.float32) - float(m) for n, m in zip(shape, middle)]
+    offset = np.array(prepared.centre) + chosen.shift
+    elastic = torch.from_numpy(chosen.elastic)[None]
+    moved = None
+    if chosen.elastic.any():
+        moved = functional.interpolate(
+            elastic, size=shape, mode="trilinear", align_corners=True
+        )[0]
+    sizes = prepared.target.shape
+    out = torch.empty((1, *shape, 3))
+    for row in range(3):
+        plane = (
+            float(linear[row, 0]) * axes[0][:, None, None]
+            + float(linear[row, 1]) * axes[1][None, :, None]
+            + float(linear[row, 2]) * axes[2][None, None, :]
+            + float(offset[row])
+        )
+        if moved is not None:
+            plane = plane + moved[row]
+        out[0, ..., 2 - row] = plane * (2 / max(sizes[row] - 1, 1)) - 1
+    return out
+
+
+def _sample(data: Array, coordinates: Tensor, *, nearest: bool) -> NDArray[np.float32]:
+    source = torch.from_numpy(data.astype(np.float32))[None, None]
+    mode = "nearest" if nearest else "bilinear"
+    taken: NDArray[np.float32] = functional.grid_sample(
+        source, coordinates, mode=mode, padding_mode="zeros", align_corners=True
+    )[0, 0].numpy()
+    return taken
+
+
+def _degrade(
+    image: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    chosen: Augmentation,
+    rng: np.random.Generator,
+    spacing: float,
+) -> NDArray[np.float32]:
+    """Everything that happens to intensities, from the tissue to the scanner to the user."""
+    if chosen.curve is not None:
+        knots = np.linspace(0, max(float(image.max()), 1e-6), len(chosen.curve))
+        image = np.interp(image, knots, chosen.curve).astype(np.float32)
+    elif chosen.gamma != 1:
+        top = max(float(image.max()), 1e-6)
+        image = (np.clip(image, 0, None) / top) ** np.float32(chosen.gamma)
+    x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+    if chosen.bias.any():
+        field = torch.from_numpy(chosen.bias)[None, None]
+        x = x * functional.interpolate(
+            field, size=image.shape, mode="trilinear", align_corners=True
+        ).exp()
+    if chosen.blur > 0.2:
+        x = _blur(x, chosen.blur)
+    axis, thickness = chosen.thick
+    if thickness > 1.2:
+        x = _thick(x, axis, thickness)
+    image = x[0, 0].numpy()
+    if chosen.noise:
+        spread = float(image.std())
+        image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(
+            chosen.noise * spread
+        )
+    if chosen.outline is not None:
+        image = np.where(_grown(mask, chosen.outline), image, np.float32(0))
+    if chosen.deface is not None and mask.any():
+        image = np.where(_face(mask, chosen.deface, spacing), np.float32(0), image)
+    return image
+
+
+def _blur(x: Tensor, sigma: float) -> Tensor:
+    reach = max(1, int(2.5 * sigma))
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    taps = taps / taps.sum()
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(taps)
+        pad = [0, 0, 0]
+        pad[axis] = reach
+        x = functional.conv3d(x, taps.reshape(shape), padding=pad)
+    return x
+
+
+def _thick(x: Tensor, axis: int, thickness: float) -> Tensor:
+    """Average over thick slices and interpolate back to the size it had."""
+    size = list(x.shape[2:])
+    coarse = list(size)
+    coarse[axis] = max(4, round(size[axis] / thickness))
+    small = functional.interpolate(x, size=coarse, mode="area")
+    return functional.interpolate(small, size=size, mode="trilinear", align_corners=False)
+
+
+def _grown(mask: NDArray[np.bool_], voxels: int) -> NDArray[np.bool_]:
+    if voxels == 0:
+        return mask
+    x = torch.from_numpy(mask.astype(np.float32))[None, None]
+    grown: NDArray[np.bool_] = (
+        functional.max_pool3d(x, 2 * voxels + 1, stride=1, padding=voxels)[0, 0].numpy() > 0
+    )
+    return grown
+
+
+def _face(
+    mask: NDArray[np.bool_], plane: tuple[float, float, float], spacing: float
+) -> NDArray[np.bool_]:
+    """What lies beyond a tilted plane in front of and below the brain (RAS axes)."""
+    forward, up, room = plane
+    y, z = np.meshgrid(np.arange(mask.shape[1]), np.arange(mask.shape[2]), indexing="ij")
+    ahead = forward * y + up * z
+    reach = float(np.where(mask.any(axis=0), ahead, -np.inf).max())
+    beyond: NDArray[np.bool_] = np.broadcast_to(ahead > reach + room / spacing, mask.shape)
+    return beyond

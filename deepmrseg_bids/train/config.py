@@ -1,0 +1,161 @@
+"""The settings of a training run: one TOML, which the bundle keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from deepmrseg_bids.bundle import Preparation
+from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.network import NetworkConfig
+
+__all__ = ["AugmentConfig", "LoopConfig", "TrainConfig", "load_config", "preset_names"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far each random change may go; 0 turns it off. Chances are in [0, 1].
+
+    Attributes:
+        flip: chance to exchange left and right (labels with a side change places).
+        rotate_deg, scale, shear, shift_mm: half-ranges of the affine part.
+        elastic_mm: standard deviation of the smooth displacement at its control points.
+        bias: half-range of the logarithm of the smooth multiplicative field.
+        gamma: half-range of the logarithm of the exponent.
+        noise: largest standard deviation of the noise, in deviations of the image.
+        blur_mm: largest sigma of the smoothing.
+        thick_mm: thickest slices that are imitated along a random axis.
+        remap: chance of a random intensity curve that keeps the order of tissues.
+        invert: chance of a random intensity curve in any order (T2-like, inverted).
+        strip: chance to remove all that is not brain; deface: chance to cut the face off.
+    """
+
+    flip: float = 0.0
+    rotate_deg: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    shift_mm: float = 0.0
+    elastic_mm: float = 0.0
+    bias: float = 0.0
+    gamma: float = 0.0
+    noise: float = 0.0
+    blur_mm: float = 0.0
+    thick_mm: float = 0.0
+    remap: float = 0.0
+    invert: float = 0.0
+    strip: float = 0.0
+    deface: float = 0.0
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Optimisation: how many steps of what size, on what.
+
+    Attributes:
+        crop: voxels of one training crop.
+        schedule: ``onecycle`` warms up and then falls to zero along a cosine;
+            ``exponential`` multiplies by ``decay`` an epoch (the paper's recipe).
+        ema: decay of the running average of the weights; 0 keeps the last weights.
+        folds, fold: people in fold ``fold`` of ``folds`` validate; ``folds = 0``: nobody.
+    """
+
+    steps: int
+    crop: tuple[int, ...]
+    batch: int = 2
+    optimiser: Literal["adam", "adamw"] = "adamw"
+    learning_rate: float = 0.003
+    weight_decay: float = 0.0001
+    schedule: Literal["onecycle", "exponential"] = "onecycle"
+    decay: float = 0.98
+    ema: float = 0.98
+    folds: int = 4
+    fold: int = 0
+    seed: int = 0
+    validate_every: int = 100
+    checkpoint_every: int = 50
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that a training run needs beside its samples.
+
+    ``protocols`` maps the codes of each labelling protocol to classes: for each class, a
+    list of codes, or ``"rest"`` for every other code above zero.
+    """
+
+    task: str
+    labels: LabelTable
+    network: NetworkConfig
+    preparation: Preparation
+    loop: LoopConfig
+    augment: AugmentConfig = AugmentConfig()
+    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if self.network.classes != len(self.labels) + 1:
+            raise TrainingError(
+                f"the network has {self.network.classes} classes, the label table asks for "
+                f"{len(self.labels) + 1} (its labels and the background)"
+            )
+        if len(self.loop.crop) != 3:
+            raise TrainingError(f"a crop has three edges, got {self.loop.crop}")
+
+
+def preset_names() -> list[str]:
+    """The settings that come with the package."""
+    folder = resources.files("deepmrseg_bids.train") / "presets"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_config(source: str | Path, **changes: Any) -> TrainConfig:
+    """Read a TOML file, or a preset by name; ``changes`` replace fields of ``[loop]``.
+
+    Raises:
+        TrainingError: no such file or preset, not TOML, or a key or value that means nothing.
+    """
+    path = Path(source)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif str(source) in preset_names():
+        folder = resources.files("deepmrseg_bids.train") / "presets"
+        text = (folder / f"{source}.toml").read_text(encoding="utf-8")
+    else:
+        known = ", ".join(preset_names())
+        raise TrainingError(f"{source}: neither a TOML file nor one of the presets {known}")
+    try:
+        tree = tomllib.loads(text)
+        loop = {**tree["loop"], **{k: v for k, v in changes.items() if v is not None}}
+        loop["crop"] = tuple(loop["crop"])
+        preparation = dict(tree["preparation"])
+        if "shape" in preparation:
+            preparation["shape"] = tuple(preparation["shape"])
+        unknown = set(tree) - {f.name for f in dataclasses.fields(TrainConfig)} | (
+            set(tree) & {"text"}
+        )
+        if unknown:
+            raise TrainingError(f"{source}: unknown tables {sorted(unknown)}")
+        return TrainConfig(
+            task=tree["task"],
+            labels=LabelTable(tuple(Label(**row) for row in tree["labels"])),
+            network=_build(NetworkConfig, tree["network"]),
+            preparation=_build(Preparation, preparation),
+            loop=_build(LoopConfig, loop),
+            augment=_build(AugmentConfig, tree.get("augment", {})),
+            protocols=tree.get("protocols", {}),
+            text=text,
+        )
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{source}: these settings cannot be used ({error})") from error
+
+
+def _build(kind: type[T], values: Mapping[str, Any]) -> T:
+    return kind(**values)

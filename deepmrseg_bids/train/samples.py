@@ -1,0 +1,254 @@
+"""Training samples: the table, the folds, and images prepared once and kept.
+
+``SAMPLES.tsv`` has the columns ``sample_id``, ``T1w``, ``FLAIR`` (if used), ``dseg``, and,
+if wanted, ``participant_id`` (keeps a person in one fold), ``mask`` (an image above zero in
+the brain, for scans that are not brain-extracted), ``protocol`` (which table of label codes
+applies) and ``weight`` (how often it is drawn). A row without images is a label map to
+synthesise scans from. Paths are relative to the table.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.geometry import Grid, canonical_grid, centred_grid, resample
+from deepmrseg_bids.image import LabelMap, read_labels, read_volume
+from deepmrseg_bids.train.config import TrainConfig
+
+__all__ = ["Prepared", "Sample", "class_map", "load_samples", "prepare_sample", "split_folds"]
+
+_ROOM = 20  # voxels kept around a crop, for rotations and shifts
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of the table, with absolute paths; ``t1w`` is None for a label map alone."""
+
+    sample_id: str
+    participant_id: str
+    t1w: Path | None
+    flair: Path | None
+    dseg: Path
+    mask: Path | None = None
+    protocol: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A sample in RAS at the network's spacing.
+
+    Attributes:
+        image: (I, J, K) float16 in [0, 1] of its brightest percentile; None if synthetic.
+        mask: (I, J, K) the brain; for the intensity mode ``crop``, the field of view.
+        target: (I, J, K) uint8, the classes.
+        codes: (I, J, K) int16, the label map's own codes; None unless synthetic.
+        centre: the middle of what is to be segmented, in voxels.
+    """
+
+    image: NDArray[np.float16] | None
+    mask: NDArray[np.bool_]
+    target: NDArray[np.uint8]
+    codes: NDArray[np.int16] | None
+    centre: tuple[float, float, float]
+    weight: float = 1.0
+
+
+def load_samples(table: str | os.PathLike[str]) -> list[Sample]:
+    """Read ``SAMPLES.tsv``.
+
+    Raises:
+        TrainingError: unreadable, a column or a file is missing, or an id occurs twice.
+    """
+    table = Path(table)
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TrainingError(f"{table}: cannot be read as a table of samples ({error})") from error
+    missing = {"sample_id", "dseg"} - set(rows[0] if rows else {})
+    if missing:
+        raise TrainingError(f"{table}: the columns {', '.join(sorted(missing))} are missing")
+    samples = [_sample(row, table) for row in rows]
+    names = [sample.sample_id for sample in samples]
+    if len(set(names)) < len(names):
+        raise TrainingError(f"{table}: a sample_id occurs twice")
+    return samples
+
+
+def _sample(row: dict[str, str | None], table: Path) -> Sample:
+    def path(column: str) -> Path | None:
+        value = row.get(column)
+        if value in (None, "", "n/a"):
+            return None
+        found = table.parent / str(value)
+        if not found.is_file():
+            raise TrainingError(f"{table}: {row['sample_id']}: no file {value}")
+        return found.resolve()
+
+    dseg = path("dseg")
+    if dseg is None:
+        raise TrainingError(f"{table}: {row['sample_id']} has no dseg")
+    name = str(row["sample_id"])
+    return Sample(
+        sample_id=name,
+        participant_id=row.get("participant_id") or name,
+        t1w=path("T1w"),
+        flair=path("FLAIR"),
+        dseg=dseg,
+        mask=path("mask"),
+        protocol=row.get("protocol") or "",
+        weight=float(row.get("weight") or 1),
+    )
+
+
+def split_folds(
+    samples: Sequence[Sample], folds: int, *, seed: int
+) -> list[list[Sample]]:
+    """Deal people, not scans, into ``folds`` groups of nearly equal size.
+
+    Label maps without images are never dealt: they can only teach.
+    """
+    people = sorted({sample.participant_id for sample in samples if sample.t1w is not None})
+    if len(people) < folds:
+        raise TrainingError(f"{folds} folds need at least {folds} people, found {len(people)}")
+    order = np.random.default_rng(seed).permutation(len(people))
+    fold_of = {people[person]: place % folds for place, person in enumerate(order)}
+    split: list[list[Sample]] = [[] for _ in range(folds)]
+    for sample in samples:
+        if sample.t1w is not None:
+            split[fold_of[sample.participant_id]].append(sample)
+    return split
+
+
+def class_map(config: TrainConfig, protocol: str) -> NDArray[np.uint8]:
+    """For each label code, its class: (largest code + 1,) uint8.
+
+    Without a protocol, the codes are the label table's own indices.
+    """
+    lookup = np.zeros(2**15, dtype=np.uint8)
+    if not protocol:
+        for number, label in enumerate(config.labels, start=1):
+            lookup[label.index] = number
+        return lookup
+    if protocol not in config.protocols:
+        known = ", ".join(config.protocols) or "none"
+        raise TrainingError(f"unknown protocol {protocol!r}; the settings know {known}")
+    entries = config.protocols[protocol]
+    for number, codes in entries.items():
+        if codes == "rest":
+            lookup[1:] = int(number)
+    for number, codes in entries.items():
+        if codes != "rest":
+            lookup[list(codes)] = int(number)
+    return lookup
+
+
+def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = None) -> Prepared:
+    """Orient, resample and crop a sample, or take it from the cache.
+
+    Raises:
+        ImageError: an image cannot be used.
+        TrainingError: none of the labels is in it.
+    """
+    key = hashlib.sha256(
+        repr((sample, config.labels, config.preparation, config.protocols)).encode()
+    ).hexdigest()[:20]
+    kept = cache / f"{key}.npz" if cache else None
+    if kept is not None and kept.is_file():
+        with np.load(kept) as arrays:
+            return Prepared(
+                image=arrays["image"] if "image" in arrays else None,
+                mask=arrays["mask"],
+                target=arrays["target"],
+                codes=arrays["codes"] if "codes" in arrays else None,
+                centre=tuple(arrays["centre"]),
+                weight=sample.weight,
+            )
+    prepared = _prepare(sample, config)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"mask": prepared.mask, "target": prepared.target}
+        if prepared.image is not None:
+            arrays["image"] = prepared.image
+        if prepared.codes is not None:
+            arrays["codes"] = prepared.codes
+        part = kept.with_suffix(f".{os.getpid()}.npz")
+        np.savez_compressed(part, centre=np.array(prepared.centre), **arrays)
+        part.replace(kept)
+    return prepared
+
+
+def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
+    labels = read_labels(sample.dseg)
+    lookup = class_map(config, sample.protocol)
+    entries = config.protocols.get(sample.protocol, {})
+    target = LabelMap(_filled(lookup[labels.data], entries), labels.grid)
+    grid = canonical_grid(labels.grid, config.preparation.spacing)
+    if not target.data.any():
+        raise TrainingError(f"{sample.dseg}: none of the labels is in it")
+    classes = _resample_classes(target, grid)
+    found = np.argwhere(classes)
+    centre = (found.max(axis=0) + found.min(axis=0)) / 2
+    if any(config.preparation.shape):
+        grid = _roomy(grid, centre, config.preparation.shape)
+        classes = _resample_classes(target, grid)
+        centre = (np.array(grid.shape) - 1) / 2
+    point = (float(centre[0]), float(centre[1]), float(centre[2]))
+    if sample.t1w is None:
+        codes = resample(labels.data.astype(np.int16), labels.grid, grid, order=0)
+        brain = (classes > 0) | ((codes > 0) & (codes < 500))
+        return Prepared(None, brain, classes, codes, point, sample.weight)
+    volume = read_volume(sample.t1w)
+    image = resample(volume.data, volume.grid, grid)
+    top = float(np.percentile(volume.data, 99.9)) or 1.0
+    if sample.mask is not None:
+        outline = read_labels(sample.mask)
+        inside = ndimage.binary_fill_holes(ndimage.binary_closing(outline.data > 0, iterations=2))
+        mask = resample(inside.astype(np.float32), outline.grid, grid) > 0.5
+    elif config.preparation.intensity == "brain":
+        mask = resample((volume.data > 0).astype(np.float32), volume.grid, grid) > 0.5
+    elif config.preparation.intensity == "crop":
+        mask = resample(np.ones(volume.grid.shape, np.uint8), volume.grid, grid, order=0) > 0
+    else:
+        mask = classes > 0
+    scaled = np.clip(image / top, -2, 8).astype(np.float16)
+    return Prepared(scaled, mask, classes, None, point, sample.weight)
+
+
+def _roomy(grid: Grid, centre: NDArray[np.float64], shape: tuple[int, int, int]) -> Grid:
+    edges = (shape[0] + 2 * _ROOM, shape[1] + 2 * _ROOM, shape[2] + 2 * _ROOM)
+    return centred_grid(grid.to_world([centre])[0], edges, grid.spacing[0])
+
+
+def _resample_classes(target: LabelMap, grid: Grid) -> NDArray[np.uint8]:
+    """The most likely class in each voxel: one interpolated indicator a class."""
+    if np.allclose(target.grid.spacing, grid.spacing):
+        nearest: NDArray[np.uint8] = resample(target.data, target.grid, grid, order=0)
+        return nearest
+    best = resample((target.data == 0).astype(np.float32), target.grid, grid, fill=1.0)
+    out = np.zeros(grid.shape, dtype=np.uint8)
+    for number in sorted(set(np.unique(target.data).tolist()) - {0}):
+        share = resample((target.data == number).astype(np.float32), target.grid, grid)
+        out[share > best] = number
+        np.maximum(best, share, out=best)
+    return out
+
+
+def _filled(classes: NDArray[np.uint8], entries: Mapping[str, object]) -> NDArray[np.uint8]:
+    """Holes take the class that stands for the rest of the brain, if there is one."""
+    rest = [int(number) for number, codes in entries.items() if codes == "rest"]
+    if rest:
+        holes = ndimage.binary_fill_holes(classes > 0) & (classes == 0)
+        classes = np.where(holes, np.uint8(rest[0]), classes)
+    return classes

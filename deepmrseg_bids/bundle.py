@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepmrseg_bids.errors import BundleError
+from deepmrseg_bids.errors import BundleError, LabelTableError
 from deepmrseg_bids.intensity import IntensityMode
 from deepmrseg_bids.labels import LabelTable
 
@@ -92,9 +92,9 @@ class ModelBundle:
                 f"{path}: the weights have changed: expected SHA-256 {facts['sha256']}, "
                 f"found {found}; install the package again"
             )
-        preparation = dict(facts["preparation"])
-        preparation["shape"] = tuple(preparation["shape"])
         try:
+            preparation = dict(facts["preparation"])
+            preparation["shape"] = tuple(preparation["shape"])
             return cls(
                 task=facts["task"],
                 network=NetworkConfig(**facts["network"]),
@@ -105,6 +105,8 @@ class ModelBundle:
                 path=path,
                 facts=dict(facts["facts"]),
             )
+        except LabelTableError as error:
+            raise BundleError(f"{path}: labels.tsv cannot be used ({error})") from error
         except (TypeError, ValueError, KeyError) as error:
             raise BundleError(f"{path}: bundle.json cannot be used ({error})") from error
 
@@ -181,8 +183,11 @@ def shipped_bundles() -> dict[str, Path]:
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _weights_file(path: Path) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ class Grid:
         return self.shape == other.shape and np.array_equal(self.affine, other.affine)
 
     def __hash__(self) -> int:
-        return hash((self.shape, self.affine.tobytes()))
+        return hash((self.shape, (self.affine + 0.0).tobytes()))  # -0.0 equals 0.0
 
     @cached_property
     def spacing(self) -> tuple[float, float, float]:
@@ -183,7 +183,7 @@ def resample(
     step = np.linalg.inv(source.affine) @ target.affine  # target voxel -> source voxel
     axes = _aligned_axes(step, target.shape)
     if axes is None:
-        return _resample_oblique(data, step, target.shape, order=order, fill=fill)
+        return _resample_oblique(data, step, target.shape, order=0 if order == 0 else 1, fill=fill)
     return _resample_aligned(data, step, axes, target.shape, order=order, fill=fill)
 
 
@@ -259,12 +259,13 @@ def _resample_oblique(
     step: NDArray[np.float64],
     shape: tuple[int, int, int],
     *,
-    order: int,
+    order: Literal[0, 1],
     fill: float,
 ) -> Array:
     """Axes at an angle: smooth where the target is coarser, then interpolate in 3D."""
     ratio = np.abs(step[:3, :3]).max(axis=1)
     sigma = np.where(ratio > 1.05, _SIGMA_PER_RATIO * np.sqrt(np.maximum(ratio**2 - 1, 0)), 0.0)
+    inside = _inside(step, data.shape[-3:], shape)
     channels = data if data.ndim == 4 else data[None]
     out = np.empty((len(channels), *shape), dtype=data.dtype)
     for channel, result in zip(channels, out, strict=True):
@@ -277,7 +278,19 @@ def _resample_oblique(
             output_shape=shape,
             output=result,
             order=order,
-            mode="constant",
-            cval=fill,
+            mode="nearest",
         )
+        result[~inside] = fill
     return out if data.ndim == 4 else out[0]
+
+
+def _inside(
+    step: NDArray[np.float64], edges: Sequence[int], shape: tuple[int, int, int]
+) -> NDArray[np.bool_]:
+    """(*shape): which target voxels have their centre in the source's field of view."""
+    inside = np.ones(shape, dtype=bool)
+    i, j, k = np.ogrid[tuple(slice(edge) for edge in shape)]
+    for (a, b, c, offset), edge in zip(step[:3], edges, strict=True):
+        position = a * i + b * j + c * k + offset
+        inside &= (position > -0.5 - 1e-6) & (position < edge - 0.5 + 1e-6)
+    return inside

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from deepmrseg_bids.errors import HeaderError, ImageReadError, SignalError
 from deepmrseg_bids.geometry import Array, Grid
 
-__all__ = ["LabelMap", "Volume", "read_labels", "read_volume", "write_labels", "write_probabilities"]
+__all__ = [
+    "LabelMap",
+    "Volume",
+    "read_labels",
+    "read_volume",
+    "write_labels",
+    "write_probabilities",
+]
 
 _READ_ERRORS = (
     ImageFileError,
@@ -32,7 +39,11 @@ _READ_ERRORS = (
     zlib.error,
     OverflowError,
     MemoryError,
+    TypeError,  # colour images
 )
+
+
+_LARGEST_LABEL = 2**24  # up to here float32 holds every whole number
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +123,10 @@ def read_labels(path: str | os.PathLike[str]) -> LabelMap:
         raise ImageReadError(f"{path}: a 3D label map was expected, found shape {data.shape}")
     if not np.isfinite(data).all() or (data != np.round(data)).any() or data.min() < 0:
         raise ImageReadError(f"{path}: a label map holds whole numbers >= 0, found others")
+    if data.max() > _LARGEST_LABEL:
+        raise ImageReadError(
+            f"{path}: labels go up to {_LARGEST_LABEL}, found {data.max():.0f}: is it a label map?"
+        )
     labels = data.astype(_smallest_type(int(data.max())))
     grid = Grid((data.shape[0], data.shape[1], data.shape[2]), _affine(image, path, []))
     return LabelMap(labels, grid)
@@ -152,7 +167,9 @@ def _load(path: Path) -> nib.Nifti1Image:
 def _array(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
     try:
         with np.errstate(all="ignore"):
-            return cast("NDArray[np.float32]", image.get_fdata(dtype=np.float32, caching="unchanged"))
+            return cast(
+                "NDArray[np.float32]", image.get_fdata(dtype=np.float32, caching="unchanged")
+            )
     except _READ_ERRORS as error:
         raise ImageReadError(
             f"{path}: the voxels cannot be read, the file is truncated or damaged ({error}); "
@@ -160,9 +177,7 @@ def _array(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
         ) from error
 
 
-def _affine(
-    image: nib.Nifti1Image, path: Path, warnings: list[str]
-) -> NDArray[np.float64]:
+def _affine(image: nib.Nifti1Image, path: Path, warnings: list[str]) -> NDArray[np.float64]:
     header = image.header
     sform, s_code = header.get_sform(coded=True)
     try:
@@ -184,9 +199,9 @@ def _affine(
             f"{path}: the affine is singular or its voxels are impossible "
             f"({', '.join(f'{edge:.3g}' for edge in edges)} mm)"
         )
-    if s_code and q_code and qform is not None and np.isfinite(qform).all():
-        if not np.allclose(sform, qform, atol=0.05 * float(edges.min())):
-            warnings.append("sform and qform differ: the sform is used")
+    both = s_code and q_code and qform is not None and np.isfinite(qform).all()
+    if both and not np.allclose(sform, qform, atol=0.05 * float(edges.min())):
+        warnings.append("sform and qform differ: the sform is used")
     return affine
 
 

@@ -70,7 +70,8 @@ def _counted(data: Array, mode: IntensityMode, mask: NDArray[np.bool_] | None) -
             raise ValueError(f"mode {mode!r} needs a mask of shape {data.shape}, got {found}")
         return data[mask]
     low, high = np.percentile(_thin(data.ravel()), (1, 99.5))
-    return data[data > low + _FOREGROUND * (high - low)]
+    counted: Array = data[data > low + _FOREGROUND * (high - low)]
+    return counted
 
 
 def _thin(values: Array) -> Array:

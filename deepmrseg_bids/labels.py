@@ -90,10 +90,12 @@ class LabelTable:
 
     @property
     def indices(self) -> tuple[int, ...]:
+        """The numbers in the label map, rising."""
         return tuple(label.index for label in self.labels)
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The structures, in the order of their indices."""
         return tuple(label.name for label in self.labels)
 
     @classmethod
@@ -113,13 +115,18 @@ class LabelTable:
         for number, row in enumerate(rows):
             try:
                 labels.append(_label(row, number))
+            except LabelTableError as error:
+                raise LabelTableError(f"{path}, row {number + 2}: {error}") from error
             except (KeyError, ValueError, TypeError) as error:
                 raise LabelTableError(
                     f"{path}, row {number + 2}: index and name are needed, got {row}"
                 ) from error
         if not labels:
             raise LabelTableError(f"{path}: a label table with no labels")
-        return cls(tuple(labels))
+        try:
+            return cls(tuple(labels))
+        except LabelTableError as error:
+            raise LabelTableError(f"{path}: {error}") from error
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write index, name, abbreviation, color and mapping (itself) as TSV."""
@@ -128,9 +135,7 @@ class LabelTable:
             writer.writerow(_COLUMNS)
             for label in self.labels:
                 abbreviation = label.abbreviation or "n/a"
-                writer.writerow(
-                    (label.index, label.name, abbreviation, label.color, label.index)
-                )
+                writer.writerow((label.index, label.name, abbreviation, label.color, label.index))
 
 
 def _label(row: dict[str, str | None], number: int) -> Label:

@@ -23,6 +23,8 @@ class Frame(nn.Module):
     multiple of ``config.multiple`` and cut off again.
     """
 
+    head: nn.Module
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
@@ -38,7 +40,7 @@ class Frame(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[2:]
+        size = [int(edge) for edge in x.shape[2:]]
         padding: list[int] = []
         for edge in reversed(size):
             padding += [0, -edge % self.config.multiple]
@@ -46,7 +48,9 @@ class Frame(nn.Module):
             x = functional.pad(x, padding)
         x = self.head(self.features(self._fold(x)))
         x = self._unfold(x)
-        return x[(..., *(slice(edge) for edge in size))]
+        for axis, edge in enumerate(size, start=2):
+            x = x.narrow(axis, 0, edge)
+        return x
 
     def _fold(self, x: Tensor) -> Tensor:
         """Space to depth: (N, c, *space) -> (N, c * patch^dims, *space / patch)."""

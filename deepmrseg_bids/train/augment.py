@@ -24,6 +24,7 @@ from deepmrseg_bids.train.synthesize import synthesize
 __all__ = ["Augmentation", "apply", "draw", "flip_lookup"]
 
 _CONTROL_POINTS = 6  # an edge, for smooth fields
+_PARTIAL_VOLUME = 0.5  # sigma in voxels: edges between synthetic tissues are never sharp
 _CURVE_POINTS = 6  # of a random intensity curve
 
 
@@ -96,8 +97,7 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 def _curve(rng: np.random.Generator, config: AugmentConfig) -> NDArray[np.float64] | None:
     kind = rng.random()
     if kind < config.invert:
-        values = np.concatenate([[0.0], rng.random(_CURVE_POINTS - 1)])
-        return values
+        return np.concatenate([[0.0], rng.random(_CURVE_POINTS - 1)])
     if kind < config.invert + config.remap:
         steps = rng.dirichlet(np.full(_CURVE_POINTS - 1, 3.0))
         return np.concatenate([[0.0], np.cumsum(steps)])
@@ -133,6 +133,7 @@ def apply(
     if prepared.codes is not None:
         codes = _sample(prepared.codes, coordinates, nearest=True).astype(np.int16)
         image = synthesize(codes, rng)
+        image = _blur(torch.from_numpy(image)[None, None], _PARTIAL_VOLUME)[0, 0].numpy()
     else:
         assert prepared.image is not None
         image = _sample(prepared.image, coordinates, nearest=False)
@@ -141,25 +142,25 @@ def apply(
     image = _degrade(image, mask, chosen, rng, config.preparation.spacing)
     if config.preparation.intensity == "head":
         return normalise(image, mode="head"), target
+    if config.preparation.intensity == "brain" and chosen.outline is not None:
+        mask = _grown(mask, chosen.outline - 1)
     return normalise(image, mode=config.preparation.intensity, mask=mask), target
 
 
-def _coordinates(
-    prepared: Prepared, chosen: Augmentation, shape: tuple[int, int, int]
-) -> Tensor:
+def _coordinates(prepared: Prepared, chosen: Augmentation, shape: tuple[int, int, int]) -> Tensor:
     """(1, *shape, 3) normalised coordinates, in the order that grid_sample wants."""
     linear = chosen.linear.copy()
     if chosen.flip:
         linear[:, 0] *= -1
     middle = (np.array(shape) - 1) / 2
-    axes = [torch.arange(n, dtype=torch.float32) - float(m) for n, m in zip(shape, middle)]
+    axes = [
+        torch.arange(n, dtype=torch.float32) - float(m) for n, m in zip(shape, middle, strict=True)
+    ]
     offset = np.array(prepared.centre) + chosen.shift
     elastic = torch.from_numpy(chosen.elastic)[None]
     moved = None
     if chosen.elastic.any():
-        moved = functional.interpolate(
-            elastic, size=shape, mode="trilinear", align_corners=True
-        )[0]
+        moved = functional.interpolate(elastic, size=shape, mode="trilinear", align_corners=True)[0]
     sizes = prepared.target.shape
     out = torch.empty((1, *shape, 3))
     for row in range(3):
@@ -201,9 +202,12 @@ def _degrade(
     x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
     if chosen.bias.any():
         field = torch.from_numpy(chosen.bias)[None, None]
-        x = x * functional.interpolate(
-            field, size=image.shape, mode="trilinear", align_corners=True
-        ).exp()
+        x = (
+            x
+            * functional.interpolate(
+                field, size=image.shape, mode="trilinear", align_corners=True
+            ).exp()
+        )
     if chosen.blur > 0.2:
         x = _blur(x, chosen.blur)
     axis, thickness = chosen.thick
@@ -245,8 +249,11 @@ def _thick(x: Tensor, axis: int, thickness: float) -> Tensor:
 
 
 def _grown(mask: NDArray[np.bool_], voxels: int) -> NDArray[np.bool_]:
+    """The mask grown by some voxels, or shrunk by one where the number is negative."""
     if voxels == 0:
         return mask
+    if voxels < 0:
+        return ~_grown(~mask, -voxels)
     x = torch.from_numpy(mask.astype(np.float32))[None, None]
     grown: NDArray[np.bool_] = (
         functional.max_pool3d(x, 2 * voxels + 1, stride=1, padding=voxels)[0, 0].numpy() > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from deepmrseg_bids.bundle import Preparation
-from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.errors import LabelTableError, TrainingError
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.network import NetworkConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 __all__ = ["AugmentConfig", "LoopConfig", "TrainConfig", "load_config", "preset_names"]
 
@@ -54,6 +59,13 @@ class AugmentConfig:
     strip: float = 0.0
     deface: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            chance = name in ("flip", "remap", "invert", "strip", "deface")
+            if not 0 <= value <= (1 if chance else float("inf")):
+                wanted = "a chance in [0, 1]" if chance else "at least 0"
+                raise ValueError(f"augment {name} must be {wanted}, got {value!r}")
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -82,6 +94,24 @@ class LoopConfig:
     validate_every: int = 100
     checkpoint_every: int = 50
 
+    def __post_init__(self) -> None:
+        checks = {
+            "steps": (self.steps >= 1, "at least 1"),
+            "crop": (len(self.crop) == 3 and min(self.crop) >= 1, "three edges, in voxels"),
+            "batch": (self.batch >= 1, "at least 1"),
+            "optimiser": (self.optimiser in ("adam", "adamw"), "adam or adamw"),
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "schedule": (self.schedule in ("onecycle", "exponential"), "onecycle or exponential"),
+            "ema": (0 <= self.ema < 1, "in [0, 1)"),
+            "folds": (self.folds == 0 or self.folds >= 2, "0 or at least 2"),
+            "fold": (0 <= self.fold < max(self.folds, 1), "below folds"),
+            "validate_every": (self.validate_every >= 1, "at least 1"),
+            "checkpoint_every": (self.checkpoint_every >= 1, "at least 1"),
+        }
+        for name, (good, expected) in checks.items():
+            if not good:
+                raise ValueError(f"loop {name} must be {expected}, got {getattr(self, name)!r}")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -106,8 +136,6 @@ class TrainConfig:
                 f"the network has {self.network.classes} classes, the label table asks for "
                 f"{len(self.labels) + 1} (its labels and the background)"
             )
-        if len(self.loop.crop) != 3:
-            raise TrainingError(f"a crop has three edges, got {self.loop.crop}")
 
 
 def preset_names() -> list[str]:
@@ -124,7 +152,10 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
     """
     path = Path(source)
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TrainingError(f"{source}: cannot be read ({error})") from error
     elif str(source) in preset_names():
         folder = resources.files("deepmrseg_bids.train") / "presets"
         text = (folder / f"{source}.toml").read_text(encoding="utf-8")
@@ -153,7 +184,9 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
             protocols=tree.get("protocols", {}),
             text=text,
         )
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise TrainingError(f"{source}: {error} is missing") from error
+    except (LabelTableError, TypeError, ValueError) as error:  # bad TOML is a ValueError
         raise TrainingError(f"{source}: these settings cannot be used ({error})") from error
 
 

@@ -103,9 +103,7 @@ def train(
     return out / "bundle"
 
 
-def _split(
-    samples: Sequence[Sample], config: TrainConfig
-) -> tuple[list[Sample], list[Sample]]:
+def _split(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sample], list[Sample]]:
     if not samples:
         raise TrainingError("no samples to train on")
     if not config.loop.folds:
@@ -143,9 +141,7 @@ def _rate(step: int, config: TrainConfig, samples: int) -> float:
     return loop.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _batch(
-    prepared: Sequence[Prepared], config: TrainConfig, step: int
-) -> tuple[Tensor, Tensor]:
+def _batch(prepared: Sequence[Prepared], config: TrainConfig, step: int) -> tuple[Tensor, Tensor]:
     """The crops of a step, fixed by the seed and the step alone: (N, 1, *crop), (N, *crop)."""
     rng = np.random.default_rng([config.loop.seed, step])
     weights = np.array([sample.weight for sample in prepared], dtype=np.float64)
@@ -207,7 +203,7 @@ def _validate(
     columns = ("step", "mean", *config.labels.names)
     row = (state.step, *(f"{value:.4f}" for value in (means.mean(), *means)))
     _append(out / "validation.csv", columns, row)
-    _log.info("step %d: Dice %s", state.step, " ".join(row[1:]))
+    _log.info("step %d: Dice %s", state.step, " ".join(map(str, row[1:])))
     state.best = max(state.best, float(means.mean()))
     _plot(out, config)
 
@@ -291,9 +287,7 @@ def _plot(out: Path, config: TrainConfig) -> None:
 def _write_samples(path: Path, samples: Sequence[Sample]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(
-            ("sample_id", "participant_id", "T1w", "FLAIR", "dseg", "mask", "protocol")
-        )
+        writer.writerow(("sample_id", "participant_id", "T1w", "FLAIR", "dseg", "mask", "protocol"))
         for s in samples:
             files = [str(p) if p else "" for p in (s.t1w, s.flair, s.dseg, s.mask)]
             writer.writerow((s.sample_id, s.participant_id, *files, s.protocol))
@@ -317,8 +311,11 @@ def _write_bundle(
         "steps": state.step,
         "dice_held_out": {k: float(v) for k, v in rows[-1].items() if k != "step"} if rows else {},
     }
-    lines = [f"# {config.task}", "", f"Trained for {state.step} of {config.loop.steps} "
-             f"steps on {len(teaching)} samples."]
+    lines = [
+        f"# {config.task}",
+        "",
+        f"Trained for {state.step} of {config.loop.steps} steps on {len(teaching)} samples.",
+    ]
     ModelBundle.write(
         out / "bundle",
         task=config.task,

@@ -3,8 +3,9 @@
 ``SAMPLES.tsv`` has the columns ``sample_id``, ``T1w``, ``FLAIR`` (if used), ``dseg``, and,
 if wanted, ``participant_id`` (keeps a person in one fold), ``mask`` (an image above zero in
 the brain, for scans that are not brain-extracted), ``protocol`` (which table of label codes
-applies) and ``weight`` (how often it is drawn). A row without images is a label map to
-synthesise scans from. Paths are relative to the table.
+applies), ``weight`` (how often it is drawn) and ``teaches_only`` (1: never held out to
+judge). A row without images is a label map to synthesise scans from. Paths are relative to
+the table.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from deepmrseg_bids.geometry import Grid, canonical_grid, centred_grid, resample
 from deepmrseg_bids.image import LabelMap, read_labels, read_volume
 from deepmrseg_bids.train.config import TrainConfig
 
-__all__ = ["Prepared", "Sample", "class_map", "load_samples", "prepare_sample", "split_folds"]
+__all__ = ["Prepared", "Sample", "class_map", "load_samples", "prepare_sample",
+           "reference_classes", "split_folds"]  # fmt: skip
 
 _ROOM = 20  # voxels kept around a crop, for rotations and shifts
 
@@ -42,6 +44,7 @@ class Sample:
     mask: Path | None = None
     protocol: str = ""
     weight: float = 1.0
+    teaches_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +90,30 @@ def load_samples(table: str | os.PathLike[str]) -> list[Sample]:
 
 
 def _sample(row: dict[str, str | None], table: Path) -> Sample:
+    name = row["sample_id"]
+    if not name:
+        raise TrainingError(f"{table}: a row has no sample_id")
+
     def path(column: str) -> Path | None:
         value = row.get(column)
         if value in (None, "", "n/a"):
             return None
         found = table.parent / str(value)
         if not found.is_file():
-            raise TrainingError(f"{table}: {row['sample_id']}: no file {value}")
+            raise TrainingError(f"{table}: {name}: no file {value}")
         return found.resolve()
 
     dseg = path("dseg")
     if dseg is None:
-        raise TrainingError(f"{table}: {row['sample_id']} has no dseg")
-    name = str(row["sample_id"])
+        raise TrainingError(f"{table}: {name} has no dseg")
+    try:
+        weight = float(row.get("weight") or 1)
+    except ValueError:
+        weight = -1.0
+    if not 0 <= weight < float("inf"):
+        raise TrainingError(
+            f"{table}: {name}: a weight is a number of at least 0, got {row.get('weight')!r}"
+        )
     return Sample(
         sample_id=name,
         participant_id=row.get("participant_id") or name,
@@ -108,26 +122,25 @@ def _sample(row: dict[str, str | None], table: Path) -> Sample:
         dseg=dseg,
         mask=path("mask"),
         protocol=row.get("protocol") or "",
-        weight=float(row.get("weight") or 1),
+        weight=weight,
+        teaches_only=(row.get("teaches_only") or "0") == "1",
     )
 
 
-def split_folds(
-    samples: Sequence[Sample], folds: int, *, seed: int
-) -> list[list[Sample]]:
+def split_folds(samples: Sequence[Sample], folds: int, *, seed: int) -> list[list[Sample]]:
     """Deal people, not scans, into ``folds`` groups of nearly equal size.
 
-    Label maps without images are never dealt: they can only teach.
+    Label maps without images, and what ``teaches_only``, are never dealt.
     """
-    people = sorted({sample.participant_id for sample in samples if sample.t1w is not None})
+    judges = [s for s in samples if s.t1w is not None and not s.teaches_only]
+    people = sorted({sample.participant_id for sample in judges})
     if len(people) < folds:
         raise TrainingError(f"{folds} folds need at least {folds} people, found {len(people)}")
     order = np.random.default_rng(seed).permutation(len(people))
     fold_of = {people[person]: place % folds for place, person in enumerate(order)}
     split: list[list[Sample]] = [[] for _ in range(folds)]
-    for sample in samples:
-        if sample.t1w is not None:
-            split[fold_of[sample.participant_id]].append(sample)
+    for sample in judges:
+        split[fold_of[sample.participant_id]].append(sample)
     return split
 
 
@@ -145,13 +158,19 @@ def class_map(config: TrainConfig, protocol: str) -> NDArray[np.uint8]:
         known = ", ".join(config.protocols) or "none"
         raise TrainingError(f"unknown protocol {protocol!r}; the settings know {known}")
     entries = config.protocols[protocol]
-    for number, codes in entries.items():
+    for cls, codes in entries.items():
         if codes == "rest":
-            lookup[1:] = int(number)
-    for number, codes in entries.items():
+            lookup[1:] = int(cls)
+    for cls, codes in entries.items():
         if codes != "rest":
-            lookup[list(codes)] = int(number)
+            lookup[list(codes)] = int(cls)
     return lookup
+
+
+def reference_classes(labels: LabelMap, protocol: str, config: TrainConfig) -> NDArray[np.uint8]:
+    """The class of every voxel of a reference label map, (*labels.grid.shape)."""
+    entries = config.protocols.get(protocol, {})
+    return _filled(class_map(config, protocol)[labels.data], entries)
 
 
 def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = None) -> Prepared:
@@ -168,10 +187,10 @@ def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = Non
     if kept is not None and kept.is_file():
         with np.load(kept) as arrays:
             return Prepared(
-                image=arrays["image"] if "image" in arrays else None,
+                image=arrays.get("image"),
                 mask=arrays["mask"],
                 target=arrays["target"],
-                codes=arrays["codes"] if "codes" in arrays else None,
+                codes=arrays.get("codes"),
                 centre=tuple(arrays["centre"]),
                 weight=sample.weight,
             )
@@ -191,8 +210,11 @@ def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = Non
 
 def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
     labels = read_labels(sample.dseg)
-    lookup = class_map(config, sample.protocol)
     entries = config.protocols.get(sample.protocol, {})
+    if labels.data.max() >= len(lookup):
+        raise TrainingError(
+            f"{sample.dseg}: label codes go up to {len(lookup) - 1}, found {labels.data.max()}"
+        )
     target = LabelMap(_filled(lookup[labels.data], entries), labels.grid)
     grid = canonical_grid(labels.grid, config.preparation.spacing)
     if not target.data.any():
@@ -228,7 +250,7 @@ def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
 
 def _roomy(grid: Grid, centre: NDArray[np.float64], shape: tuple[int, int, int]) -> Grid:
     edges = (shape[0] + 2 * _ROOM, shape[1] + 2 * _ROOM, shape[2] + 2 * _ROOM)
-    return centred_grid(grid.to_world([centre])[0], edges, grid.spacing[0])
+    return centred_grid(grid.to_world(centre[None])[0], edges, grid.spacing[0])
 
 
 def _resample_classes(target: LabelMap, grid: Grid) -> NDArray[np.uint8]:

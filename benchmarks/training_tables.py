@@ -1,0 +1,89 @@
+"""Write the tables of samples that the shipped models are trained on.
+
+    python benchmarks/training_tables.py DATA OUT
+
+``DATA`` holds ``deepbrain/``, ``heads/``, ``wml/clinical/``, ``labelmaps/`` and
+``hippocampus/``; ``OUT`` receives ``brain.tsv``, ``deepbrain.tsv`` and ``hippocampus.tsv``
+with absolute paths. What only teaches (automatic labels beside manual ones, label maps to
+synthesise scans from) is marked so and never judges.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+COLUMNS = (
+    "sample_id", "participant_id", "T1w", "dseg", "mask", "protocol", "weight", "teaches_only",
+)  # fmt: skip
+
+
+def heads(data: Path) -> list[dict[str, str]]:
+    """Raw heads with automatic whole-brain labels: 50 of young and old, 16 clinical."""
+    rows = []
+    for root in (data / "heads", data / "wml" / "clinical"):
+        for t1w in sorted(root.glob("sub-*/anat/*_T1w.nii.gz")):
+            subject = t1w.name.split("_")[0]
+            dseg = root / "derivatives/dlmuse" / subject / "anat" / f"{subject}_seg-muse_dseg.nii.gz"
+            if dseg.is_file():
+                name = f"{root.name}_{subject}"
+                rows.append(
+                    {
+                        "sample_id": name,
+                        "participant_id": name,
+                        "T1w": str(t1w),
+                        "dseg": str(dseg),
+                        "protocol": "muse",
+                    }
+                )
+    return rows
+
+
+def label_maps(data: Path, weight: float) -> list[dict[str, str]]:
+    """Whole-head label maps, to synthesise scans of any contrast from."""
+    return [
+        {
+            "sample_id": path.name.split(".")[0],
+            "dseg": str(path),
+            "protocol": "freesurfer",
+            "weight": str(weight),
+            "teaches_only": "1",
+        }
+        for path in sorted((data / "labelmaps").glob("*_dseg.nii.gz"))
+    ]
+
+
+def own_table(folder: Path) -> list[dict[str, str]]:
+    """The rows of a set's own samples.tsv, with absolute paths."""
+    with (folder / "samples.tsv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    return [
+        {**row, "T1w": str(folder / row["T1w"]), "dseg": str(folder / row["dseg"])} for row in rows
+    ]
+
+
+def main() -> None:
+    data, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    raw = heads(data)
+    teachers = [
+        {**row, "mask": row["dseg"], "weight": "0.1", "teaches_only": "1"} for row in raw
+    ]
+    tables = {
+        "brain": raw + label_maps(data, 1.5),
+        "deepbrain": own_table(data / "deepbrain") + teachers + label_maps(data, 0.15),
+        "hippocampus": own_table(data / "hippocampus"),
+    }
+    for task, rows in tables.items():
+        with (out / f"{task}.tsv").open("w", newline="") as stream:
+            writer = csv.DictWriter(
+                stream, COLUMNS, delimiter="\t", extrasaction="ignore", lineterminator="\n"
+            )
+            writer.writeheader()
+            writer.writerows(rows)
+        print(f"{out / task}.tsv: {len(rows)} samples")
+
+
+if __name__ == "__main__":
+    main()

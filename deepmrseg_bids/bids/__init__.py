@@ -1,0 +1,1 @@
+"""BIDS: names, the query of BIDS_DIR, and what OUT_DIR holds."""

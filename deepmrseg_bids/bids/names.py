@@ -1,0 +1,267 @@
+"""BIDS file names: parse them, build them, and name every file of OUT_DIR.
+
+Pure: nothing here looks at a disk. Every path that is returned is relative to OUT_DIR.
+
+>>> t1w = "sub-01_ses-2_run-1_T1w.nii.gz"
+>>> str(label_map_path(t1w, "hippocampus"))
+'sub-01/ses-2/anat/sub-01_ses-2_run-1_seg-hippocampus_dseg.nii.gz'
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath, PurePosixPath
+from urllib.parse import quote
+
+from deepmrseg_bids.errors import DatasetError
+
+__all__ = [
+    "ENTITIES",
+    "BidsName",
+    "anat_folder",
+    "bids_uri",
+    "figure_path",
+    "group_path",
+    "group_report_path",
+    "label_map_path",
+    "label_table_path",
+    "morph_path",
+    "probabilities_path",
+    "report_path",
+    "sidecar_path",
+    "source_stem",
+    "strip_prefix",
+    "transform_path",
+]
+
+# the order of the BIDS schema (1.11); from, to and mode, which it lacks, as in the NiPreps
+ENTITIES = (
+    "sub", "tpl", "ses", "cohort", "sample", "task", "tracksys", "acq", "nuc", "voi", "ce",
+    "trc", "stain", "rec", "dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc",
+    "hemi", "space", "split", "recording", "chunk", "from", "to", "mode", "atlas", "seg",
+    "scale", "res", "den", "label", "desc",
+)  # fmt: skip
+_ORDER = {key: place for place, key in enumerate(ENTITIES)}
+_LABEL = re.compile(r"[0-9a-zA-Z+]+")
+_SUFFIX = re.compile(r"[0-9a-zA-Z]+")
+_EXTENSION = re.compile(r"(\.[0-9a-zA-Z]+)+")
+
+
+@dataclass(frozen=True)
+class BidsName:
+    """One file name, taken apart; ``str()`` puts it together in the official order.
+
+    Attributes:
+        entities: (key, label) pairs, by the official order.
+        suffix: what follows the last underscore, as ``T1w``.
+        extension: with its dot, as ``.nii.gz``.
+
+    >>> str(BidsName.parse("sub-01_T1w.nii.gz").replace("dseg", seg="wml", space="FLAIR"))
+    'sub-01_space-FLAIR_seg-wml_dseg.nii.gz'
+    """
+
+    entities: tuple[tuple[str, str], ...]
+    suffix: str
+    extension: str
+
+    def __post_init__(self) -> None:
+        keys = [key for key, _ in self.entities]
+        for key, label in self.entities:
+            if key not in _ORDER:
+                raise DatasetError(f"{key!r} is not a BIDS entity (in {key}-{label})")
+            if not _LABEL.fullmatch(label):
+                raise DatasetError(f"{key}-{label}: a BIDS label holds only letters, digits and +")
+        if len(set(keys)) < len(keys):
+            raise DatasetError(f"an entity occurs twice among {', '.join(keys)}")
+        if not _SUFFIX.fullmatch(self.suffix) or not _EXTENSION.fullmatch(self.extension):
+            raise DatasetError(f"{self.suffix}{self.extension}: not a BIDS suffix and extension")
+        ordered = sorted(self.entities, key=lambda pair: _ORDER[pair[0]])
+        object.__setattr__(self, "entities", tuple(ordered))
+
+    @classmethod
+    def parse(cls, path: str | os.PathLike[str]) -> BidsName:
+        """Take apart the last part of a path.
+
+        Raises:
+            DatasetError: it is not ``key-label_..._suffix.extension``.
+        """
+        name = PurePath(path).name
+        stem, dot, extension = name.partition(".")
+        *parts, suffix = stem.split("_")
+        pairs = [part.partition("-") for part in parts]
+        if not pairs or not dot or any(not dash for _, dash, _ in pairs):
+            raise DatasetError(
+                f"{name!r} is not a BIDS file name; expected one like 'sub-01_ses-1_T1w.nii.gz'"
+            )
+        try:
+            return cls(tuple((key, label) for key, _, label in pairs), suffix, dot + extension)
+        except DatasetError as error:
+            raise DatasetError(f"{name!r} is not a BIDS file name: {error}") from error
+
+    def __str__(self) -> str:
+        pairs = [f"{key}-{label}" for key, label in self.entities]
+        return "_".join([*pairs, self.suffix]) + self.extension
+
+    def get(self, key: str) -> str | None:
+        """The label of one entity, None if the name lacks it."""
+        return dict(self.entities).get(key)
+
+    def replace(
+        self,
+        suffix: str | None = None,
+        extension: str | None = None,
+        **entities: str | None,
+    ) -> BidsName:
+        """The name with other parts; an entity of None is taken out."""
+        pairs: dict[str, str | None] = {**dict(self.entities), **entities}
+        kept = tuple((key, label) for key, label in pairs.items() if label is not None)
+        return BidsName(kept, suffix or self.suffix, extension or self.extension)
+
+
+def strip_prefix(label: str, key: str) -> str:
+    """A label without its key.
+
+    >>> strip_prefix("sub-01", "sub"), strip_prefix("01", "sub")
+    ('01', '01')
+    """
+    return label.removeprefix(f"{key}-")
+
+
+def source_stem(path: str | os.PathLike[str]) -> str:
+    """The ``<src>`` of every output: the image's name without suffix and extension.
+
+    >>> source_stem("raw/sub-01/anat/sub-01_run-2_T1w.nii.gz")
+    'sub-01_run-2'
+    """
+    return "_".join(f"{key}-{label}" for key, label in BidsName.parse(path).entities)
+
+
+def anat_folder(source: str | os.PathLike[str]) -> PurePosixPath:
+    """The folder of the outputs of one image: ``sub-*/[ses-*/]anat``."""
+    name = BidsName.parse(source)
+    session = name.get("ses")
+    folder = PurePosixPath(_subject_folder(name))
+    return (folder / f"ses-{session}" if session else folder) / "anat"
+
+
+def label_map_path(
+    source: str | os.PathLike[str],
+    task: str,
+    *,
+    space: str | None = None,
+    res: str | None = None,
+) -> PurePosixPath:
+    """The label map of a task; for ``brain``, the mask.
+
+    Args:
+        source: the image whose grid or person it is: T1w, or FLAIR with ``space="FLAIR"``.
+        task: brain, deepbrain, hippocampus or wml.
+        space: where the labels lie, if not on the T1w's own grid.
+        res: which of the template's resolutions, as ``2``.
+    """
+    where = _of_space(space, res)
+    if task == "brain":
+        return _anat(source, "mask", ".nii.gz", {**where, "desc": "brain"})
+    return _anat(source, "dseg", ".nii.gz", {**where, "seg": task})
+
+
+def probabilities_path(source: str | os.PathLike[str], task: str) -> PurePosixPath:
+    """The 4D posteriors of a task."""
+    return _anat(source, "probseg", ".nii.gz", {"seg": task})
+
+
+def morph_path(source: str | os.PathLike[str], task: str) -> PurePosixPath:
+    """The table of volumes of a task."""
+    return _anat(source, "morph", ".tsv", {"seg": task})
+
+
+def transform_path(
+    source: str | os.PathLike[str], moving: str, fixed: str, extension: str = ".mat"
+) -> PurePosixPath:
+    """The transform that takes an image from the space ``moving`` to the space ``fixed``."""
+    return _anat(source, "xfm", extension, {"from": moving, "to": fixed, "mode": "image"})
+
+
+def sidecar_path(path: str | os.PathLike[str]) -> PurePosixPath:
+    """The JSON file that describes another file of OUT_DIR.
+
+    >>> str(sidecar_path("sub-01/anat/sub-01_seg-wml_dseg.nii.gz"))
+    'sub-01/anat/sub-01_seg-wml_dseg.json'
+    """
+    whole = PurePosixPath(path)
+    return whole.with_name(whole.name.partition(".")[0] + ".json")
+
+
+def figure_path(
+    source: str | os.PathLike[str],
+    desc: str,
+    *,
+    task: str | None = None,
+    extension: str = ".svg",
+) -> PurePosixPath:
+    """A figure of the report of one image, in ``sub-*/figures``."""
+    name = BidsName.parse(source)
+    if task is not None:
+        name = name.replace("dseg", seg=task)
+    folder = PurePosixPath(_subject_folder(name)) / "figures"
+    return folder / str(name.replace(extension=extension, desc=desc))
+
+
+def report_path(subject: str) -> PurePosixPath:
+    """The visual report of one person; the label comes with or without ``sub-``."""
+    return PurePosixPath(f"sub-{strip_prefix(subject, 'sub')}.html")
+
+
+def group_report_path() -> PurePosixPath:
+    """The cohort report."""
+    return PurePosixPath("group.html")
+
+
+def label_table_path(task: str) -> PurePosixPath:
+    """The label table of a task, which holds for every label map of it."""
+    return PurePosixPath(f"seg-{task}_dseg.tsv")
+
+
+def group_path(task: str, table: str = "morph") -> PurePosixPath:
+    """A table over all sessions: ``morph``, ``agreement`` or ``agreement_summary``."""
+    return PurePosixPath(f"group_seg-{task}_{table}.tsv")
+
+
+def bids_uri(path: str | os.PathLike[str], dataset: str = "") -> str:
+    """The BIDS URI of a file; no data set name stands for OUT_DIR itself.
+
+    Raises:
+        ValueError: the path is not relative to the data set, or leaves it.
+
+    >>> bids_uri("sub-01/anat/sub-01_T1w.nii.gz", "raw")
+    'bids:raw:sub-01/anat/sub-01_T1w.nii.gz'
+    """
+    parts = PurePath(path)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts:
+        raise ValueError(f"a BIDS URI holds a path inside the data set, got {os.fspath(path)!r}")
+    return f"bids:{dataset}:{quote(parts.as_posix(), safe='/+')}"
+
+
+def _anat(
+    source: str | os.PathLike[str],
+    suffix: str,
+    extension: str,
+    entities: Mapping[str, str | None],
+) -> PurePosixPath:
+    name = BidsName.parse(source).replace(suffix, extension, **entities)
+    return anat_folder(source) / str(name)
+
+
+def _of_space(space: str | None, res: str | None) -> dict[str, str | None]:
+    # what is not given keeps what the source's own name says
+    return {key: label for key, label in (("space", space), ("res", res)) if label is not None}
+
+
+def _subject_folder(name: BidsName) -> str:
+    subject = name.get("sub")
+    if subject is None:
+        raise DatasetError(f"'{name}' names no subject; expected 'sub-<label>_...'")
+    return f"sub-{subject}"

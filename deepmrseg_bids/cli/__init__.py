@@ -1,0 +1,1 @@
+"""The two commands: ``deepmrseg-bids`` (the BIDS-App) and ``deepmrseg`` (the library)."""

@@ -1,0 +1,110 @@
+"""What both commands share: options that mean the same, logging, and the way out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from deepmrseg_bids.errors import DeepMRSegError, UsageError
+from deepmrseg_bids.runtime import usable_cores
+
+__all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "add_compute_options", "guarded", "model_paths",
+           "positive", "set_up_logging", "thread_count"]  # fmt: skip
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+def add_compute_options(parser: argparse.ArgumentParser) -> None:
+    """``--device``, ``--precision``, ``--omp-nthreads`` and ``--tta``."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="{auto,cpu,cuda[:i]}",
+        help="where the networks run; cuda without a GPU is an error (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto: bfloat16 where the hardware computes with it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--omp-nthreads",
+        "--omp_nthreads",
+        type=positive,
+        metavar="N",
+        help="threads of one process (default: all cores it may use)",
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="average over a left/right flip: a little more accurate, twice the time",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of at least one, for argparse."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return value
+
+
+def thread_count(asked: int | None) -> int:
+    """The threads of one process: what was asked for, never more than there are cores."""
+    cores = usable_cores()
+    return min(asked or cores, cores)
+
+
+def model_paths(entries: list[str]) -> dict[str, Path]:
+    """``TASK=PATH`` entries as a mapping.
+
+    >>> model_paths(["brain=/models/b"])
+    {'brain': PosixPath('/models/b')}
+    """
+    from deepmrseg_bids.tasks import TASKS
+
+    models = {}
+    for entry in entries:
+        task, mark, path = entry.partition("=")
+        if not mark or task not in TASKS or not path:
+            raise UsageError(
+                f"--model takes TASK=PATH with a task of {', '.join(TASKS)}; got {entry!r}"
+            )
+        models[task] = Path(path)
+    return models
+
+
+def set_up_logging(verbosity: int) -> None:
+    """Plain lines on standard error: warnings, more with ``-v``, fewer with ``-q``."""
+    level = {-1: logging.ERROR, 0: logging.INFO}.get(verbosity, logging.DEBUG)
+    if verbosity < -1:
+        level = logging.CRITICAL
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", force=True
+    )
+    for noisy in ("matplotlib", "nibabel", "PIL", "asyncio", "fontTools"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; an error of ours is one line and exit code 2, Ctrl-C is 130."""
+    try:
+        return command()
+    except DeepMRSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 0

@@ -1,0 +1,262 @@
+"""``deepmrseg``: the library on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deepmrseg_bids import __version__
+from deepmrseg_bids.cli.common import (
+    add_compute_options,
+    guarded,
+    model_paths,
+    positive,
+    set_up_logging,
+    thread_count,
+)
+from deepmrseg_bids.errors import DeepMRSegError, UsageError
+from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
+
+__all__ = ["main"]
+
+_log = logging.getLogger("deepmrseg")
+_TASKS = ("brain", "deepbrain", "hippocampus", "wml")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``deepmrseg``."""
+    parser = argparse.ArgumentParser(
+        prog="deepmrseg", description="Brain segmentation with DeepMRSeg networks."
+    )
+    parser.add_argument("--version", action="version", version=f"deepmrseg {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_predict(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_models(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    parser.add_argument("-q", "--quiet", action="count", default=0, help="say less")
+    return parser
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _add(commands, "predict", "Segment images: label maps and tables of volumes.")
+    parser.add_argument("images", nargs="+", type=Path, metavar="T1W", help="T1w images (NIfTI)")
+    parser.add_argument("--task", nargs="+", choices=_TASKS, required=True, help="what to find")
+    parser.add_argument("--flair", type=Path, help="the FLAIR of the one T1w (for wml)")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--model", action="append", default=[], metavar="TASK=PATH",
+                        help="use another bundle for a task")  # fmt: skip
+    parser.add_argument("--probabilities", action="store_true", help="write the posteriors too")
+    add_compute_options(parser)
+    parser.set_defaults(run=_predict)
+
+
+def _add_train(commands: Any) -> None:
+    parser = _add(commands, "train", "Train a network: checkpoints, curves and a bundle.")
+    parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
+    parser.add_argument("--config", required=True, help="a TOML file, or the name of a preset")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    parser.add_argument("--omp-nthreads", "--omp_nthreads", type=positive, metavar="N",
+                        help="threads (default: all cores)")  # fmt: skip
+    parser.add_argument("--cache", type=Path, help="keep prepared samples in this folder")
+    parser.add_argument("--steps", type=positive, help="replace the number of steps")
+    parser.add_argument("--fold", type=int, help="which fold validates (counted from 0)")
+    parser.set_defaults(run=_train)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _add(commands, "evaluate", "Compare a model with reference labels.")
+    parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
+    parser.add_argument("--task", choices=_TASKS, help="the shipped model of this task")
+    parser.add_argument("--model", type=Path, help="a bundle's folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--prepared", action="store_true",
+                        help="the images are already what the network sees "
+                        "(crops, brain-extracted)")  # fmt: skip
+    add_compute_options(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_models(commands: Any) -> None:
+    parser = _add(commands, "models", "List the bundles, or check them (models verify).")
+    parser.add_argument("action", nargs="?", choices=("list", "verify"), default="list")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_models)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from deepmrseg_bids.bids.derivatives import MorphRow, write_json, write_morph
+    from deepmrseg_bids.image import read_volume, write_labels, write_probabilities
+    from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
+    from deepmrseg_bids.output import morph_rows, native_posteriors
+    from deepmrseg_bids.segmentation import Segmentation
+    from deepmrseg_bids.tasks import needed_models, run
+
+    del MorphRow
+    if args.flair and len(args.images) > 1:
+        raise UsageError("--flair goes with one T1w")
+    names = [_stem(path) for path in args.images]
+    if len(set(names)) < len(names):
+        raise UsageError("two images have the same file name: predict them into two folders")
+    set_threads(thread_count(args.omp_nthreads))
+    pool = PredictorPool(
+        model_paths(args.model), resolve_device(args.device), args.precision, args.tta
+    )
+    for model in needed_models(args.task):
+        if model != "wml":
+            pool(model)
+    args.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path, name in zip(args.images, names, strict=True):
+        start = time.perf_counter()
+        try:
+            volume = read_volume(path)
+            flair = read_volume(args.flair) if args.flair else None
+            results = list(run(volume, args.task, pool, flair=flair))
+        except DeepMRSegError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        for task, result in results:
+            if not isinstance(result, Segmentation):
+                print(f"{name}: {task}: {result}", file=sys.stderr)
+                failed += 1
+                continue
+            kind = "desc-brain_mask" if task == "brain" else f"seg-{task}_dseg"
+            write_labels(args.out / f"{name}_{kind}.nii.gz", result.labels)
+            brain_ml = None
+            write_morph(args.out / f"{name}_seg-{task}_morph.tsv", morph_rows(result, brain_ml))
+            if args.probabilities and result.posteriors:
+                write_probabilities(
+                    args.out / f"{name}_seg-{task}_probseg.nii.gz",
+                    native_posteriors(result),
+                    result.labels.grid,
+                )
+            for line in (*volume.warnings, *result.warnings):
+                _log.warning("%s: %s: %s", name, task, line)
+        seconds = time.perf_counter() - start
+        _log.info("%s: %.1f s, %.1f s of it in the networks, peak %.0f MiB",
+                  name, seconds, pool.seconds, peak_memory_mib())  # fmt: skip
+    del write_json
+    return 3 if failed else 0
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for ending in (".nii.gz", ".nii"):
+        name = name.removesuffix(ending)
+    return name.removesuffix("_T1w")
+
+
+def _train(args: argparse.Namespace) -> int:
+    from deepmrseg_bids.inference import resolve_device, set_threads
+    from deepmrseg_bids.train.config import load_config
+    from deepmrseg_bids.train.loop import train
+    from deepmrseg_bids.train.samples import load_samples
+
+    set_threads(thread_count(args.omp_nthreads))
+    config = load_config(args.config, steps=args.steps, fold=args.fold)
+    bundle = train(
+        load_samples(args.samples),
+        config,
+        args.out,
+        resume=args.resume,
+        device=str(resolve_device(args.device)),
+        cache=args.cache,
+    )
+    print(bundle)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from deepmrseg_bids.bundle import ModelBundle
+    from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
+    from deepmrseg_bids.train.config import load_config
+    from deepmrseg_bids.train.evaluation import evaluate, write_tables
+    from deepmrseg_bids.train.samples import load_samples
+
+    if (args.task is None) == (args.model is None):
+        raise UsageError("evaluate takes either --task (the shipped model) or --model PATH")
+    set_threads(thread_count(args.omp_nthreads))
+    bundle = ModelBundle.open(args.model) if args.model else ModelBundle.shipped(args.task)
+    pool = PredictorPool(
+        {bundle.task: bundle.path}, resolve_device(args.device), args.precision, args.tta
+    )
+    rows = evaluate(
+        load_samples(args.samples),
+        bundle.task,
+        pool,
+        load_config(bundle.path / "train.toml"),
+        prepared=args.prepared,
+        report=_log.info,
+    )
+    summary = write_tables(rows, args.out)
+    for entry in summary["structures"]:
+        print(f"{entry['name']:30s} n={entry['n']:3d}  Dice {entry['f1_mean']:.4f}")
+    print(f"{'mean':30s} n={summary['samples']:3d}  Dice {summary['f1_mean']:.4f}")
+    return 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
+
+    entries, broken = [], 0
+    for task, path in shipped_bundles().items():
+        try:
+            bundle = ModelBundle.open(path)
+        except DeepMRSegError as error:
+            print(f"error: {error}", file=sys.stderr)
+            broken += 1
+            continue
+        entries.append(
+            {
+                "task": task,
+                "version": bundle.version,
+                "labels": list(bundle.labels.names),
+                "sha256": bundle.sha256,
+                "megabytes": round((path / "weights.safetensors").stat().st_size / 1e6, 2),
+                **bundle.facts,
+            }
+        )
+    if args.json:
+        print(json.dumps(entries, indent=2))
+    elif args.action == "verify":
+        for entry in entries:
+            print(f"{entry['task']}: ok, SHA-256 {entry['sha256']}")
+    else:
+        for entry in entries:
+            dice = entry.get("dice_held_out", {}).get("mean")
+            print(f"{entry['task']} {entry['version']} ({entry['megabytes']} MB)")
+            print(f"  labels:   {', '.join(entry['labels'])}")
+            print(f"  data:     {entry.get('training_data', 'not said')}")
+            print(f"  licence:  {entry.get('licence', 'not said')}")
+            print(f"  accuracy: mean Dice {dice} on samples never trained on")
+            print(f"  SHA-256:  {entry['sha256']}")
+    return 1 if broken else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``deepmrseg`` and return its exit code."""
+    args = build_parser().parse_args(argv)
+    prepare_process()
+    set_up_logging(args.verbose - args.quiet)
+    code: int = guarded(lambda: args.run(args))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

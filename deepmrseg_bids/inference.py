@@ -1,0 +1,189 @@
+"""From a prepared image to posteriors: device, precision, folding and flips.
+
+The number of threads is set here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from deepmrseg_bids.bundle import ModelBundle
+from deepmrseg_bids.errors import BundleError, UsageError
+from deepmrseg_bids.geometry import Array
+from deepmrseg_bids.labels import LabelTable
+
+__all__ = ["Precision", "Predictor", "PredictorPool", "flipped_classes", "fold", "resolve_device",
+           "resolve_precision", "set_threads"]  # fmt: skip
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def set_threads(threads: int) -> None:
+    """Let the networks use this many threads."""
+    torch.set_num_threads(max(1, threads))
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:i`` as a device.
+
+    Raises:
+        UsageError: not a device, or a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device must be auto, cpu, cuda or cuda:i, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device must be auto, cpu, cuda or cuda:i, got {name!r}")
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise UsageError(f"--device {name}: no such GPU here; use --device cpu or auto")
+    return device
+
+
+def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 where the hardware computes with it, and float32 elsewhere."""
+    if name == "auto":
+        fast = (
+            torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
+        )
+        return torch.bfloat16 if fast else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def _cpu_has_bfloat16() -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as stream:
+            flags = next((line for line in stream if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def fold(network: nn.Module) -> nn.Module:
+    """Fold each batch normalisation into the convolution before it: the same function.
+
+    Works in place on a network in evaluation mode and returns it.
+    """
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for place in range(len(module) - 1):
+            conv, norm = module[place], module[place + 1]
+            if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
+                transposed = isinstance(conv, (nn.ConvTranspose2d, nn.ConvTranspose3d))
+                module[place] = fuse_conv_bn_eval(conv, norm, transpose=transposed)
+                module[place + 1] = nn.Identity()
+    return network
+
+
+def flipped_classes(labels: LabelTable) -> list[int]:
+    """The class that each class becomes in a mirror: left and right change places."""
+    place = {label.name: number for number, label in enumerate(labels, start=1)}
+    order = list(range(len(labels) + 1))
+    for name, number in place.items():
+        for one, other in (("Left", "Right"), ("Right", "Left")):
+            if name.startswith(one):
+                order[number] = place.get(other + name[len(one) :], number)
+    return order
+
+
+@dataclass(eq=False)
+class Predictor:
+    """A bundle ready to work: its network, folded, on a device, in a precision.
+
+    Attributes:
+        bundle: what it was made from.
+        seconds: time spent in the network so far.
+    """
+
+    bundle: ModelBundle
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Precision = "auto"
+    flips: bool = False
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._type = resolve_precision(self.precision, self.device)
+        network = fold(self.bundle.load())
+        self._layout = (
+            torch.channels_last if self.bundle.network.spatial_dims == 2 else torch.channels_last_3d
+        )
+        self._network = network.to(device=self.device, memory_format=self._layout)  # type: ignore[call-overload]
+
+    def __call__(self, image: Array) -> NDArray[np.float32]:
+        """Posteriors of one prepared image.
+
+        Args:
+            image: (*space) or (channels, *space) float32, as the network was trained on.
+
+        Returns:
+            (classes, *space) float32, summing to one over the classes.
+        """
+        dims = self.bundle.network.spatial_dims
+        x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+        x = (x[None] if x.ndim == dims else x)[None].to(self.device)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            posteriors = self._posteriors(x)
+            if self.flips:
+                mirrored = self._posteriors(x.flip(2)).flip(2)
+                order = flipped_classes(self.bundle.labels)
+                posteriors = (posteriors + mirrored[:, order]) / 2
+            out: NDArray[np.float32] = posteriors[0].cpu().numpy()
+        self.seconds += time.perf_counter() - start
+        return out
+
+    def _posteriors(self, x: torch.Tensor) -> torch.Tensor:
+        mixed = self._type != torch.float32
+        with torch.autocast(self.device.type, dtype=self._type, enabled=mixed):
+            logits = self._network(x.contiguous(memory_format=self._layout))
+        result: torch.Tensor = logits.float().softmax(1)
+        return result
+
+
+@dataclass(eq=False)
+class PredictorPool:
+    """Predictors by task, each loaded when it is first asked for and then kept.
+
+    Attributes:
+        models: bundles to use in the place of the shipped ones.
+    """
+
+    models: Mapping[str, Path] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Precision = "auto"
+    flips: bool = False
+    _loaded: dict[str, Predictor] = field(default_factory=dict)
+
+    def __call__(self, task: str) -> Predictor:
+        """The predictor of a task.
+
+        Raises:
+            BundleError: the bundle cannot be used, or is of another task.
+        """
+        if task not in self._loaded:
+            path = self.models.get(task)
+            bundle = ModelBundle.shipped(task) if path is None else ModelBundle.open(path)
+            if bundle.task != task:
+                raise BundleError(f"{bundle.path}: a model of {bundle.task!r}, not of {task!r}")
+            self._loaded[task] = Predictor(bundle, self.device, self.precision, self.flips)
+        return self._loaded[task]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in the networks so far."""
+        return sum(predictor.seconds for predictor in self._loaded.values())

@@ -1,0 +1,1 @@
+"""HTML reports: pictures and pages that open without a network."""

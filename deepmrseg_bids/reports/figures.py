@@ -1,0 +1,335 @@
+"""Pictures of a segmentation: its contours on cuts through the scan.
+
+Pictures follow the neurological convention of NiPreps: the subject's right is on the right
+of the picture (RAS+), and every cut says so with its own marks. The array is only turned and
+flipped to get there, so that each voxel drawn is a voxel of the scan, at its true proportions.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+
+from deepmrseg_bids.geometry import Array, Grid, resample
+from deepmrseg_bids.image import LabelMap, Volume
+from deepmrseg_bids.labels import LabelTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["contour_figure", "to_ras"]
+
+_WIDTH = 1600  # pixels: twice what a page shows, for dense screens and for print
+_DPI = 100
+_CUTS = 5
+_GAP = 0.02  # between two cuts, in widths of a cut
+_MARGINS_MM = {"brain": 45.0, "wml": 30.0}  # the whole head; the brain around the lesions
+_MARGIN_MM = 15.0
+_BACKGROUND = "#000000"
+_UNKNOWN = "#ffffff"  # a label that the table does not name is still drawn
+_QUALITIES = (90, 75, 55)
+_SCALES = (1.0, 0.75, 0.5, 0.35)
+
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """A plane of cuts: the RAS axis it runs along, the two it shows, and their ends."""
+
+    axis: int
+    across: int
+    up: int
+    marks: tuple[str, str, str, str]  # left, right, bottom and top of the picture
+
+
+_PLANES = (
+    _Plane(0, 1, 2, ("P", "A", "I", "S")),  # sagittal
+    _Plane(1, 0, 2, ("L", "R", "I", "S")),  # coronal
+    _Plane(2, 0, 1, ("L", "R", "P", "A")),  # axial
+)
+
+
+def contour_figure(
+    volume: Volume, labels: LabelMap, table: LabelTable, *, task: str, limit: int | None = None
+) -> bytes:
+    """Draw the contours of a label map on sagittal, coronal and axial cuts of its scan.
+
+    The subject's right is on the right of the picture, front and top are right and up. The
+    cuts are spread over the slices that hold labels; an empty map is drawn with a note.
+
+    Args:
+        labels: on the scan's grid, or on another one that is then brought to it.
+        table: the colours; a label that it lacks is drawn in white.
+        task: ``brain`` shows the whole head; others the surroundings of their structures.
+        limit: if given, the largest number of bytes to aim at, at the cost of sharpness.
+
+    Returns:
+        A WebP file, 1600 pixels wide unless the limit asks for less.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    scan, grid = to_ras(volume.data, volume.grid)
+    marked, _ = to_ras(_on_grid(labels, volume.grid), volume.grid)
+    content = _label_box(marked)
+    view = _field_of_view(scan, content, grid, _MARGINS_MM.get(task, _MARGIN_MM))
+    window = _window(scan, marked, content or view, grid, inside=task == "brain")
+    colours = {label.index: label.color for label in table}
+
+    sizes = [_size_mm(view, plane, grid) for plane in _PLANES]
+    tile = _WIDTH / (_CUTS + (_CUTS - 1) * _GAP)
+    heights = [tile * up / across for across, up in sizes]
+    space = _GAP * tile
+    total = round(sum(heights) + space * (len(_PLANES) - 1))
+    figure = Figure(figsize=(_WIDTH / _DPI, total / _DPI), dpi=_DPI, facecolor=_BACKGROUND)
+    canvas = FigureCanvasAgg(figure)
+    top = float(total)
+    for plane, height in zip(_PLANES, heights, strict=True):
+        axes = figure.add_axes((0, (top - height) / total, 1, height / total))
+        _draw_plane(axes, plane, scan, marked, grid, view, window, colours)
+        top -= height + space
+    if content is None:
+        _note(figure, "Nothing is labelled in this scan")
+    canvas.draw()
+    return _encode(np.asarray(canvas.buffer_rgba())[..., :3], limit)
+
+
+def to_ras(data: Array, grid: Grid) -> tuple[Array, Grid]:
+    """Turn and flip an array (I, J, K) to the nearest RAS+ order; no voxel is resampled.
+
+    >>> grid = Grid((2, 3, 4), np.diag([-1.0, 1.0, 1.0, 1.0]))
+    >>> data, turned = to_ras(np.zeros((2, 3, 4)), grid)
+    >>> turned.orientation, turned.to_world([[0, 0, 0]]).tolist()
+    ('RAS', [[-1.0, 0.0, 0.0]])
+    """
+    unit = grid.affine[:3, :3] / np.array(grid.spacing)
+    # one voxel axis for each world axis, also where an oblique scan is near 45 degrees
+    order = linear_sum_assignment(-np.abs(unit))[1]
+    turned = data.transpose(order)
+    affine = grid.affine.copy()
+    affine[:3, :3] = affine[:3, :3][:, order]
+    for axis in range(3):
+        if affine[axis, axis] < 0:
+            affine[:3, 3] += affine[:3, axis] * (turned.shape[axis] - 1)
+            affine[:3, axis] *= -1
+            turned = np.flip(turned, axis)
+    return turned, Grid((turned.shape[0], turned.shape[1], turned.shape[2]), affine)
+
+
+def _on_grid(labels: LabelMap, grid: Grid) -> Array:
+    if labels.grid.shape == grid.shape and np.allclose(labels.grid.affine, grid.affine, atol=1e-2):
+        return labels.data
+    return resample(labels.data, labels.grid, grid, order=0)
+
+
+def _label_box(marked: Array) -> Box | None:
+    """The smallest box that holds every label; None where there is none."""
+    found = ndimage.find_objects((marked > 0).view(np.uint8))
+    return None if not found else _box(found[0])
+
+
+def _box(slices: tuple[slice, ...]) -> Box:
+    a, b, c = ((int(part.start), int(part.stop)) for part in slices)
+    return a, b, c
+
+
+def _signal_box(scan: Array) -> Box:
+    """The box around the head: slices of which more than 1 % is not background."""
+    steps = tuple(max(1, edge // 96) for edge in scan.shape)
+    coarse = scan[:: steps[0], :: steps[1], :: steps[2]]
+    bright = coarse > 0.1 * np.percentile(coarse, 99)
+    ends = []
+    for axis, edge in enumerate(scan.shape):
+        others = tuple(other for other in range(3) if other != axis)
+        used = np.flatnonzero(bright.mean(axis=others) > 0.01) * steps[axis]
+        ends.append((int(used[0]), min(int(used[-1]) + steps[axis], edge)) if used.size else (0, edge))
+    return ends[0], ends[1], ends[2]
+
+
+def _field_of_view(scan: Array, content: Box | None, grid: Grid, margin: float) -> Box:
+    """The labels and a margin in millimetres, as far as the head reaches."""
+    head = _signal_box(scan)
+    if content is None:
+        return head
+    ends = []
+    for (low, high), (first, last), spacing in zip(content, head, grid.spacing, strict=True):
+        extra = round(margin / spacing)
+        ends.append((min(low, max(low - extra, first)), max(high, min(high + extra, last))))
+    return ends[0], ends[1], ends[2]
+
+
+def _window(
+    scan: Array, marked: Array, box: Box, grid: Grid, *, inside: bool
+) -> tuple[float, float]:
+    """Black and white: percentiles of the brain, so that bright fat does not set them.
+
+    ``inside`` takes the labelled voxels (a brain mask), otherwise the labels and 15 mm around.
+    """
+    parts = []
+    for (low, high), spacing, edge in zip(box, grid.spacing, scan.shape, strict=True):
+        extra = 0 if inside else round(_MARGIN_MM / spacing)
+        step = max(1, (high - low) // 96)
+        parts.append(slice(max(low - extra, 0), min(high + extra, edge), step))
+    values = scan[tuple(parts)]
+    mask = marked[tuple(parts)] > 0
+    chosen = values[mask] if inside and mask.any() else values[values > 0]
+    if chosen.size == 0:
+        chosen = values.ravel()
+    low, high = (float(value) for value in np.percentile(chosen, (0.5, 99.5)))
+    span = max(high - low, 1e-6 * max(abs(high), 1.0))
+    return low - 0.05 * span, high + 0.1 * span
+
+
+def _size_mm(view: Box, plane: _Plane, grid: Grid) -> tuple[float, float]:
+    across, up = (
+        (view[axis][1] - view[axis][0]) * grid.spacing[axis] for axis in (plane.across, plane.up)
+    )
+    return across, up
+
+
+def _cuts(marked: Array, view: Box, axis: int) -> list[int]:
+    """The slices to draw: equal shares of those with labels, the fullest near each middle."""
+    others = tuple(other for other in range(3) if other != axis)
+    area = np.count_nonzero(marked, axis=others)
+    used = np.flatnonzero(area)
+    if used.size == 0:
+        low, high = view[axis]
+        return [int(low + (high - low) * (cut + 0.5) / _CUTS) for cut in range(_CUTS)]
+    if used.size < _CUTS:
+        return sorted(int(used[cut * used.size // _CUTS]) for cut in range(_CUTS))
+    chosen = []
+    for share in np.array_split(used, _CUTS):
+        off_centre = np.abs(np.linspace(-1, 1, share.size)) if share.size > 1 else np.zeros(1)
+        chosen.append(int(share[np.argmax(area[share] * (1 - 0.7 * off_centre))]))
+    return chosen
+
+
+def _draw_plane(
+    axes: Axes,
+    plane: _Plane,
+    scan: Array,
+    marked: Array,
+    grid: Grid,
+    view: Box,
+    window: tuple[float, float],
+    colours: dict[int, str],
+) -> None:
+    """One row of cuts in one axes, whose unit is a voxel; the row's box sets the proportions."""
+    from matplotlib.collections import LineCollection
+
+    width, height = (view[axis][1] - view[axis][0] for axis in (plane.across, plane.up))
+    pitch = width * (1 + _GAP)
+    lines: list[Array] = []
+    strokes: list[str] = []
+    for column, cut in enumerate(_cuts(marked, view, plane.axis)):
+        left = column * pitch
+        axes.imshow(
+            _cut(scan, plane, view, cut),
+            cmap="gray",
+            vmin=window[0],
+            vmax=window[1],
+            origin="lower",
+            extent=(left, left + width, 0, height),
+            aspect="auto",
+            interpolation="hanning",
+        )
+        for index, line in _contours(_cut(marked, plane, view, cut)):
+            lines.append(line + (left, 0))
+            strokes.append(colours.get(index, _UNKNOWN))
+        _mark(axes, plane, left, width, height, _position(grid, view, plane.axis, cut), column)
+    axes.add_collection(LineCollection(lines, colors=strokes, linewidths=1.4), autolim=False)
+    axes.set_xlim(0, _CUTS * pitch - width * _GAP)
+    axes.set_ylim(0, height)
+    axes.set_axis_off()
+
+
+def _cut(data: Array, plane: _Plane, view: Box, index: int) -> Array:
+    """(up, across): one slice within the field of view."""
+    part: list[Any] = [slice(*ends) for ends in view]
+    part[plane.axis] = index
+    flat = data[tuple(part)]  # the axes left keep their order, and ``across`` comes before ``up``
+    return flat.T
+
+
+def _contours(tile: Array) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The outline (N, 2) of each label in a tile, in voxels from its lower left corner."""
+    from contourpy import contour_generator
+
+    indices, numbers = np.unique(tile, return_inverse=True)
+    numbers = numbers.reshape(tile.shape) + 1
+    for number, slices in enumerate(ndimage.find_objects(numbers), start=1):
+        index = int(indices[number - 1])
+        if index == 0 or slices is None:
+            continue
+        mask = np.pad(numbers[slices] == number, 1).astype(np.float32)
+        start = np.array([slices[1].start, slices[0].start]) - 0.5  # padding and voxel centre
+        for line in contour_generator(z=mask).lines(0.5):
+            yield index, np.asarray(line, dtype=np.float64) + start
+
+
+def _position(grid: Grid, view: Box, axis: int, cut: int) -> str:
+    centre = [(low + high - 1) / 2 for low, high in view]
+    centre[axis] = cut
+    return f"{'xyz'[axis]} = {grid.to_world([centre])[0, axis]:+.0f} mm"
+
+
+def _mark(
+    axes: Axes,
+    plane: _Plane,
+    left: float,
+    width: float,
+    height: float,
+    position: str,
+    column: int,
+) -> None:
+    """Which side is which, on every cut; up and down on the first; where the cut lies."""
+    from matplotlib.patheffects import withStroke
+
+    style: dict[str, Any] = {
+        "color": "white",
+        "path_effects": [withStroke(linewidth=2.5, foreground="black")],
+    }
+    at_left, at_right, bottom, top = plane.marks
+    pad = 0.02 * width
+    places = [
+        (at_left, left + pad, height / 2, "left", "center"),
+        (at_right, left + width - pad, height / 2, "right", "center"),
+    ]
+    if column == 0:
+        places.append((top, left + width / 2, height * 0.985, "center", "top"))
+        places.append((bottom, left + width / 2, height * 0.02, "center", "bottom"))
+    for text, x, y, horizontal, vertical in places:
+        axes.text(x, y, text, ha=horizontal, va=vertical, fontsize=15, weight="bold", **style)
+    axes.text(left + pad, height * 0.02, position, ha="left", va="bottom", fontsize=11, **style)
+
+
+def _note(figure: Figure, text: str) -> None:
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "#000000", "edgecolor": "#ffffff"}
+    figure.text(0.5, 0.5, text, color="white", ha="center", va="center", fontsize=26, bbox=box)
+
+
+def _encode(pixels: Array, limit: int | None) -> bytes:
+    """(H, W, 3) uint8 to WebP, as sharp as the limit in bytes allows."""
+    from PIL import Image
+
+    whole = Image.fromarray(np.ascontiguousarray(pixels))
+    data = b""
+    for scale in _SCALES:
+        size = (round(whole.width * scale), round(whole.height * scale))
+        image = whole if scale == 1 else whole.resize(size, Image.Resampling.LANCZOS)
+        for quality in _QUALITIES:
+            stream = io.BytesIO()
+            image.save(stream, "WEBP", quality=quality, method=3)
+            data = stream.getvalue()
+            if limit is None or len(data) <= limit:
+                return data
+    return data

@@ -1,0 +1,187 @@
+"""What every task gives back, and the way from posteriors to labels on the input's grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.bundle import ModelBundle
+from deepmrseg_bids.geometry import Array, Grid, overlap, resample
+from deepmrseg_bids.image import LabelMap
+from deepmrseg_bids.labels import LabelTable
+
+__all__ = [
+    "Measure",
+    "Posteriors",
+    "Segmentation",
+    "expected_dice",
+    "label_map",
+    "largest_parts",
+    "measure",
+    "native_posteriors",
+]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The numbers of one structure.
+
+    Attributes:
+        volume_mm3: voxels with the label times the volume of a voxel.
+        low_mm3, high_mm3: 90 % interval from the model's errors on scans it never saw; None
+            where the model was not calibrated.
+        confidence: the Dice that the posteriors promise, in [0, 1]; None if nothing was found.
+    """
+
+    index: int
+    name: str
+    volume_mm3: float
+    low_mm3: float | None = None
+    high_mm3: float | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Posteriors:
+    """Probabilities (classes, I, J, K), background first, on the grid the network worked on."""
+
+    data: NDArray[np.float32]
+    grid: Grid
+
+    def labels(self) -> NDArray[np.uint8]:
+        """The most likely class in each voxel, (I, J, K)."""
+        likely: NDArray[np.uint8] = self.data.argmax(axis=0).astype(np.uint8)
+        return likely
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The result of one task for one image.
+
+    Attributes:
+        labels: on the input's own grid.
+        posteriors: what the labels were made from; several where a task works in parts.
+        warnings: what a careful reader should know, one line each.
+        brain_mm3: volume of the brain mask of the same scan.
+    """
+
+    task: str
+    labels: LabelMap
+    table: LabelTable
+    measures: tuple[Measure, ...]
+    posteriors: tuple[Posteriors, ...] = ()
+    warnings: tuple[str, ...] = ()
+    brain_mm3: float | None = None
+
+
+def label_map(posteriors: Posteriors, grid: Grid, indices: NDArray[np.integer[Any]]) -> LabelMap:
+    """Bring posteriors to the input's own grid and only then choose a label in each voxel.
+
+    Args:
+        indices: (classes,) the label index of each class; 0 for the background.
+
+    Returns:
+        Labels on ``grid``; outside the posteriors' field of view they are 0.
+    """
+    out = np.zeros(grid.shape, dtype=np.uint32)
+    part = overlap(posteriors.grid, grid)
+    if part is not None:
+        box = grid.crop([s.start for s in part], [s.stop for s in part])
+        best = resample(posteriors.data[0], posteriors.grid, box, fill=1.0)
+        chosen = np.zeros(box.shape, dtype=np.uint32)
+        for number in range(1, len(posteriors.data)):
+            if posteriors.data[number].max() < 1 / len(posteriors.data):
+                continue  # it cannot win anywhere
+            share = resample(posteriors.data[number], posteriors.grid, box)
+            chosen[share > best] = indices[number]
+            np.maximum(best, share, out=best)
+        out[part] = chosen
+    return LabelMap(out, grid)
+
+
+def largest_parts(posteriors: Posteriors, *, smallest_share: float = 0.2) -> Posteriors:
+    """Give the scattered pieces of each class back to the background.
+
+    A connected piece (26 neighbours) stays if it has at least ``smallest_share`` of the
+    voxels of the largest one.
+    """
+    labels = posteriors.labels()
+    data = posteriors.data
+    copied = False
+    for number, box in enumerate(ndimage.find_objects(labels, max_label=len(data) - 1), start=1):
+        if box is None:
+            continue
+        pieces, count = ndimage.label(labels[box] == number, structure=np.ones((3, 3, 3)))
+        if count < 2:
+            continue
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        small = np.isin(pieces, np.flatnonzero(sizes < smallest_share * sizes.max()))
+        small &= pieces > 0
+        if small.any():
+            data = data if copied else data.copy()
+            copied = True
+            lost = data[(number, *box)]
+            data[(0, *box)][small] += lost[small]
+            lost[small] = 0
+    return Posteriors(data, posteriors.grid)
+
+
+def measure(
+    labels: LabelMap,
+    table: LabelTable,
+    confidences: dict[int, float | None],
+    bundle: ModelBundle,
+) -> tuple[Measure, ...]:
+    """Volumes, intervals and confidence of every structure of a table."""
+    counts = np.bincount(np.asarray(labels.data, dtype=np.int64).ravel(),
+                         minlength=max(table.indices) + 1)  # fmt: skip
+    factors = bundle.facts.get("volume_interval", {})
+    rows = []
+    for label in table:
+        volume = float(counts[label.index]) * labels.grid.voxel_volume
+        low, high = factors.get(label.name, (None, None))
+        rows.append(
+            Measure(
+                index=label.index,
+                name=label.name,
+                volume_mm3=volume,
+                low_mm3=None if low is None else volume * low,
+                high_mm3=None if high is None else volume * high,
+                confidence=confidences.get(label.index),
+            )
+        )
+    return tuple(rows)
+
+
+def native_posteriors(result: Segmentation) -> NDArray[np.float32]:
+    """Posteriors of every label of the table on the input's own grid, (labels, I, J, K)."""
+    grid = result.labels.grid
+    out = np.zeros((len(result.table), *grid.shape), dtype=np.float32)
+    place = 0
+    for part in result.posteriors:
+        window = overlap(part.grid, grid)
+        count = len(part.data) - 1
+        if window is not None:
+            box = grid.crop([s.start for s in window], [s.stop for s in window])
+            for k in range(count):
+                out[(place + k, *window)] = resample(part.data[k + 1], part.grid, box)
+        place += count
+    return out
+
+
+def expected_dice(posterior: Array, chosen: NDArray[np.bool_]) -> float | None:
+    """The Dice of ``chosen`` against a truth drawn from the posterior, to first order.
+
+    ``2 sum(p over chosen) / (sum(chosen) + sum(p))``; None where nothing was chosen.
+    """
+    size = int(chosen.sum())
+    if size == 0:
+        return None
+    total = float(posterior.sum(dtype=np.float64))
+    inside = float(posterior[chosen].sum(dtype=np.float64))
+    return 2 * inside / (size + total)

@@ -1,0 +1,93 @@
+"""The tasks: a volume in, a :class:`~deepmrseg_bids.segmentation.Segmentation` out.
+
+``run`` does several for one scan and shares what they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.image import Volume
+from deepmrseg_bids.inference import Predictor
+from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.segmentation import Segmentation
+from deepmrseg_bids.tasks import brain, deepbrain, hippocampus, wml
+
+__all__ = ["NEEDS", "TASKS", "needed_models", "run", "segment_prepared", "table_of"]
+
+TASKS = ("brain", "deepbrain", "hippocampus", "wml")
+NEEDS = {
+    "brain": ("brain",),
+    "deepbrain": ("brain", "deepbrain"),
+    "hippocampus": ("brain", "deepbrain", "hippocampus"),
+    "wml": ("brain", "wml"),
+}
+"""The models that each task uses, in the order in which they run."""
+
+Result = Segmentation | DeepMRSegError
+
+
+def needed_models(tasks: Iterable[str]) -> list[str]:
+    """The models of several tasks together, each once."""
+    wanted = {model for task in tasks for model in NEEDS[task]}
+    return [task for task in TASKS if task in wanted]
+
+
+def table_of(task: str, predictor: Predictor) -> LabelTable:
+    """The labels that a task writes (its network may know others)."""
+    tables = {"brain": brain.TABLE, "hippocampus": hippocampus.TABLE}
+    return tables.get(task, predictor.bundle.labels)
+
+
+def run(
+    volume: Volume,
+    tasks: Iterable[str],
+    predictors: Callable[[str], Predictor],
+    *,
+    flair: Volume | None = None,
+) -> Iterator[tuple[str, Result]]:
+    """Run tasks on one scan, one after the other; a task that fails does not stop the rest.
+
+    Args:
+        tasks: names from ``TASKS``.
+        predictors: gives the predictor of a model (and may keep it for the next scan).
+        flair: needed by ``wml``.
+
+    Yields:
+        Each task with its segmentation, or with the error that says why there is none.
+    """
+    wanted = [task for task in TASKS if task in set(tasks)]
+    try:
+        found = brain.find_brain(volume, predictors("brain"))
+    except DeepMRSegError as error:
+        yield from ((task, error) for task in wanted)
+        return
+    deep: Segmentation | None = None
+    for task in wanted:
+        try:
+            if task == "brain":
+                result = brain.segment(volume, found, predictors("brain"))
+            elif task == "wml":
+                result = wml.segment(volume, found, flair, predictors)
+            else:
+                deep = deep or deepbrain.segment(volume, found, predictors("deepbrain"))
+                result = deep
+                if task == "hippocampus":
+                    result = hippocampus.segment(volume, deep, predictors("hippocampus"))
+        except DeepMRSegError as error:
+            yield task, error
+        else:
+            warnings = tuple(dict.fromkeys((*found.warnings, *result.warnings)))
+            yield task, replace(result, brain_mm3=found.volume_mm3, warnings=warnings)
+
+
+def segment_prepared(task: str, volume: Volume, predictor: Predictor) -> Segmentation:
+    """Segment an image that is already what the network sees (a crop, brain-extracted)."""
+    if task == "deepbrain":
+        return deepbrain.segment_prepared(volume, predictor)
+    if task == "hippocampus":
+        return hippocampus.segment_prepared(volume, predictor)
+    found = brain.find_brain(volume, predictor)
+    return brain.segment(volume, found, predictor)

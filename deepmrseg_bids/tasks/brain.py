@@ -1,0 +1,127 @@
+"""``brain``: from a raw head to the brain mask, and to where the deep structures are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.errors import SegmentationError
+from deepmrseg_bids.geometry import Grid, canonical_grid, overlap, resample
+from deepmrseg_bids.image import LabelMap, Volume
+from deepmrseg_bids.inference import Predictor
+from deepmrseg_bids.intensity import normalise
+from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.segmentation import Posteriors, Segmentation, expected_dice, measure
+
+__all__ = ["TABLE", "Brain", "find_brain", "segment"]
+
+TABLE = LabelTable((Label(1, "Brain", "BR", "#3cb44b"),))
+
+_SMALLEST_ML, _LARGEST_ML = 300.0, 2800.0
+_SMALLEST_DEEP_ML = 5.0  # of 14 structures that together measure 40 to 60 ml
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """The brain of a head, at the resolution of its network.
+
+    Attributes:
+        probability: (I, J, K) of being brain, zero outside the largest connected part.
+        grid: RAS+, the network's spacing.
+        centre: middle of the deep structures, RAS+ millimetres; None if none were found.
+        confidence: see :class:`deepmrseg_bids.segmentation.Measure`.
+    """
+
+    probability: NDArray[np.float32]
+    grid: Grid
+    centre: tuple[float, float, float] | None
+    confidence: float | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def volume_mm3(self) -> float:
+        """Volume of the mask, at the network's resolution."""
+        return float((self.probability > 0.5).sum()) * self.grid.voxel_volume
+
+    def mask_on(self, grid: Grid) -> NDArray[np.bool_]:
+        """The brain mask on any grid, (*grid.shape)."""
+        out = np.zeros(grid.shape, dtype=bool)
+        found = ndimage.find_objects(self.probability > 0)[0]
+        start = [max(0, s.start - 1) for s in found]
+        stop = [min(n, s.stop + 1) for s, n in zip(found, self.grid.shape, strict=True)]
+        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        source = self.grid.crop(start, stop)
+        part = overlap(source, grid)
+        if part is not None:
+            target = grid.crop([s.start for s in part], [s.stop for s in part])
+            out[part] = resample(self.probability[box], source, target) > 0.5
+        return out
+
+
+def find_brain(volume: Volume, predictor: Predictor) -> Brain:
+    """Find the brain in a raw head.
+
+    Raises:
+        SegmentationError: what was found cannot be a whole human brain.
+    """
+    grid = canonical_grid(volume.grid, predictor.bundle.preparation.spacing)
+    image = normalise(resample(volume.data, volume.grid, grid), mode="head")
+    posteriors = predictor(image)  # background, brain, left and right deep structures
+    probability = 1 - posteriors[0]
+    inside = _largest(probability > 0.5)
+    millilitres = float(inside.sum()) * grid.voxel_volume / 1000
+    where = volume.source or "the image"
+    if not _SMALLEST_ML <= millilitres <= _LARGEST_ML:
+        raise SegmentationError(
+            f"{where}: {millilitres:.0f} ml were found where a brain has {_SMALLEST_ML:.0f} to "
+            f"{_LARGEST_ML:.0f}: not a whole head, or not an MRI of one; look at the image"
+        )
+    filled = ndimage.binary_fill_holes(inside)
+    probability = np.where(
+        filled & ~inside, 1, np.where(ndimage.binary_dilation(inside), probability, 0)
+    ).astype(np.float32)
+    centre, warnings = _deep_centre(posteriors, inside, grid)
+    return Brain(probability, grid, centre, expected_dice(probability, filled), warnings)
+
+
+def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
+    """The brain mask on the scan's own grid."""
+    labels = LabelMap(brain.mask_on(volume.grid).astype(np.uint8), volume.grid)
+    rows = measure(labels, TABLE, {1: brain.confidence}, predictor.bundle)
+    outside = np.stack([1 - brain.probability, brain.probability])
+    return Segmentation(
+        "brain", labels, TABLE, rows, (Posteriors(outside, brain.grid),), brain.warnings
+    )
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    pieces, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    largest: NDArray[np.bool_] = pieces == sizes.argmax()
+    return largest
+
+
+def _deep_centre(
+    posteriors: NDArray[np.float32], inside: NDArray[np.bool_], grid: Grid
+) -> tuple[tuple[float, float, float] | None, tuple[str, ...]]:
+    """The middle of the box around the deep structures of both sides."""
+    labels = posteriors.argmax(axis=0)
+    deep = _largest((labels >= 2) & inside)
+    if float(deep.sum()) * grid.voxel_volume / 1000 < _SMALLEST_DEEP_ML:
+        return None, ("the deep structures were not found",)
+    voxels = np.argwhere(deep)
+    low, high = np.percentile(voxels, (0.5, 99.5), axis=0)
+    centre = grid.to_world([(low + high) / 2])[0]
+    warnings: tuple[str, ...] = ()
+    left, right = np.argwhere(deep & (labels == 2)), np.argwhere(deep & (labels == 3))
+    if not len(left) or not len(right):
+        warnings = ("the deep structures of one side only were found",)
+    elif left[:, 0].mean() > right[:, 0].mean():
+        warnings = ("left and right look exchanged: check the orientation in the header",)
+    return (float(centre[0]), float(centre[1]), float(centre[2])), warnings

@@ -6,6 +6,7 @@ A scan is read once, checked once, and trusted afterwards.
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ __all__ = [
     "Volume",
     "read_labels",
     "read_volume",
+    "voxel_count",
     "write_labels",
     "write_probabilities",
 ]
@@ -105,6 +107,14 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     if data.min() == data.max():
         raise SignalError(f"{path}: no signal, every voxel is {data.flat[0]:g}")
     return Volume(data, grid, tuple(warnings), path)
+
+
+def voxel_count(path: str | os.PathLike[str]) -> int:
+    """How many voxels the header promises; 0 if it cannot be read."""
+    try:
+        return math.prod(_load(Path(path)).shape)
+    except ImageReadError:
+        return 0
 
 
 def read_labels(path: str | os.PathLike[str]) -> LabelMap:

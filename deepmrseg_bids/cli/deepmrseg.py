@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.cli.common import (
@@ -22,6 +22,9 @@ from deepmrseg_bids.cli.common import (
 )
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
 from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.segmentation import Segmentation
 
 __all__ = ["main"]
 
@@ -99,14 +102,11 @@ def _add_models(commands: Any) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from deepmrseg_bids.bids.derivatives import MorphRow, write_json, write_morph
-    from deepmrseg_bids.image import read_volume, write_labels, write_probabilities
+    from deepmrseg_bids.image import read_volume
     from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
-    from deepmrseg_bids.output import morph_rows, native_posteriors
     from deepmrseg_bids.segmentation import Segmentation
     from deepmrseg_bids.tasks import needed_models, run
 
-    del MorphRow
     if args.flair and len(args.images) > 1:
         raise UsageError("--flair goes with one T1w")
     names = [_stem(path) for path in args.images]
@@ -136,23 +136,32 @@ def _predict(args: argparse.Namespace) -> int:
                 print(f"{name}: {task}: {result}", file=sys.stderr)
                 failed += 1
                 continue
-            kind = "desc-brain_mask" if task == "brain" else f"seg-{task}_dseg"
-            write_labels(args.out / f"{name}_{kind}.nii.gz", result.labels)
-            brain_ml = None
-            write_morph(args.out / f"{name}_seg-{task}_morph.tsv", morph_rows(result, brain_ml))
-            if args.probabilities and result.posteriors:
-                write_probabilities(
-                    args.out / f"{name}_seg-{task}_probseg.nii.gz",
-                    native_posteriors(result),
-                    result.labels.grid,
-                )
+            _write_result(args, name, result)
             for line in (*volume.warnings, *result.warnings):
                 _log.warning("%s: %s: %s", name, task, line)
         seconds = time.perf_counter() - start
         _log.info("%s: %.1f s, %.1f s of it in the networks, peak %.0f MiB",
                   name, seconds, pool.seconds, peak_memory_mib())  # fmt: skip
-    del write_json
     return 3 if failed else 0
+
+
+def _write_result(args: argparse.Namespace, name: str, result: Segmentation) -> None:
+    """Label map, table and, if asked for, posteriors of one task."""
+    from deepmrseg_bids.bids.outputs import morph_rows
+    from deepmrseg_bids.bids.tables import write_morph
+    from deepmrseg_bids.image import write_labels, write_probabilities
+    from deepmrseg_bids.segmentation import native_posteriors
+
+    task = result.task
+    kind = "desc-brain_mask" if task == "brain" else f"seg-{task}_dseg"
+    write_labels(args.out / f"{name}_{kind}.nii.gz", result.labels)
+    write_morph(args.out / f"{name}_seg-{task}_morph.tsv", morph_rows(result))
+    if args.probabilities and result.posteriors:
+        write_probabilities(
+            args.out / f"{name}_seg-{task}_probseg.nii.gz",
+            native_posteriors(result),
+            result.labels.grid,
+        )
 
 
 def _stem(path: Path) -> str:

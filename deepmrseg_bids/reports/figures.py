@@ -99,8 +99,9 @@ def contour_figure(
         top -= height + space
     if content is None:
         _note(figure, "Nothing is labelled in this scan")
-    canvas.draw()
-    return _encode(np.asarray(canvas.buffer_rgba())[..., :3], limit)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return _encode(pixels[..., :3], limit)
 
 
 def to_ras(data: Array, grid: Grid) -> tuple[Array, Grid]:
@@ -133,13 +134,15 @@ def _on_grid(labels: LabelMap, grid: Grid) -> Array:
 
 def _label_box(marked: Array) -> Box | None:
     """The smallest box that holds every label; None where there is none."""
-    found = ndimage.find_objects((marked > 0).view(np.uint8))
-    return None if not found else _box(found[0])
-
-
-def _box(slices: tuple[slice, ...]) -> Box:
-    a, b, c = ((int(part.start), int(part.stop)) for part in slices)
-    return a, b, c
+    ends = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        used = marked.any(axis=others)
+        places = np.flatnonzero(used)
+        if places.size == 0:
+            return None
+        ends.append((int(places[0]), int(places[-1]) + 1))
+    return ends[0], ends[1], ends[2]
 
 
 def _signal_box(scan: Array) -> Box:
@@ -151,7 +154,9 @@ def _signal_box(scan: Array) -> Box:
     for axis, edge in enumerate(scan.shape):
         others = tuple(other for other in range(3) if other != axis)
         used = np.flatnonzero(bright.mean(axis=others) > 0.01) * steps[axis]
-        ends.append((int(used[0]), min(int(used[-1]) + steps[axis], edge)) if used.size else (0, edge))
+        ends.append(
+            (int(used[0]), min(int(used[-1]) + steps[axis], edge)) if used.size else (0, edge)
+        )
     return ends[0], ends[1], ends[2]
 
 
@@ -184,9 +189,9 @@ def _window(
     chosen = values[mask] if inside and mask.any() else values[values > 0]
     if chosen.size == 0:
         chosen = values.ravel()
-    low, high = (float(value) for value in np.percentile(chosen, (0.5, 99.5)))
-    span = max(high - low, 1e-6 * max(abs(high), 1.0))
-    return low - 0.05 * span, high + 0.1 * span
+    black, white = (float(value) for value in np.percentile(chosen, (1, 99)))
+    span = max(white - black, 1e-6 * max(abs(white), 1.0))
+    return black - 0.05 * span, white + 0.1 * span
 
 
 def _size_mm(view: Box, plane: _Plane, grid: Grid) -> tuple[float, float]:
@@ -199,10 +204,11 @@ def _size_mm(view: Box, plane: _Plane, grid: Grid) -> tuple[float, float]:
 def _cuts(marked: Array, view: Box, axis: int) -> list[int]:
     """The slices to draw: equal shares of those with labels, the fullest near each middle."""
     others = tuple(other for other in range(3) if other != axis)
-    area = np.count_nonzero(marked, axis=others)
+    low, high = view[axis]
+    area = np.zeros(marked.shape[axis], dtype=int)  # the view holds every label
+    area[low:high] = np.count_nonzero(marked[tuple(slice(*ends) for ends in view)], axis=others)
     used = np.flatnonzero(area)
     if used.size == 0:
-        low, high = view[axis]
         return [int(low + (high - low) * (cut + 0.5) / _CUTS) for cut in range(_CUTS)]
     if used.size < _CUTS:
         return sorted(int(used[cut * used.size // _CUTS]) for cut in range(_CUTS))
@@ -243,7 +249,7 @@ def _draw_plane(
             interpolation="hanning",
         )
         for index, line in _contours(_cut(marked, plane, view, cut)):
-            lines.append(line + (left, 0))
+            lines.append(line + np.array([left, 0]))
             strokes.append(colours.get(index, _UNKNOWN))
         _mark(axes, plane, left, width, height, _position(grid, view, plane.axis, cut), column)
     axes.add_collection(LineCollection(lines, colors=strokes, linewidths=1.4), autolim=False)
@@ -256,7 +262,7 @@ def _cut(data: Array, plane: _Plane, view: Box, index: int) -> Array:
     """(up, across): one slice within the field of view."""
     part: list[Any] = [slice(*ends) for ends in view]
     part[plane.axis] = index
-    flat = data[tuple(part)]  # the axes left keep their order, and ``across`` comes before ``up``
+    flat: Array = data[tuple(part)]  # the axes left keep their order: ``across``, then ``up``
     return flat.T
 
 
@@ -279,7 +285,7 @@ def _contours(tile: Array) -> Iterator[tuple[int, NDArray[np.float64]]]:
 def _position(grid: Grid, view: Box, axis: int, cut: int) -> str:
     centre = [(low + high - 1) / 2 for low, high in view]
     centre[axis] = cut
-    return f"{'xyz'[axis]} = {grid.to_world([centre])[0, axis]:+.0f} mm"
+    return f"{'xyz'[axis]} = {round(grid.to_world([centre])[0, axis]):+d} mm"
 
 
 def _mark(

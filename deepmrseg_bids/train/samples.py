@@ -168,9 +168,15 @@ def class_map(config: TrainConfig, protocol: str) -> NDArray[np.uint8]:
 
 
 def reference_classes(labels: LabelMap, protocol: str, config: TrainConfig) -> NDArray[np.uint8]:
-    """The class of every voxel of a reference label map, (*labels.grid.shape)."""
-    entries = config.protocols.get(protocol, {})
-    return _filled(class_map(config, protocol)[labels.data], entries)
+    """The class of every voxel of a reference label map, (*labels.grid.shape).
+
+    Raises:
+        TrainingError: unknown protocol, or a code too large for any.
+    """
+    lookup = class_map(config, protocol)
+    if labels.data.max() >= len(lookup):
+        raise TrainingError(f"label codes go up to {len(lookup) - 1}, found {labels.data.max()}")
+    return _filled(lookup[labels.data], config.protocols.get(protocol, {}))
 
 
 def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = None) -> Prepared:
@@ -210,12 +216,7 @@ def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = Non
 
 def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
     labels = read_labels(sample.dseg)
-    entries = config.protocols.get(sample.protocol, {})
-    if labels.data.max() >= len(lookup):
-        raise TrainingError(
-            f"{sample.dseg}: label codes go up to {len(lookup) - 1}, found {labels.data.max()}"
-        )
-    target = LabelMap(_filled(lookup[labels.data], entries), labels.grid)
+    target = LabelMap(reference_classes(labels, sample.protocol, config), labels.grid)
     grid = canonical_grid(labels.grid, config.preparation.spacing)
     if not target.data.any():
         raise TrainingError(f"{sample.dseg}: none of the labels is in it")

@@ -1,0 +1,58 @@
+"""One line of progress: sessions done, failed, to go, and the time left."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, TextIO
+
+__all__ = ["Progress"]
+
+_log = logging.getLogger("deepmrseg-bids")
+
+
+class Progress:
+    """Counts sessions as they end; redraws a line on a terminal, logs lines elsewhere."""
+
+    def __init__(self, sessions: int, *, stream: TextIO, quiet: bool = False) -> None:
+        self.sessions = sessions
+        self.done = 0
+        self.failed = 0
+        self._stream = stream
+        self._quiet = quiet
+        self._start = time.monotonic()
+
+    def __call__(self, node: Any, status: str) -> None:
+        """nipype's status callback: a session ends with its ``publish`` node."""
+        name = str(getattr(node, "name", ""))
+        if name.startswith("publish_") and status == "end":
+            self.done += 1
+            self._show()
+        elif name.startswith(("publish_", "segment_")) and status == "exception":
+            self.failed += 1
+            self._show()
+
+    def line(self) -> str:
+        """``3 of 10 sessions done, 0 failed, about 2 min left``."""
+        ended = self.done + self.failed
+        left = self.sessions - ended
+        text = f"{self.done} of {self.sessions} sessions done, {self.failed} failed"
+        if left and ended:
+            seconds = (time.monotonic() - self._start) / ended * left
+            text += f", about {_spell(seconds)} left"
+        return text
+
+    def _show(self) -> None:
+        if self._quiet:
+            return
+        if self._stream.isatty():
+            end = "\n" if self.done + self.failed == self.sessions else ""
+            print(f"\r\033[K{self.line()}", end=end, file=self._stream, flush=True)
+        else:
+            _log.info("%s", self.line())
+
+
+def _spell(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,198 @@
+"""Finished files into place: nothing half-written is ever seen under its final name.
+
+A file is written under a hidden temporary name in the final folder, brought to disk, and
+renamed. A process killed at any instant leaves at most a ``.deepmrseg-*.tmp`` behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from deepmrseg_bids.errors import DatasetError
+
+__all__ = ["Staging", "publish", "remove_leftovers", "write_bytes", "write_json", "write_text"]
+
+_LAST = {".tsv": 1, ".json": 2}  # the place of an extension in the order; all others come first
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a whole file at once; one that already has this content is not touched.
+
+    Raises:
+        DatasetError: the disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        if path.read_bytes() == content:
+            return
+    except OSError:
+        pass  # not there yet, or not readable: it is written anew
+    _into_place(path, lambda stream: stream.write(content))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """:func:`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> None:
+    """Write JSON with sorted keys; the same tree gives the same bytes.
+
+    Raises:
+        ValueError: the tree holds NaN or infinity, which JSON does not know.
+    """
+    text = json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def publish(staged: str | os.PathLike[str], final: str | os.PathLike[str]) -> None:
+    """Move a finished file into place, across file systems too.
+
+    Raises:
+        DatasetError: the disk is full, or the folder cannot be written; ``staged`` is kept.
+    """
+    staged = Path(staged)
+
+    def copy(target: BinaryIO) -> None:
+        with staged.open("rb") as source:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+    _into_place(Path(final), copy)
+    staged.unlink()
+
+
+class Staging:
+    """The files of one session, published together when all of them are finished.
+
+    ::
+
+        with Staging(out_dir, work_dir) as staging:
+            write_labels(staging.path(label_map_path(t1w, "wml")), labels)
+            write_json(staging.path(sidecar_path(...)), sidecar(...))
+
+    Nothing is published if the block raises. The order is: sidecars that change are taken
+    away, images come, then tables, then sidecars. So a sidecar certifies its file: where it
+    stands, the file beside it is whole and was made as the sidecar says, and a session with
+    all its sidecars is finished.
+
+    Args:
+        out_dir: where the files go.
+        work_dir: where they are staged; None for the system's temporary folder.
+    """
+
+    def __init__(
+        self, out_dir: str | os.PathLike[str], work_dir: str | os.PathLike[str] | None = None
+    ) -> None:
+        self._out = Path(out_dir)
+        self._work = None if work_dir is None else Path(work_dir)
+        self._folder: Path | None = None
+
+    def __enter__(self) -> Staging:
+        if self._work is not None:
+            self._work.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="staging-", dir=self._work))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._folder is not None
+        try:
+            if kind is None:
+                self._publish(self._folder)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def path(self, relative: str | os.PathLike[str]) -> Path:
+        """Where to write the file that will be ``OUT_DIR/relative``; its folder exists.
+
+        Raises:
+            ValueError: the path leaves OUT_DIR, or the block has ended.
+        """
+        inner = Path(relative)
+        if self._folder is None:
+            raise ValueError("files are staged inside `with Staging(...)` only")
+        if inner.is_absolute() or ".." in inner.parts:
+            raise ValueError(f"a path inside OUT_DIR was expected, got {inner}")
+        path = self._folder / inner
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _publish(self, folder: Path) -> None:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        files.sort(key=lambda path: (_LAST.get(path.suffix, 0), path.as_posix()))
+        pairs = [(path, self._out / path.relative_to(folder)) for path in files]
+        for staged, final in pairs:
+            if staged.suffix == ".json" and not _same(staged, final):
+                final.unlink(missing_ok=True)
+        for staged, final in pairs:
+            publish(staged, final)
+
+
+def remove_leftovers(out_dir: str | os.PathLike[str], *, older_than: float = 86400) -> int:
+    """Remove what killed runs left behind; how many files.
+
+    Args:
+        older_than: seconds; younger files may belong to a run that is still going.
+    """
+    oldest = time.time() - older_than
+    removed = 0
+    for path in Path(out_dir).rglob(".deepmrseg-*.tmp"):
+        try:
+            if path.stat().st_mtime <= oldest:
+                path.unlink()
+                removed += 1
+        except OSError:
+            continue  # another run was faster, or it is not ours to remove
+    return removed
+
+
+def _into_place(final: Path, write: Callable[[BinaryIO], object]) -> None:
+    # a short name of our own: the final name may already be as long as the disk allows
+    temporary = final.parent / f".deepmrseg-{secrets.token_hex(6)}.tmp"
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, final)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(final.parent)
+    except OSError as error:
+        raise DatasetError(
+            f"{final}: cannot be written ({error.strerror or error}); free some space or check "
+            "the permissions, and run again: what is finished is kept"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # some network file systems cannot; the rename itself is done
+    finally:
+        os.close(handle)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.read_bytes() == other.read_bytes()
+    except OSError:
+        return False

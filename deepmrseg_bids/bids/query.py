@@ -1,0 +1,385 @@
+"""What BIDS_DIR holds: one :class:`Session` a visit. The only user of pybids.
+
+Which image is used when a session holds several of a kind: the one with the fewest parts in
+its name besides subject, session and run (a plain ``T1w`` before ``acq-``, ``rec-`` or
+``ce-`` ones), then the lowest run, then the first by name, ``.nii.gz`` before ``.nii``.
+Phase, real and imaginary parts are never used unless a filter asks for them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepmrseg_bids.bids.names import BidsName, strip_prefix
+from deepmrseg_bids.errors import DatasetError, UsageError
+
+__all__ = ["Session", "check_output_dir", "find_sessions"]
+
+_SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
+_FOLDER = re.compile(r"(sub|ses)-([0-9a-zA-Z+]+)")
+_OWN_CHECK = {"subject": "sub", "session": "ses", "datatype": "datatype"}
+_MOST_LISTED = 40
+
+
+@dataclass(frozen=True)
+class Session:
+    """One visit of one person.
+
+    Attributes:
+        subject: label without ``sub-``.
+        session: label without ``ses-``; None where the data set has no sessions.
+        t1w: the T1w to segment, absolute; None if there is none.
+        flair: the FLAIR, absolute; None if there is none.
+        notes: what was decided on the way, one line each.
+    """
+
+    subject: str
+    session: str | None
+    t1w: Path | None
+    flair: Path | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``sub-01_ses-2``, or ``sub-01`` without a session."""
+        subject = f"sub-{self.subject}"
+        return subject if self.session is None else f"{subject}_ses-{self.session}"
+
+
+@dataclass(frozen=True)
+class _Image:
+    path: Path
+    name: BidsName
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        extras = sum(key not in ("sub", "ses", "run") for key, _ in self.name.entities)
+        run = self.name.get("run") or "0"
+        # "gz" keeps .nii.gz before .nii
+        text = str(self.name.replace(extension=".gz")) + str(not self.path.name.endswith(".gz"))
+        return extras, int(run) if run.isdigit() else 0, text
+
+
+def find_sessions(
+    bids_dir: str | os.PathLike[str],
+    *,
+    participant_labels: Sequence[str] = (),
+    session_labels: Sequence[str] = (),
+    filters: Mapping[str, Any] | None = None,
+    database_dir: str | os.PathLike[str] | None = None,
+    validate: bool = True,
+) -> list[Session]:
+    """Every session asked for, sorted, those without a T1w too.
+
+    Args:
+        participant_labels: with or without ``sub-``; none stands for all.
+        session_labels: with or without ``ses-``; none stands for all.
+        filters: pybids filters by image, ``{"t1w": {...}, "flair": {...}}`` as in the NiPreps
+            apps; a value of None means that the name lacks the entity, ``"*"`` that it has it.
+            Other keys are left to other apps.
+        database_dir: a pybids database: used if it is there, made if not. It must be made
+            anew when files come or go.
+        validate: ask for a dataset_description.json with Name and BIDSVersion.
+
+    Raises:
+        DatasetError: ``bids_dir`` is not a BIDS data set, or the database is of another one.
+        UsageError: an unknown label, or a filter that pybids does not know.
+    """
+    root = Path(bids_dir).absolute()
+    if database_dir is not None:
+        database_dir = Path(database_dir).absolute()
+    queries = _queries(filters)
+    folders = _folders(root)
+    _check_dataset(root, folders, validate=validate)
+    subjects = _chosen(participant_labels, folders, "sub", f"in {root}")
+    visits = {subject: folders[subject] for subject in subjects}
+    known = {label for labels in visits.values() for label in labels}
+    sessions = _chosen(session_labels, known, "ses", f"for these participants in {root}")
+    layout = _index(root, subjects if participant_labels else None, queries, database_dir)
+    images = {
+        kind: _by_session(_ask(layout, query, kind), root, query) for kind, query in queries.items()
+    }
+    keys: set[tuple[str, str | None]] = {
+        (subject, label) for subject, labels in visits.items() for label in labels or (None,)
+    }
+    found = {key for kind in images.values() for key in kind if key[0] in visits}
+    wanted = [key for key in keys | found if not session_labels or key[1] in sessions]
+    wanted.sort(key=lambda key: (key[0], key[1] or ""))
+    return [_session(key, images) for key in wanted]
+
+
+def check_output_dir(
+    bids_dir: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None = None,
+    *,
+    create: bool = True,
+) -> None:
+    """See that OUT_DIR can be written and that nothing will be written among the inputs.
+
+    Links are followed first. With ``create=False`` (a dry run) nothing is written.
+
+    Raises:
+        DatasetError: OUT_DIR is BIDS_DIR, or lies in it but not under ``derivatives/``; the
+            work folder lies in BIDS_DIR; OUT_DIR cannot be created or written.
+    """
+    raw, out = _resolved(bids_dir), _resolved(out_dir)
+    if out == raw:
+        raise DatasetError(
+            f"OUT_DIR is BIDS_DIR ({raw}); choose another folder, "
+            f"for example {raw / 'derivatives' / 'deepmrseg'}"
+        )
+    if raw in out.parents and out.relative_to(raw).parts[0] != "derivatives":
+        raise DatasetError(
+            f"OUT_DIR {out} lies among the inputs; inside BIDS_DIR it must be under "
+            f"{raw / 'derivatives'}"
+        )
+    if work_dir is not None:
+        work = _resolved(work_dir)
+        if work == raw or raw in work.parents:
+            raise DatasetError(
+                f"the work folder {work} lies in BIDS_DIR {raw}; "
+                "choose one outside it with --work-dir"
+            )
+    if create:
+        _check_writable(out)
+
+
+def _check_writable(out: Path) -> None:
+    probe = out / f".deepmrseg-{secrets.token_hex(6)}.tmp"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise DatasetError(
+            f"OUT_DIR {out} cannot be written ({error.strerror}); "
+            "choose another folder, or change its permissions"
+        ) from error
+
+
+def _resolved(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError) as error:
+        raise DatasetError(f"{path}: the path cannot be followed ({error})") from error
+
+
+def _folders(root: Path) -> dict[str, tuple[str, ...]]:
+    """The session labels of each subject, by the folders on disk."""
+    if not root.exists():
+        raise DatasetError(f"BIDS_DIR {root} does not exist; check the path, or its mount")
+    if not root.is_dir():
+        raise DatasetError(f"BIDS_DIR {root} is not a folder; give the root of a BIDS data set")
+    try:
+        subjects = _labels(root, "sub")
+    except OSError as error:
+        raise DatasetError(f"BIDS_DIR {root} cannot be read ({error.strerror})") from error
+    folders = {}
+    for subject in subjects:
+        try:
+            folders[subject] = tuple(_labels(root / f"sub-{subject}", "ses"))
+        except OSError:
+            folders[subject] = ()  # an unreadable person is one without images
+    return folders
+
+
+def _labels(folder: Path, key: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        found = [(match, entry) for entry in entries if (match := _FOLDER.fullmatch(entry.name))]
+        return sorted(m.group(2) for m, entry in found if m.group(1) == key and entry.is_dir())
+
+
+def _check_dataset(root: Path, folders: Mapping[str, object], *, validate: bool) -> None:
+    if not any(root.iterdir()):
+        raise DatasetError(f"BIDS_DIR {root} is empty; check the path, or its mount")
+    description = root / "dataset_description.json"
+    if validate:
+        _check_description(description)
+    if not folders:
+        raise DatasetError(
+            f"BIDS_DIR {root} holds no sub-<label> folder; give the root of a BIDS data set"
+        )
+
+
+def _check_description(path: Path) -> None:
+    advice = "add it with Name and BIDSVersion, or use --skip-bids-validation"
+    if not path.is_file():
+        raise DatasetError(
+            f"{path.parent} is not a BIDS data set: it has no dataset_description.json; {advice}"
+        )
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path}: cannot be read as JSON ({error}); mend it, or use --skip-bids-validation"
+        ) from error
+    if not isinstance(tree, dict) or not {"Name", "BIDSVersion"} <= set(tree):
+        raise DatasetError(f"{path}: Name and BIDSVersion are needed; {advice}")
+
+
+def _chosen(asked: Sequence[str], known: Iterable[str], key: str, where: str) -> list[str]:
+    labels = sorted(known)
+    wanted = sorted({strip_prefix(label, key) for label in asked})
+    unknown = [label for label in wanted if label not in set(labels)]
+    if unknown:
+        what = {"sub": "participant", "ses": "session"}[key]
+        more = len(labels) - _MOST_LISTED
+        listed = ", ".join(labels[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+        raise UsageError(f"unknown {what} {', '.join(unknown)}; known {where}: {listed or 'none'}")
+    return wanted or labels
+
+
+def _queries(filters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The pybids query of each kind of image, with the filters in it."""
+    filters = filters or {}
+    if filters and not set(filters) & set(_SUFFIXES):
+        raise UsageError(
+            f"the filters name {', '.join(map(repr, filters))}; 't1w' or 'flair' was expected"
+        )
+    queries: dict[str, dict[str, Any]] = {}
+    for kind, suffix in _SUFFIXES.items():
+        own = filters.get(kind, {})
+        if not isinstance(own, Mapping):
+            raise UsageError(f"the filter {kind!r} must be an object of entities, got {own!r}")
+        plain = {
+            "suffix": suffix,
+            "extension": [".nii", ".nii.gz"],
+            "part": ["mag", None],
+            "datatype": "anat",
+        }
+        queries[kind] = {**plain, **own}
+    return queries
+
+
+def _index(
+    root: Path,
+    subjects: Sequence[str] | None,
+    queries: Mapping[str, Mapping[str, Any]],
+    database_dir: Path | None,
+) -> Any:
+    """The pybids layout of what the queries may ask for, and of nothing else."""
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    # a database serves later runs with other labels and filters, so it holds every image
+    narrow = database_dir is None
+    unwanted = _unwanted(subjects if narrow else None, queries if narrow else None)
+    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[unwanted])
+    try:
+        layout = BIDSLayout(root, validate=False, database_path=database_dir, indexer=indexer)
+    except Exception as error:  # pybids and its database raise what they like
+        where = f"{root}" if narrow else f"{root} with the database {database_dir}"
+        raise DatasetError(f"{where}: cannot be indexed ({error})") from error
+    if Path(layout.root) != root:
+        raise DatasetError(
+            f"the database {database_dir} is of {layout.root}, not of {root}; "
+            "give another --bids-database-dir"
+        )
+    return layout
+
+
+def _unwanted(
+    subjects: Sequence[str] | None, queries: Mapping[str, Mapping[str, Any]] | None
+) -> re.Pattern[str]:
+    """What pybids must not look at; the walk of func and dwi would take most of the time."""
+    any_label = "[^/]+"
+    subject = "|".join(map(re.escape, subjects)) if subjects is not None else any_label
+    suffix = folder = any_label
+    if queries is not None:
+        suffix = _alternatives(query["suffix"] for query in queries.values())
+        folder = _alternatives(query["datatype"] for query in queries.values())
+    image = rf"/(?:[^/]+_)(?:{suffix})\.nii(?:\.gz)?"
+    keep = rf"/sub-(?:{subject})(?:/ses-[^/]+)?(?:/(?:{folder})(?:{image})?)?"
+    return re.compile(rf"^(?!{keep}$)")
+
+
+def _alternatives(values: Iterable[Any]) -> str:
+    flat: set[Any] = set()
+    for value in values:
+        flat.update(value if isinstance(value, (list, tuple)) else [value])
+    if all(isinstance(value, str) and value != "*" for value in flat):
+        return "|".join(re.escape(value) for value in sorted(flat))
+    return "[^/]+"
+
+
+def _ask(layout: Any, query: Mapping[str, Any], kind: str) -> list[str]:
+    # pybids reads entities off the whole path: a BIDS_DIR below a folder named func or sub-9
+    # would mislead it, so subject, session and datatype are checked in _by_session
+    asked = {key: _pybids(value) for key, value in query.items() if key not in _OWN_CHECK}
+    try:
+        return list(layout.get(return_type="filename", **asked))
+    except Exception as error:  # an unknown entity, or a value that makes no sense to pybids
+        raise UsageError(f"the filter {kind!r} cannot be used: {error}") from error
+
+
+def _pybids(value: Any) -> Any:
+    from bids.layout import Query
+
+    if isinstance(value, (list, tuple)):
+        return [_pybids(item) for item in value]
+    return {None: Query.NONE, "*": Query.ANY}.get(value, value) if _simple(value) else value
+
+
+def _simple(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _by_session(
+    paths: Iterable[str], root: Path, query: Mapping[str, Any]
+) -> dict[tuple[str, str | None], list[_Image]]:
+    """Images by (subject, session); those whose name and folders disagree are left out."""
+    images: dict[tuple[str, str | None], list[_Image]] = defaultdict(list)
+    for text in paths:
+        path = Path(text)
+        try:
+            name = BidsName.parse(path)
+            *folders, datatype = path.relative_to(root).parts[:-1]
+        except (DatasetError, ValueError):
+            continue
+        subject, session = name.get("sub"), name.get("ses")
+        expected = [f"sub-{subject}"] + ([f"ses-{session}"] if session else [])
+        if subject is None or folders != expected:
+            continue
+        values = {"subject": subject, "session": session, "datatype": datatype}
+        if all(_accepts(query[key], values[key]) for key in _OWN_CHECK if key in query):
+            images[subject, session].append(_Image(path, name))
+    return images
+
+
+def _accepts(wanted: Any, value: str | None) -> bool:
+    if isinstance(wanted, (list, tuple)):
+        return any(_accepts(item, value) for item in wanted)
+    if wanted == "*" or getattr(wanted, "name", None) in ("ANY", "REQUIRED"):
+        return value is not None
+    if getattr(wanted, "name", None) == "OPTIONAL":
+        return True
+    if wanted is None or getattr(wanted, "name", None) == "NONE":
+        return value is None
+    return value is not None and re.sub(r"^(sub|ses)-", "", str(wanted)) == value
+
+
+def _session(
+    key: tuple[str, str | None],
+    images: Mapping[str, Mapping[tuple[str, str | None], list[_Image]]],
+) -> Session:
+    chosen: dict[str, Path | None] = {}
+    notes = []
+    for kind, by_session in images.items():
+        ranked = sorted(by_session.get(key, []), key=lambda image: image.rank)
+        chosen[kind] = ranked[0].path if ranked else None
+        if len(ranked) > 1:
+            others = ", ".join(image.path.name for image in ranked[1:])
+            notes.append(
+                f"{len(ranked)} {_SUFFIXES[kind]} images: {ranked[0].path.name} is used, not "
+                f"{others} (plainest name first, then lowest run); "
+                f"to choose another, give --bids-filter-file with {kind!r}"
+            )
+    return Session(key[0], key[1], chosen["t1w"], chosen["flair"], tuple(notes))

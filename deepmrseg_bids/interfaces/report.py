@@ -1,0 +1,40 @@
+"""The page of one subject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from deepmrseg_bids.bids.outputs import outcome_from_json
+from deepmrseg_bids.reports.collect import subject_page
+
+__all__ = ["SubjectReport"]
+
+
+class _ReportInput(BaseInterfaceInputSpec):  # type: ignore[misc]
+    outcomes = traits.List(traits.Str(), mandatory=True, desc="one a session, as JSON")
+    out_dir = traits.Str(mandatory=True, desc="OUT_DIR")
+    command = traits.Str(desc="the command line of the run")
+
+
+class _ReportOutput(TraitedSpec):  # type: ignore[misc]
+    page = traits.Str(desc="the HTML file")
+
+
+class SubjectReport(SimpleInterface):  # type: ignore[misc]
+    """Write ``sub-<label>.html`` from what is in OUT_DIR."""
+
+    input_spec = _ReportInput
+    output_spec = _ReportOutput
+
+    def _run_interface(self, runtime):  # type: ignore[no-untyped-def]
+        outcomes = [outcome_from_json(text) for text in self.inputs.outcomes]
+        page = subject_page(outcomes, Path(self.inputs.out_dir), command=self.inputs.command)
+        self._results["page"] = str(page)
+        return runtime

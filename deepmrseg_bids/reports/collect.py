@@ -1,0 +1,52 @@
+"""From what is in OUT_DIR to the page of one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepmrseg_bids import __version__
+from deepmrseg_bids.bids import names
+from deepmrseg_bids.bids.outputs import SessionOutcome, TaskOutcome
+from deepmrseg_bids.bids.tables import read_morph
+from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report
+
+__all__ = ["subject_page"]
+
+
+def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: str) -> Path:
+    """Write ``sub-<label>.html`` for the sessions of one subject and return its path."""
+    page = out_dir / names.report_path(outcomes[0].subject)
+    results = [
+        SessionResult(
+            subject=outcome.subject,
+            session=outcome.session,
+            tasks=tuple(_task(outcome, task, out_dir) for task in outcome.tasks),
+            warnings=tuple(
+                dict.fromkeys(
+                    [*outcome.warnings, *(line for task in outcome.tasks for line in task.warnings)]
+                )
+            ),
+            notes=outcome.notes,
+        )
+        for outcome in outcomes
+    ]
+    models = {task.task: task.model for o in outcomes for task in o.tasks if task.model}
+    write_subject_report(page, results, version=__version__, command=command, models=models)
+    return page
+
+
+def _task(outcome: SessionOutcome, task: TaskOutcome, out_dir: Path) -> TaskResult:
+    if task.status != "done" or outcome.t1w is None:
+        return TaskResult(task.task, task.status, task.reason, None, None, None, (), task.seconds)
+    return TaskResult(
+        task=task.task,
+        status=task.status,
+        reason=task.reason,
+        image=Path(outcome.t1w),
+        dseg=out_dir / names.label_map_path(outcome.t1w, task.task),
+        table=LabelTable.read(out_dir / names.label_table_path(task.task)),
+        rows=read_morph(out_dir / names.morph_path(outcome.t1w, task.task)),
+        seconds=task.seconds,
+    )

@@ -1,0 +1,123 @@
+"""The workflow of the participant level."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+
+from deepmrseg_bids.bids.outputs import SessionJob
+from deepmrseg_bids.interfaces import PublishSession, SegmentSession, SubjectReport
+
+__all__ = ["init_participant_wf", "init_subject_wf"]
+
+_PUBLISH_GB = 0.2
+_REPORT_GB = 0.8
+
+
+def init_participant_wf(
+    *,
+    jobs: Sequence[SessionJob],
+    weights: Mapping[str, str],
+    out_dir: Path,
+    records: Path,
+    threads: int,
+    reports: bool,
+    command: str,
+    name: str = "deepmrseg_wf",
+) -> Any:
+    """All subjects of a run.
+
+    Args:
+        jobs: the sessions, those of a subject beside one another.
+        weights: SHA-256 of every model in use.
+        out_dir: OUT_DIR.
+        records: folder for the outcomes, one file a session.
+        threads: threads of one segmentation node.
+        reports: write the page of each subject.
+        command: for the reports.
+    """
+    workflow = pe.Workflow(name=name)
+    subjects: dict[str, list[SessionJob]] = {}
+    for job in jobs:
+        subjects.setdefault(job.subject, []).append(job)
+    for number, (subject, own) in enumerate(subjects.items()):
+        workflow.add_nodes(
+            [
+                init_subject_wf(
+                    jobs=own,
+                    weights=weights,
+                    out_dir=out_dir,
+                    records=records,
+                    threads=threads,
+                    reports=reports,
+                    command=command,
+                    name=f"sub_{_safe(subject)}_{number}_wf",
+                )
+            ]
+        )
+    return workflow
+
+
+def init_subject_wf(
+    *,
+    jobs: Sequence[SessionJob],
+    weights: Mapping[str, str],
+    out_dir: Path,
+    records: Path,
+    threads: int,
+    reports: bool,
+    command: str,
+    name: str,
+) -> Any:
+    """One subject: segment and publish each session, then write the subject's page.
+
+    Outputs
+    -------
+    page
+        the HTML file, if ``reports``
+    """
+    workflow = pe.Workflow(name=name)
+    outputnode = pe.Node(niu.IdentityInterface(fields=["page"]), name="outputnode")
+    merge = pe.Node(niu.Merge(len(jobs)), name="merge")
+    for number, job in enumerate(jobs, start=1):
+        tag = f"{_safe(job.session or 'single')}_{number}"
+        segment = pe.Node(
+            SegmentSession(job=job, weights=dict(weights)),
+            name=f"segment_{tag}",
+            n_procs=threads,
+            mem_gb=job.memory_gb,
+        )
+        publish = pe.Node(
+            PublishSession(out_dir=str(out_dir), record=str(records / f"{job.name}.json")),
+            name=f"publish_{tag}",
+            mem_gb=_PUBLISH_GB,
+        )
+        workflow.connect(
+            [
+                (segment, publish, [("outcome", "outcome"), ("folder", "folder")]),
+                (publish, merge, [("outcome", f"in{number}")]),
+            ]
+        )  # fmt: skip
+    if reports:
+        report = pe.Node(
+            SubjectReport(out_dir=str(out_dir), command=command),
+            name="report",
+            mem_gb=_REPORT_GB,
+        )
+        workflow.connect(
+            [
+                (merge, report, [("out", "outcomes")]),
+                (report, outputnode, [("page", "page")]),
+            ]
+        )  # fmt: skip
+    return workflow
+
+
+def _safe(label: str) -> str:
+    """A label as part of a node's name: letters, digits and underscores."""
+    return re.sub(r"\W", "_", label, flags=re.ASCII)

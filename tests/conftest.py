@@ -1,0 +1,55 @@
+"""What several test modules share: toy networks, grids of every orientation, toy samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.image import LabelMap, write_labels
+from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.network import NetworkConfig
+from tests.support import ORIENTATIONS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Toy networks are slower on two threads than on one."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(params=ORIENTATIONS)
+def orientation(request: pytest.FixtureRequest) -> str:
+    """Each of the 48 axis codes, such as ``LPS``."""
+    return request.param
+
+
+@pytest.fixture
+def toy_network() -> NetworkConfig:
+    """A network of a few thousand weights for two classes in 3D."""
+    return NetworkConfig(
+        kind="deepmrseg", spatial_dims=3, in_channels=1, classes=2, width=4, depth=2
+    )
+
+
+@pytest.fixture
+def two_sides() -> LabelTable:
+    """A left and a right blob."""
+    return LabelTable((Label(3, "Left-Blob", "L", "#00ff00"), Label(7, "Right-Blob", "R")))
+
+
+@pytest.fixture
+def write_scan(tmp_path: Path) -> Callable[..., Path]:
+    """Write an array as a NIfTI file under a temporary folder; returns its path."""
+
+    def write(name: str, data: np.ndarray, grid: Grid | None = None) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_labels(path, LabelMap(data, grid or Grid(data.shape, np.eye(4))))
+        return path
+
+    return write

@@ -1,0 +1,289 @@
+"""The page of a subject: what it says, that it is safe, whole and small."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import stat
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.image import LabelMap, write_labels
+from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.reports import subject
+from deepmrseg_bids.reports.figures import contour_figure
+from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report
+
+EVIL = "<script>alert('x')</script>\"'&"
+TABLE = LabelTable((Label(1, "Left-Caudate"), Label(2, "Right-Caudate"), Label(3, "Stem")))
+VOID = {"meta", "img", "input", "br", "link", "hr"}
+
+
+@dataclass(frozen=True)
+class Row:
+    index: int
+    name: str
+    volume_mm3: float | None
+    volume_low_mm3: float | None = None
+    volume_high_mm3: float | None = None
+    volume_icv_percent: float | None = None
+    confidence: float | None = None
+
+
+ROWS = (
+    Row(1, "Left-Caudate", 4000.4, 3900.0, 4100.0, 0.2511, 0.93),
+    Row(2, "Right-Caudate", 3600.0, 3500.0, 3700.0, 0.23, 1.2),
+    Row(3, "Stem", None),
+)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, text, and tags that do not close in order."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.broken: list[str] = []
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.broken.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> TaskResult:
+    folder = tmp_path_factory.mktemp("images")
+    grid = Grid((30, 32, 28), np.diag([-2.0, -2.0, 3.0, 1.0]))
+    rng = np.random.default_rng(1)
+    scan, dseg = folder / "sub-01_T1w.nii.gz", folder / "sub-01_dseg.nii.gz"
+    write_labels(scan, LabelMap(rng.integers(0, 255, grid.shape).astype(np.uint8), grid))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[16:22, 10:20, 10:20] = 1
+    labels[6:12, 10:20, 10:20] = 2
+    write_labels(dseg, LabelMap(labels, grid))
+    return TaskResult("deepbrain", "done", "", scan, dseg, TABLE, ROWS, 12.4)
+
+
+@pytest.fixture(autouse=True)
+def pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pictures are tested elsewhere: here they are a few bytes, and their limits are noted."""
+    limits: list[int] = []
+
+    def picture(*_: object, task: str, limit: int) -> bytes:
+        limits.append(limit)
+        return task.encode()
+
+    monkeypatch.setattr(subject, "contour_figure", picture)
+    return limits
+
+
+def write(folder: Path, *sessions: SessionResult, **changes: str) -> Page:
+    path = folder / "sub-01.html"
+    options = {"version": "1.2.3", "command": "deepmrseg-bids in out participant"} | changes
+    models = {"deepbrain": "2.0.0 0123456789ab"}
+    write_subject_report(
+        path, sessions, version=options["version"], command=options["command"], models=models
+    )
+    page = Page(path)
+    assert not page.broken and not page.open
+    return page
+
+
+def unfinished(task: str, status: str, reason: str) -> TaskResult:
+    return TaskResult(task, status, reason, None, None, None, ())
+
+
+def test_a_page_shows_volumes_interval_share_confidence_and_asymmetry(
+    tmp_path: Path, done: TaskResult
+) -> None:
+    text = write(tmp_path, SessionResult("01", "1", (done,))).text
+    for piece in ("4,000", "3,900 to 4,100", "0.251", "0.93", "+10.5", "mm³", "12 s"):
+        assert piece in text
+    assert "1.00" in text and "1.20" not in text  # a confidence ends at 1
+    assert text.index("Left Caudate") < text.index("Right Caudate") < text.index("Stem")
+
+
+def test_large_volumes_are_in_millilitres(tmp_path: Path, done: TaskResult) -> None:
+    brain = replace(done, task="brain", rows=(Row(1, "brain", 1_516_500.0),))
+    text = write(tmp_path, SessionResult("01", None, (brain,))).text
+    assert "1,516.5" in text and "Volumes in ml" in text and "n/a" in text
+
+
+def test_the_summary_has_every_session_and_task_with_status_and_reason(
+    tmp_path: Path, done: TaskResult
+) -> None:
+    page = write(
+        tmp_path,
+        SessionResult("01", "1", (done, unfinished("wml", "skipped", "no FLAIR image"))),
+        SessionResult("01", "2", (unfinished("deepbrain", "failed", "no brain found"),)),
+    )
+    summary = page.text[: page.text.index("Session 1 Deep brain")]
+    for piece in ("done", "skipped", "no FLAIR image", "failed", "no brain found", "not asked for"):
+        assert piece in summary
+
+
+def test_warnings_and_notes_are_shown(tmp_path: Path, done: TaskResult) -> None:
+    session = SessionResult(
+        "01", None, (done,), ("sform and qform differ",), ("run-2 was left out",)
+    )
+    text = write(tmp_path, session).text
+    assert "Warning : sform and qform differ" in text and "run-2 was left out" in text
+
+
+def test_every_string_is_escaped(tmp_path: Path, done: TaskResult) -> None:
+    table = LabelTable((Label(1, EVIL), Label(2, "Left-" + EVIL)))
+    rows = tuple(replace(row, name=f"{row.name}{EVIL}") for row in ROWS)
+    sessions = (
+        SessionResult(
+            EVIL,
+            EVIL,
+            (
+                replace(done, task=EVIL, table=table, rows=rows, reason=EVIL),
+                replace(done, rows=(), table=table),
+                replace(done, image=Path(f"/nowhere/{EVIL}.nii.gz")),
+                unfinished(EVIL, "failed", EVIL),
+                unfinished("wml", EVIL, EVIL),
+            ),
+            (EVIL,),
+            (EVIL,),
+        ),
+    )
+    path = tmp_path / "evil.html"
+    write_subject_report(path, sessions, version=EVIL, command=EVIL, models={EVIL: EVIL})
+    page = Page(path)
+    assert not page.broken and not page.open
+    assert not page.all("script") and "<script" not in page.source
+    assert all(name.isascii() and "'" not in name for _, given in page.tags for name in given)
+    assert "alert('x')" in page.text
+
+
+def test_the_page_needs_no_network_and_no_script(tmp_path: Path, done: TaskResult) -> None:
+    page = write(tmp_path, SessionResult("01", "1", (done,)))
+    links = [a.get("href") or "" for a in page.all("a") + page.all("link")]
+    sources = [str(a["src"]) for a in page.all("img")]
+    assert links and all(link.startswith("#") for link in links)
+    assert sources and all(source.startswith("data:image/webp;base64,") for source in sources)
+    for outside in ("http:", "https:", "@import", "url("):
+        assert outside not in page.source
+
+
+def test_the_page_can_be_read_aloud(tmp_path: Path, done: TaskResult) -> None:
+    page = write(tmp_path, SessionResult("01", "1", (done,)), SessionResult("01", "2", (done,)))
+    assert page.all("html") == [{"lang": "en"}]
+    assert all(len(image["alt"] or "") > 40 for image in page.all("img"))
+    assert len(page.all("caption")) == len(page.all("table")) == 3
+    assert all("scope" in cell for cell in page.all("th"))
+    ids = [given["id"] for _, given in page.tags if "id" in given]
+    assert len(set(ids)) == len(ids)
+    assert {str(a["href"])[1:] for a in page.all("a")} <= set(ids)
+    levels = [int(tag[1]) for tag, _ in page.tags if tag in ("h1", "h2", "h3")]
+    assert levels[0] == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+@pytest.mark.parametrize("which", ["image", "dseg"])
+def test_a_missing_file_is_named_in_the_page_and_the_volumes_stay(
+    tmp_path: Path, done: TaskResult, which: str
+) -> None:
+    broken = replace(done, **{which: tmp_path / "gone.nii.gz"})  # type: ignore[arg-type]
+    page = write(tmp_path, SessionResult("01", None, (broken, done)))
+    assert "No picture:" in page.text and "gone.nii.gz: no such file" in page.text
+    assert len(page.all("img")) == 1 and page.text.count("4,000") == 2
+
+
+def test_methods_name_only_what_was_done_with_its_model_and_the_paper(
+    tmp_path: Path, done: TaskResult
+) -> None:
+    session = SessionResult("01", None, (done, unfinished("wml", "skipped", "no FLAIR image")))
+    text = write(tmp_path, session).text
+    methods = text[text.index("To paste") :]
+    assert "thalamus" in methods and "(model 2.0.0 0123456789ab)." in methods
+    assert "lesions were segmented" not in methods
+    assert "arXiv:1907.02110" in methods and "deepmrseg-bids in out participant" in methods
+
+
+def test_where_nothing_was_done_there_is_no_methods_text_to_paste(tmp_path: Path) -> None:
+    text = write(tmp_path, SessionResult("01", None, (unfinished("wml", "failed", "broken"),))).text
+    assert "To paste" not in text and "broken" in text
+
+
+def test_the_pictures_of_many_sessions_share_the_room_of_one_page(
+    tmp_path: Path, done: TaskResult, pictures: list[int]
+) -> None:
+    write(tmp_path, *(SessionResult("01", f"{n}", (done,)) for n in range(30)))
+    assert len(pictures) == 30
+    assert sum(pictures) * 4 / 3 < 3_700_000
+
+
+def test_a_page_with_its_real_pictures_is_small(
+    tmp_path: Path, done: TaskResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "contour_figure", contour_figure)
+    page = write(tmp_path, SessionResult("01", None, (done,)))
+    (image,) = page.all("img")
+    data = base64.b64decode(str(image["src"]).partition(",")[2])
+    assert data[:4] == b"RIFF"
+    assert data[8:12] == b"WEBP"
+    assert (tmp_path / "sub-01.html").stat().st_size < 1_500_000
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path, done: TaskResult) -> None:
+    first = write(tmp_path, SessionResult("01", "1", (done,))).source
+    assert write(tmp_path, SessionResult("sub-01", "ses-1", (done,))).source == first
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, done: TaskResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = write(tmp_path, SessionResult("01", None, (unfinished("wml", "failed", "x"),))).source
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path, SessionResult("01", None, (done,)))
+    assert [path.name for path in tmp_path.iterdir()] == ["sub-01.html"]
+    assert (tmp_path / "sub-01.html").read_text(encoding="utf-8") == before
+
+
+def test_a_page_is_readable_as_any_new_file_of_the_user(tmp_path: Path, done: TaskResult) -> None:
+    write(tmp_path, SessionResult("01", None, (unfinished("wml", "failed", "x"),)))
+    (tmp_path / "other").touch()
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_file_name_that_is_no_text_does_not_stop_the_page(tmp_path: Path) -> None:
+    write(tmp_path, SessionResult("01", None, (unfinished("wml", "failed", "bad \udcff name"),)))
+
+
+def test_results_of_no_or_several_subjects_are_refused(tmp_path: Path, done: TaskResult) -> None:
+    with pytest.raises(ValueError, match="one subject"):
+        write(tmp_path)
+    with pytest.raises(ValueError, match="one subject"):
+        write(tmp_path, SessionResult("01", None, (done,)), SessionResult("02", None, (done,)))

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+
+from deepmrseg_bids.bundle import ModelBundle, Preparation
+from deepmrseg_bids.errors import BundleError, UsageError
+from deepmrseg_bids.inference import (
+    Predictor,
+    PredictorPool,
+    flipped_classes,
+    fold,
+    resolve_device,
+    resolve_precision,
+)
+from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.network import NetworkConfig, build_network
+
+
+def trained_like(config):
+    """A network whose batch normalisations have statistics of their own."""
+    torch.manual_seed(3)
+    network = build_network(config)
+    for module in network.modules():
+        if isinstance(module, (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.uniform_(module.bias, -1, 1)
+    return network.eval()
+
+
+@pytest.fixture
+def bundle(tmp_path, toy_network, two_sides):
+    config = NetworkConfig(**{**toy_network.__dict__, "classes": 3})
+    ModelBundle.write(
+        tmp_path / "toy",
+        task="brain",
+        network=config,
+        preparation=Preparation(spacing=1.0, intensity="crop"),
+        labels=two_sides,
+        state=trained_like(config).state_dict(),
+        version="1",
+        settings="",
+        card="",
+        facts={},
+    )
+    return ModelBundle.open(tmp_path / "toy")
+
+
+@pytest.mark.parametrize("kind", ["deepmrseg", "unet"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_folding_batch_normalisation_keeps_the_function(kind, dims):
+    config = NetworkConfig(kind=kind, spatial_dims=dims, in_channels=1, classes=3, width=8, depth=2)
+    network = trained_like(config)
+    x = torch.randn(2, 1, *([16] * dims))
+    with torch.inference_mode():
+        before = network(x)
+        after = fold(network)(x)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+    kinds = (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+    assert not any(isinstance(module, kinds) for module in network.modules())
+
+
+def test_posteriors_have_the_size_of_the_image_and_sum_to_one(bundle):
+    posteriors = Predictor(bundle)(np.random.default_rng(0).normal(size=(13, 10, 9)))
+    assert posteriors.shape == (3, 13, 10, 9)
+    np.testing.assert_allclose(posteriors.sum(axis=0), 1, atol=1e-5)
+
+
+def test_bfloat16_gives_nearly_the_posteriors_of_float32(bundle):
+    image = np.random.default_rng(0).normal(size=(16, 16, 16))
+    exact = Predictor(bundle, precision="float32")(image)
+    rough = Predictor(bundle, precision="bfloat16")(image)
+    assert 0 < np.abs(exact - rough).max() < 0.1
+
+
+def test_flip_averaging_treats_a_mirrored_image_as_the_mirror_image(bundle):
+    image = np.random.default_rng(1).normal(size=(16, 16, 16))
+    predictor = Predictor(bundle, precision="float32", flips=True)
+    straight, mirrored = predictor(image), predictor(image[::-1])
+    exchanged = mirrored[[0, 2, 1], ::-1]  # left and right change places
+    np.testing.assert_allclose(straight, exchanged, atol=1e-4)
+
+
+def test_a_mirror_exchanges_left_and_right_and_keeps_the_rest():
+    table = LabelTable(
+        (Label(1, "Stem"), Label(2, "Left-X"), Label(3, "Right-X"), Label(4, "Left-Y"))
+    )
+    assert flipped_classes(table) == [0, 1, 3, 2, 4]
+
+
+def test_the_predictor_counts_the_time_spent_in_its_network(bundle):
+    predictor = Predictor(bundle)
+    predictor(np.zeros((16, 16, 16)))
+    assert predictor.seconds > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there_is_an_error(name):
+    with pytest.raises(UsageError, match=r"no such GPU"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "mps:x", "meta"])
+def test_a_device_that_means_nothing_is_an_error(name):
+    with pytest.raises(UsageError, match="--device must be"):
+        resolve_device(name)
+
+
+def test_precision_is_what_was_asked_for():
+    cpu = torch.device("cpu")
+    assert resolve_precision("float32", cpu) is torch.float32
+    assert resolve_precision("bfloat16", cpu) is torch.bfloat16
+
+
+def test_a_pool_loads_a_model_once(bundle):
+    pool = PredictorPool({"brain": bundle.path})
+    assert pool("brain") is pool("brain")
+
+
+def test_a_pool_refuses_a_model_of_another_task(bundle):
+    with pytest.raises(BundleError, match="a model of 'brain', not of 'deepbrain'"):
+        PredictorPool({"deepbrain": bundle.path})("deepbrain")

@@ -25,7 +25,9 @@ def heads(data: Path) -> list[dict[str, str]]:
     for root in (data / "heads", data / "wml" / "clinical"):
         for t1w in sorted(root.glob("sub-*/anat/*_T1w.nii.gz")):
             subject = t1w.name.split("_")[0]
-            dseg = root / "derivatives/dlmuse" / subject / "anat" / f"{subject}_seg-muse_dseg.nii.gz"
+            dseg = (
+                root / "derivatives/dlmuse" / subject / "anat" / f"{subject}_seg-muse_dseg.nii.gz"
+            )
             if dseg.is_file():
                 name = f"{root.name}_{subject}"
                 rows.append(
@@ -67,9 +69,7 @@ def main() -> None:
     data, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
     raw = heads(data)
-    teachers = [
-        {**row, "mask": row["dseg"], "weight": "0.1", "teaches_only": "1"} for row in raw
-    ]
+    teachers = [{**row, "mask": row["dseg"], "weight": "0.1", "teaches_only": "1"} for row in raw]
     tables = {
         "brain": raw + label_maps(data, 1.5),
         "deepbrain": own_table(data / "deepbrain") + teachers + label_maps(data, 0.15),

@@ -43,12 +43,15 @@ class Preparation:
         intensity: see :func:`deepmrseg_bids.intensity.normalise`.
         shape: voxels of the crop; (0, 0, 0) stands for the whole field of view.
         margin: voxels kept around the structure, where the crop follows it.
+        position: a second channel tells the network how far a voxel lies to the right of
+            the crop's middle: a head is nearly its own mirror image.
     """
 
     spacing: float
     intensity: IntensityMode
     shape: tuple[int, int, int] = (0, 0, 0)
     margin: int = 0
+    position: bool = False
 
     def __post_init__(self) -> None:
         if not 0.2 <= self.spacing <= 10:

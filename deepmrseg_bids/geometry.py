@@ -7,6 +7,7 @@ two grids, and undoing one is the same step with the grids exchanged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -220,7 +221,7 @@ def _resample_aligned(
     for axis in sorted(range(3), key=lambda k: shape[k] / data.shape[lead + k]):
         scale, offset = step[axes[axis], axis], step[axes[axis], 3]
         positions = scale * np.arange(shape[axis]) + offset
-        data = _along(data, lead + axis, positions, abs(scale), order)
+        data = _along(data, lead + axis, positions, scale, order)
     if fill:
         data = data + np.asarray(fill, dtype=data.dtype)
     return np.ascontiguousarray(data)
@@ -229,7 +230,9 @@ def _resample_aligned(
 def _along(data: Array, axis: int, positions: Array, scale: float, order: int) -> Array:
     """Sample one axis at the given positions; outside the field of view gives zero."""
     edge = data.shape[axis]
-    nearest = np.round(positions).astype(int)
+    # half-way between two voxels, always the one that comes first on the target's axis
+    nearest = np.floor(positions + (0.5 - math.copysign(1e-6, scale))).astype(int)
+    scale = abs(scale)
     inside = (positions > -0.5 - 1e-6) & (positions < edge - 0.5 + 1e-6)
     whole = np.abs(positions - nearest).max() < 1e-4 and abs(scale - 1) < 1e-4
     if order == 0 or whole:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -22,8 +22,17 @@ from deepmrseg_bids.errors import BundleError, UsageError
 from deepmrseg_bids.geometry import Array
 from deepmrseg_bids.labels import LabelTable
 
-__all__ = ["Precision", "Predictor", "PredictorPool", "flipped_classes", "fold", "resolve_device",
-           "resolve_precision", "set_threads"]  # fmt: skip
+__all__ = [
+    "Precision",
+    "Predictor",
+    "PredictorPool",
+    "flipped_classes",
+    "fold",
+    "resolve_device",
+    "resolve_precision",
+    "set_threads",
+    "with_position",
+]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -57,9 +66,7 @@ def resolve_device(name: str) -> torch.device:
 def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
     """``auto`` is bfloat16 where the hardware computes with it, and float32 elsewhere."""
     if name == "auto":
-        fast = (
-            torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
-        )
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
         return torch.bfloat16 if fast else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
@@ -85,7 +92,7 @@ def fold(network: nn.Module) -> nn.Module:
             conv, norm = module[place], module[place + 1]
             if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
                 transposed = isinstance(conv, (nn.ConvTranspose2d, nn.ConvTranspose3d))
-                module[place] = fuse_conv_bn_eval(conv, norm, transpose=transposed)
+                module[place] = fuse_conv_bn_eval(cast(Any, conv), norm, transpose=transposed)
                 module[place + 1] = nn.Identity()
     return network
 
@@ -99,6 +106,17 @@ def flipped_classes(labels: LabelTable) -> list[int]:
             if name.startswith(one):
                 order[number] = place.get(other + name[len(one) :], number)
     return order
+
+
+def with_position(x: torch.Tensor, spacing: float) -> torch.Tensor:
+    """Add the left-right position as a channel: (N, 1, *space) -> (N, 2, *space).
+
+    Its unit is 40 mm, about the reach of the deep structures from the midline.
+    """
+    edge = x.shape[2]
+    steps = (torch.arange(edge, device=x.device, dtype=x.dtype) - (edge - 1) / 2) * (spacing / 40)
+    steps = steps.reshape(1, 1, edge, *([1] * (x.ndim - 3)))
+    return torch.cat([x, steps.expand(x.shape[0], 1, *x.shape[2:])], dim=1)
 
 
 @dataclass(eq=False)
@@ -148,6 +166,8 @@ class Predictor:
         return out
 
     def _posteriors(self, x: torch.Tensor) -> torch.Tensor:
+        if self.bundle.preparation.position:
+            x = with_position(x, self.bundle.preparation.spacing)
         mixed = self._type != torch.float32
         with torch.autocast(self.device.type, dtype=self._type, enabled=mixed):
             logits = self._network(x.contiguous(memory_format=self._layout))

@@ -125,8 +125,8 @@ def largest_parts(posteriors: Posteriors, *, smallest_share: float = 0.2) -> Pos
         if small.any():
             data = data if copied else data.copy()
             copied = True
-            lost = data[(number, *box)]
-            data[(0, *box)][small] += lost[small]
+            lost = data[number][box]
+            data[0][box][small] += lost[small]
             lost[small] = 0
     return Posteriors(data, posteriors.grid)
 

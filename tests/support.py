@@ -26,3 +26,13 @@ def stored_as(data: np.ndarray, grid: Grid, codes: str) -> tuple[np.ndarray, Gri
             affine[:, 3] += affine[:, axis] * (moved.shape[axis] - 1)
             affine[:, axis] *= -1
     return np.ascontiguousarray(moved), Grid(moved.shape, affine)
+
+
+def ball(seed: int, edge: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy image and its label map (code 5)."""
+    rng = np.random.default_rng(seed)
+    centre = rng.uniform(8, edge - 8, 3)
+    away = sum((i - c) ** 2 for i, c in zip(np.indices((edge,) * 3), centre, strict=True))
+    inside = away < rng.uniform(3.5, 5) ** 2
+    image = 100 + 10 * rng.standard_normal(inside.shape) + 60 * inside
+    return image.astype(np.float32), (inside * 5).astype(np.uint8)

@@ -352,6 +352,15 @@ def test_nearest_keeps_the_labels_and_their_type() -> None:
         assert out.any()
 
 
+@pytest.mark.parametrize("jitter", [0, 1e-9, -1e-9])
+def test_half_way_between_voxels_nearest_takes_each_voxel_once(orientation, jitter) -> None:
+    data = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    target = grid_of(origin=(-4 + 0.5 + jitter, 3 - 0.5, 7 + 0.5 - jitter))
+    moved, stored = stored_as(data, grid_of(), orientation)
+    found = resample(moved, stored, target, order=0)[1:-1, 1:-1, 1:-1]
+    assert np.array_equal(found, data[1:-1, :-2, 1:-1])
+
+
 @pytest.mark.parametrize("kind", [np.bool_, np.int16, np.float64])
 def test_nearest_keeps_any_type_and_linear_gives_float32(kind) -> None:
     data = np.ones(SHAPE, kind)

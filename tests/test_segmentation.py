@@ -16,8 +16,11 @@ from deepmrseg_bids.segmentation import (
 from tests.support import ORIENTATIONS, stored_as
 
 
-class NoFacts:
-    facts: dict = {}
+class Facts:
+    """A bundle, as far as its facts go."""
+
+    def __init__(self, **facts):
+        self.facts = facts
 
 
 def block_posteriors(shape=(20, 20, 20)):
@@ -52,7 +55,9 @@ def test_outside_the_field_of_view_of_the_network_nothing_is_labelled():
 
 def test_a_scan_that_does_not_meet_the_crop_gets_no_labels():
     posteriors = block_posteriors()
-    away = Grid((5, 5, 5), np.diag([1.0, 1.0, 1.0, 1.0]) + np.array([[0, 0, 0, 500.0]] + [[0] * 4] * 3))
+    affine = np.eye(4)
+    affine[0, 3] = 500
+    away = Grid((5, 5, 5), affine)
     assert label_map(posteriors, away, np.array([0, 1, 2])).data.sum() == 0
 
 
@@ -63,7 +68,8 @@ def test_posteriors_are_interpolated_before_a_label_is_chosen():
     data[0] = 1 - data[1]
     fine = np.eye(4)
     fine[0, 0], fine[0, 3] = 0.5, 1
-    found = label_map(Posteriors(data, Grid((4, 4, 4), np.eye(4))), Grid((4, 4, 4), fine), np.array([0, 9]))
+    posteriors = Posteriors(data, Grid((4, 4, 4), np.eye(4)))
+    found = label_map(posteriors, Grid((4, 4, 4), fine), np.array([0, 9]))
     assert found.data[:, 0, 0].tolist() == [9, 9, 0, 0]
 
 
@@ -103,19 +109,17 @@ def test_volumes_are_counts_times_the_volume_of_a_voxel():
     table = LabelTable((Label(1, "a"), Label(2, "b"), Label(3, "c")))
     grid = Grid((2, 2, 2), np.diag([1.0, 2.0, 3.0, 1.0]))
     labels = LabelMap(np.array([[[1, 1], [2, 0]], [[0, 0], [0, 0]]], np.uint8), grid)
-    rows = measure(labels, table, {1: 0.9, 2: None}, NoFacts())
+    rows = measure(labels, table, {1: 0.9, 2: None}, Facts())
     assert [row.volume_mm3 for row in rows] == pytest.approx([12, 6, 0])
     assert [row.confidence for row in rows] == [0.9, None, None]
     assert rows[0].low_mm3 is None and rows[0].high_mm3 is None
 
 
 def test_intervals_come_from_the_calibration_of_the_model():
-    class Calibrated:
-        facts = {"volume_interval": {"a": [0.9, 1.2]}}
-
     grid = Grid((2, 2, 2), np.eye(4))
     labels = LabelMap(np.ones((2, 2, 2), np.uint8), grid)
-    (row,) = measure(labels, LabelTable((Label(1, "a"),)), {}, Calibrated())
+    facts = Facts(volume_interval={"a": [0.9, 1.2]})
+    (row,) = measure(labels, LabelTable((Label(1, "a"),)), {}, facts)
     assert (row.low_mm3, row.high_mm3) == pytest.approx((7.2, 9.6))
 
 

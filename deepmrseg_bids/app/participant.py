@@ -142,9 +142,7 @@ def _tasks(
     """What was asked for, or else all that the session's images and the models allow."""
     if config.tasks:
         return config.tasks
-    return tuple(
-        task for task in bundles if task != "wml" or session.flair is not None
-    )
+    return tuple(task for task in bundles if task != "wml" or session.flair is not None)
 
 
 def _bundles(config: RunConfig) -> dict[str, ModelBundle]:
@@ -204,4 +202,3 @@ def _exit_code(rows: Sequence[SessionRow]) -> int:
     if done == 0:
         return EXIT_NOTHING
     return EXIT_ALL_DONE if done == len(rows) else EXIT_SOME
-

@@ -23,12 +23,14 @@ class Progress:
         self._start = time.monotonic()
 
     def __call__(self, node: Any, status: str) -> None:
-        """nipype's status callback: a session ends with its ``publish`` node."""
+        """Take a status callback of nipype: a session ends with its ``segment`` node."""
         name = str(getattr(node, "name", ""))
-        if name.startswith("publish_") and status == "end":
+        if not name.startswith("segment_"):
+            return
+        if status == "end":
             self.done += 1
             self._show()
-        elif name.startswith(("publish_", "segment_")) and status == "exception":
+        elif status == "exception":
             self.failed += 1
             self._show()
 

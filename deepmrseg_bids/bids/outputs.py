@@ -1,8 +1,7 @@
 """One session from its scans to its derivative files: segment, stage, publish.
 
 ``segment_session`` is the edge of a session: no error leaves it, each becomes a task that
-failed with its reason. Files are written into a private folder first; ``publish_session``
-moves them to their final names when all of them are complete.
+failed with its reason.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -22,7 +21,7 @@ from typing import Any
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import sidecar
-from deepmrseg_bids.bids.files import publish, write_json
+from deepmrseg_bids.bids.files import Staging, write_json, write_text
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.bundle import ModelBundle, file_sha256
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
@@ -43,7 +42,6 @@ __all__ = [
     "TaskOutcome",
     "morph_rows",
     "outcome_from_json",
-    "publish_session",
     "segment_session",
 ]
 
@@ -147,63 +145,78 @@ def _pool(
     )
 
 
-def segment_session(job: SessionJob, folder: Path) -> SessionOutcome:
-    """Segment one session and write its files into ``folder``, named as in OUT_DIR.
+def segment_session(job: SessionJob, out_dir: Path, *, work: Path, record: Path) -> SessionOutcome:
+    """Segment one session and publish its files in OUT_DIR, each task when it is complete.
 
     Never raises for what lies in the data: each task says what became of it.
+
+    Args:
+        work: where files are staged.
+        record: receives the outcome as JSON at the very end; without it the session died.
     """
+    outcome = _segment(job, out_dir, work)
+    write_text(record, outcome.to_json())
+    return outcome
+
+
+def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
     prepare_process()
-    folder.mkdir(parents=True, exist_ok=True)
     outcomes: list[TaskOutcome] = []
-    volume: Volume | None = None
+    warnings: tuple[str, ...] = ()
     try:
         if job.t1w is None:
             raise SkippedTask("the session has no T1w image")
-        set_threads(job.threads)
         volume = read_volume(job.t1w)
-        flair = read_volume(job.flair) if job.flair and "wml" in job.tasks else None
-        pool = _pool(job.models, job.device, job.precision, job.flips)
-        inputs = {job.t1w: file_sha256(job.t1w)}
-        start = time.perf_counter()
-        for task, result in run(volume, job.tasks, pool, flair=flair):
-            if isinstance(result, Segmentation):
-                files = _stage(job, result, pool, folder, inputs, volume.warnings)
-                outcome = TaskOutcome(
-                    task, "done", files=files, warnings=result.warnings, model=_model(task, pool)
-                )
-            else:
-                outcome = _stopped(task, result)
-            seconds = time.perf_counter() - start
-            outcomes.append(
-                dataclasses.replace(
-                    outcome, seconds=round(seconds, 2), peak_mib=round(peak_memory_mib(), 1)
-                )
-            )
-            start = time.perf_counter()
-    except DeepMRSegError as error:
-        outcomes = [_stopped(task, error) for task in job.tasks]
-    except MemoryError:
+        warnings = volume.warnings
+        outcomes.extend(_run_tasks(job, volume, out_dir, work))
+    except Exception as error:  # the edge of a session: whatever it is stays in it
+        if not isinstance(error, (DeepMRSegError, MemoryError)):
+            _log.error("%s: %s", job.name, traceback.format_exc())
         done = {outcome.task for outcome in outcomes}
-        reason = "out of memory: give the job more, or run fewer at once"
-        outcomes += [TaskOutcome(t, "failed", reason) for t in job.tasks if t not in done]
-    except Exception as error:  # the edge of a session: what we did not foresee stays in it
-        _log.error("%s: %s", job.name, traceback.format_exc())
-        done = {outcome.task for outcome in outcomes}
-        reason = f"unexpected {type(error).__name__}: {error}"
-        outcomes += [TaskOutcome(t, "failed", reason) for t in job.tasks if t not in done]
+        outcomes += [_stopped(task, error) for task in job.tasks if task not in done]
     return SessionOutcome(
         subject=job.subject,
         session=job.session,
         t1w=None if job.t1w is None else str(job.t1w),
         tasks=tuple(outcomes),
-        warnings=volume.warnings if volume else (),
+        warnings=warnings,
         notes=job.notes,
     )
 
 
-def _stopped(task: str, error: DeepMRSegError) -> TaskOutcome:
+def _run_tasks(job: SessionJob, volume: Volume, out_dir: Path, work: Path) -> Iterator[TaskOutcome]:
+    assert job.t1w is not None
+    set_threads(job.threads)
+    flair = read_volume(job.flair) if job.flair and "wml" in job.tasks else None
+    pool = _pool(job.models, job.device, job.precision, job.flips)
+    inputs = {job.t1w: file_sha256(job.t1w)}
+    start = time.perf_counter()
+    for task, result in run(volume, job.tasks, pool, flair=flair):
+        if isinstance(result, Segmentation):
+            with Staging(out_dir, work) as staging:
+                files = _stage(job, result, pool, staging, inputs, volume.warnings)
+            outcome = TaskOutcome(
+                task, "done", files=files, warnings=result.warnings, model=_model(task, pool)
+            )
+        else:
+            outcome = _stopped(task, result)
+        now = time.perf_counter()
+        yield dataclasses.replace(
+            outcome, seconds=round(now - start, 2), peak_mib=round(peak_memory_mib(), 1)
+        )
+        start = now
+
+
+def _stopped(task: str, error: Exception) -> TaskOutcome:
+    """The outcome of a task that an error ended."""
+    if isinstance(error, MemoryError):
+        reason = "out of memory: give the job more, or run fewer sessions at once"
+    elif isinstance(error, DeepMRSegError):
+        reason = " ".join(str(error).split())
+    else:
+        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
     status = "skipped" if isinstance(error, SkippedTask) else "failed"
-    return TaskOutcome(task, status, " ".join(str(error).split()))
+    return TaskOutcome(task, status, reason)
 
 
 def _model(task: str, pool: PredictorPool) -> str:
@@ -232,11 +245,11 @@ def _stage(
     job: SessionJob,
     result: Segmentation,
     pool: PredictorPool,
-    folder: Path,
+    staging: Staging,
     inputs: Mapping[Path, str],
     warnings: Sequence[str],
 ) -> tuple[str, ...]:
-    """Write all files of one task into the private folder; return their final names."""
+    """Write all files of one task; return their names in OUT_DIR."""
     assert job.t1w is not None
     source = job.t1w
     uris = {names.bids_uri(path.relative_to(job.bids_dir), "raw"): digest
@@ -260,10 +273,9 @@ def _stage(
 
     image = names.label_map_path(source, result.task)
     table = names.morph_path(source, result.task)
-    (folder / image).parent.mkdir(parents=True, exist_ok=True)
-    write_labels(folder / image, result.labels)
+    write_labels(staging.path(image), result.labels)
     write_json(
-        folder / names.sidecar_path(image),
+        staging.path(names.sidecar_path(image)),
         describe(
             _DESCRIPTIONS[result.task],
             spatial_reference=reference,
@@ -271,21 +283,21 @@ def _stage(
         ),
     )
     write_morph(
-        folder / table,
+        staging.path(table),
         morph_rows(result),
         provenance=describe(f"Volumes of {_DESCRIPTIONS[result.task].lower()}"),
     )
     files = [image, names.sidecar_path(image), table, names.sidecar_path(table)]
     if job.probabilities and result.posteriors:
         posteriors = names.probabilities_path(source, result.task)
-        write_probabilities(folder / posteriors, native_posteriors(result), result.labels.grid)
+        write_probabilities(staging.path(posteriors), native_posteriors(result), result.labels.grid)
         structures = [label.name for label in result.table]
         description = describe(
             "Posterior probability of each structure",
             spatial_reference=reference,
             label_map=structures,
         )
-        write_json(folder / names.sidecar_path(posteriors), description)
+        write_json(staging.path(names.sidecar_path(posteriors)), description)
         files += [posteriors, names.sidecar_path(posteriors)]
     return tuple(str(path) for path in files)
 
@@ -296,26 +308,3 @@ def _model_facts(task: str, pool: PredictorPool) -> dict[str, dict[str, str]]:
         model: {"Version": bundle.version, "SHA256": bundle.sha256}
         for model, bundle in bundles.items()
     }
-
-
-def publish_session(
-    outcome: SessionOutcome, folder: Path, out_dir: Path, *, record: Path
-) -> SessionOutcome:
-    """Move the finished files of a session to their final names, and note its outcome.
-
-    A task whose files cannot be moved (a full disk, say) becomes failed; the others stay.
-    """
-    tasks = []
-    for task in outcome.tasks:
-        try:
-            # tables and sidecars first: a label map that is there is complete
-            for name in sorted(task.files, key=lambda n: n.endswith(".nii.gz")):
-                publish(folder / name, out_dir / name)
-        except OSError as error:
-            reason = f"the results could not be written: {error.strerror or error}"
-            task = dataclasses.replace(task, status="failed", reason=reason, files=())
-        tasks.append(task)
-    outcome = dataclasses.replace(outcome, tasks=tuple(tasks))
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(outcome.to_json(), encoding="utf-8")
-    return outcome

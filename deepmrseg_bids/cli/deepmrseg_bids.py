@@ -71,7 +71,7 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--nprocs", "--n-cpus", "--n_cpus", type=positive, default=0, metavar="N",
                        help="cores for the whole run (default: all)")  # fmt: skip
     group.add_argument("-w", "--work-dir", "--work_dir", type=Path, metavar="DIR",
-                       help="where intermediate files go (default: a temporary folder)")  # fmt: skip
+                       help="for intermediate files (default: a temporary folder)")  # fmt: skip
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:

@@ -1,6 +1,6 @@
 """nipype interfaces: thin skins, one call each into the layers below them."""
 
 from deepmrseg_bids.interfaces.report import SubjectReport
-from deepmrseg_bids.interfaces.segment import PublishSession, SegmentSession
+from deepmrseg_bids.interfaces.segment import SegmentSession
 
-__all__ = ["PublishSession", "SegmentSession", "SubjectReport"]
+__all__ = ["SegmentSession", "SubjectReport"]

@@ -1,4 +1,4 @@
-"""Segment one session, and publish what came out of it."""
+"""Segment one session and publish what came out of it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,20 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from deepmrseg_bids.bids.outputs import (
-    SessionJob,
-    outcome_from_json,
-    publish_session,
-    segment_session,
-)
+from deepmrseg_bids.bids.outputs import SessionJob, segment_session
 
-__all__ = ["PublishSession", "SegmentSession"]
+__all__ = ["SegmentSession"]
 
 
 class _SegmentInput(BaseInterfaceInputSpec):  # type: ignore[misc]
     job = traits.Any(mandatory=True, desc="the session and how to segment it (SessionJob)")
     weights = traits.Dict(desc="SHA-256 of each model: changed weights are a changed input")
+    out_dir = traits.Str(mandatory=True, desc="OUT_DIR")
+    record = traits.Str(mandatory=True, desc="the file that keeps the outcome for the run")
 
 
 class _SegmentOutput(TraitedSpec):  # type: ignore[misc]
-    outcome = traits.Str(desc="what was done, as JSON")
-    folder = traits.Str(desc="where the files wait to be published")
+    outcome = traits.Str(desc="what became of each task, as JSON")
 
 
 class SegmentSession(SimpleInterface):  # type: ignore[misc]
@@ -39,35 +35,10 @@ class SegmentSession(SimpleInterface):  # type: ignore[misc]
 
     def _run_interface(self, runtime):  # type: ignore[no-untyped-def]
         job: SessionJob = self.inputs.job
-        folder = Path(runtime.cwd) / "staged"
-        outcome = segment_session(job, folder)
-        self._results["outcome"] = outcome.to_json()
-        self._results["folder"] = str(folder)
-        return runtime
-
-
-class _PublishInput(BaseInterfaceInputSpec):  # type: ignore[misc]
-    outcome = traits.Str(mandatory=True, desc="what was done, as JSON")
-    folder = traits.Str(mandatory=True, desc="where the files wait")
-    out_dir = traits.Str(mandatory=True, desc="OUT_DIR")
-    record = traits.Str(mandatory=True, desc="the file that keeps the outcome for the run")
-
-
-class _PublishOutput(TraitedSpec):  # type: ignore[misc]
-    outcome = traits.Str(desc="what was done, as JSON")
-
-
-class PublishSession(SimpleInterface):  # type: ignore[misc]
-    """Move a session's finished files to their final names."""
-
-    input_spec = _PublishInput
-    output_spec = _PublishOutput
-
-    def _run_interface(self, runtime):  # type: ignore[no-untyped-def]
-        outcome = publish_session(
-            outcome_from_json(self.inputs.outcome),
-            Path(self.inputs.folder),
+        outcome = segment_session(
+            job,
             Path(self.inputs.out_dir),
+            work=Path(runtime.cwd),
             record=Path(self.inputs.record),
         )
         self._results["outcome"] = outcome.to_json()

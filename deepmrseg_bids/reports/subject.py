@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.image import Volume, read_labels, read_volume
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.reports.figures import contour_figure
 
-__all__ = ["Measurement", "SessionResult", "TaskResult", "write_subject_report"]
+__all__ = ["SessionResult", "TaskResult", "write_subject_report"]
 
 _PICTURE_BUDGET = 2_700_000  # bytes for all pictures of a page; base64 adds a third
 _ML_FROM = 100_000  # mm3: a table with a larger volume is in millilitres
@@ -40,25 +40,6 @@ _METHODS = {
     "hippocampus": "The anterior and posterior part of each hippocampus were segmented.",
     "wml": "White-matter lesions were segmented on the FLAIR image.",
 }
-
-
-class Measurement(Protocol):
-    """One structure's row of a ``_morph.tsv``; None stands for n/a."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def volume_mm3(self) -> float | None: ...
-    @property
-    def volume_low_mm3(self) -> float | None: ...
-    @property
-    def volume_high_mm3(self) -> float | None: ...
-    @property
-    def volume_icv_percent(self) -> float | None: ...
-    @property
-    def confidence(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -80,11 +61,12 @@ class TaskResult:
     image: Path | None
     dseg: Path | None
     table: LabelTable | None
-    rows: Sequence[Measurement]
+    rows: Sequence[MorphRow]
     seconds: float | None = None
 
     @property
     def finished(self) -> bool:
+        """Whether there are results to show."""
         return self.status in ("done", "resumed")
 
 
@@ -223,7 +205,7 @@ def _picture(result: TaskResult, read: Callable[[Path], Volume], limit: int) -> 
 def _pairs(result: TaskResult, scale: float) -> tuple[_Pair, ...]:
     """Rows in the table's order, with left and right of a structure together, left first."""
     colours = {label.index: label.color for label in result.table or ()}
-    groups: dict[str, dict[str, Measurement]] = {}
+    groups: dict[str, dict[str, MorphRow]] = {}
     for row in result.rows:
         side, structure = _side(row.name)
         groups.setdefault(structure if side else row.name, {})[side] = row
@@ -236,7 +218,7 @@ def _pairs(result: TaskResult, scale: float) -> tuple[_Pair, ...]:
     return tuple(pairs)
 
 
-def _row(row: Measurement, colours: Mapping[int, str], scale: float) -> _Row:
+def _row(row: MorphRow, colours: Mapping[int, str], scale: float) -> _Row:
     low, high = row.volume_low_mm3, row.volume_high_mm3
     interval = (
         "" if low is None or high is None else f"{_number(low, scale)} to {_number(high, scale)}"
@@ -262,7 +244,7 @@ def _side(name: str) -> tuple[str, str]:
     return (first.lower(), rest) if first.lower() in ("left", "right") and rest else ("", name)
 
 
-def _asymmetry(left: Measurement, right: Measurement) -> str:
+def _asymmetry(left: MorphRow, right: MorphRow) -> str:
     """Difference of left and right in percent of their mean; positive where left is larger."""
     a, b = left.volume_mm3, right.volume_mm3
     return "n/a" if a is None or b is None or a + b <= 0 else f"{200 * (a - b) / (a + b):+.1f}"

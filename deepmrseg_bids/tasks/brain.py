@@ -69,7 +69,7 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     """
     grid = canonical_grid(volume.grid, predictor.bundle.preparation.spacing)
     image = normalise(resample(volume.data, volume.grid, grid), mode="head")
-    posteriors = predictor(image)  # background, brain, left and right deep structures
+    posteriors = predictor(image)  # background, brain, deep structures
     probability = 1 - posteriors[0]
     inside = _largest(probability > 0.5)
     millilitres = float(inside.sum()) * grid.voxel_volume / 1000
@@ -83,7 +83,8 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     probability = np.where(
         filled & ~inside, 1, np.where(ndimage.binary_dilation(inside), probability, 0)
     ).astype(np.float32)
-    centre, warnings = _deep_centre(posteriors, inside, grid)
+    centre = _deep_centre(posteriors[2], inside, grid)
+    warnings = () if centre else ("the deep structures were not found",)
     return Brain(probability, grid, centre, expected_dice(probability, filled), warnings)
 
 
@@ -108,20 +109,12 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _deep_centre(
-    posteriors: NDArray[np.float32], inside: NDArray[np.bool_], grid: Grid
-) -> tuple[tuple[float, float, float] | None, tuple[str, ...]]:
-    """The middle of the box around the deep structures of both sides."""
-    labels = posteriors.argmax(axis=0)
-    deep = _largest((labels >= 2) & inside)
+    probability: NDArray[np.float32], inside: NDArray[np.bool_], grid: Grid
+) -> tuple[float, float, float] | None:
+    """The middle of the box around the deep structures."""
+    deep = _largest((probability > 0.5) & inside)
     if float(deep.sum()) * grid.voxel_volume / 1000 < _SMALLEST_DEEP_ML:
-        return None, ("the deep structures were not found",)
-    voxels = np.argwhere(deep)
-    low, high = np.percentile(voxels, (0.5, 99.5), axis=0)
+        return None
+    low, high = np.percentile(np.argwhere(deep), (0.5, 99.5), axis=0)
     centre = grid.to_world([(low + high) / 2])[0]
-    warnings: tuple[str, ...] = ()
-    left, right = np.argwhere(deep & (labels == 2)), np.argwhere(deep & (labels == 3))
-    if not len(left) or not len(right):
-        warnings = ("the deep structures of one side only were found",)
-    elif left[:, 0].mean() > right[:, 0].mean():
-        warnings = ("left and right look exchanged: check the orientation in the header",)
-    return (float(centre[0]), float(centre[1]), float(centre[2])), warnings
+    return float(centre[0]), float(centre[1]), float(centre[2])

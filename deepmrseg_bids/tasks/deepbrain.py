@@ -54,17 +54,13 @@ def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     return _segment(volume, middle, mask_on, predictor)
 
 
-def _segment(
-    volume: Volume, centre: Array, mask_on: _MaskOn, predictor: Predictor
-) -> Segmentation:
+def _segment(volume: Volume, centre: Array, mask_on: _MaskOn, predictor: Predictor) -> Segmentation:
     preparation = predictor.bundle.preparation
     table = predictor.bundle.labels
     for _ in range(3):
         grid = centred_grid(centre, preparation.shape, preparation.spacing)
         image = resample(volume.data, volume.grid, grid)
-        posteriors = Posteriors(
-            predictor(normalise(image, mode="brain", mask=mask_on(grid))), grid
-        )
+        posteriors = Posteriors(predictor(normalise(image, mode="brain", mask=mask_on(grid))), grid)
         voxels = np.argwhere(posteriors.labels())
         if not len(voxels):
             raise SegmentationError(f"{volume.source or 'the image'}: no deep structure found")

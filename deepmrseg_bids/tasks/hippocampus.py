@@ -95,9 +95,7 @@ def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     shape = np.maximum(edges, preparation.shape)
     # the middle of an odd edge lies in a voxel, that of an even one between two
     shape += (shape - edges) % 2
-    grid = centred_grid(
-        middle, (int(shape[0]), int(shape[1]), int(shape[2])), preparation.spacing
-    )
+    grid = centred_grid(middle, (int(shape[0]), int(shape[1]), int(shape[2])), preparation.spacing)
     image = resample(volume.data, volume.grid, grid)
     inside = resample(np.ones(volume.grid.shape, np.uint8), volume.grid, grid, order=0) > 0
     if not inside.any():

@@ -156,7 +156,8 @@ def _coordinates(prepared: Prepared, chosen: Augmentation, shape: tuple[int, int
     axes = [
         torch.arange(n, dtype=torch.float32) - float(m) for n, m in zip(shape, middle, strict=True)
     ]
-    offset = np.array(prepared.centre) + chosen.shift
+    # a plain crop lies voxel on voxel: without a shift, labels are never half-way
+    offset = np.round(np.array(prepared.centre) - middle) + middle + chosen.shift
     elastic = torch.from_numpy(chosen.elastic)[None]
     moved = None
     if chosen.elastic.any():

@@ -153,7 +153,7 @@ def write_tables(rows: Sequence[Evaluated], out: Path) -> dict[str, Any]:
                 [
                     _text(entry[c]) if isinstance(entry[c], float) else entry[c]
                     for c in _SUMMARY_COLUMNS
-                ]  # fmt: skip
+                ]
             )
     means = [entry["f1_mean"] for entry in summaries if math.isfinite(entry["f1_mean"])]
     summary = {
@@ -163,7 +163,7 @@ def write_tables(rows: Sequence[Evaluated], out: Path) -> dict[str, Any]:
             {
                 k: None if isinstance(v, float) and not math.isfinite(v) else v
                 for k, v in entry.items()
-            }  # fmt: skip
+            }
             for entry in summaries
         ],
         "volume_interval": volume_intervals(rows),

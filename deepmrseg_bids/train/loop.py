@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.inference import with_position
 from deepmrseg_bids.metrics import confusion, f1
 from deepmrseg_bids.network import build_network, deepmrseg_loss
 from deepmrseg_bids.train.augment import apply, draw
@@ -165,7 +166,10 @@ def _one_step(
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     state.network.train()
-    images = images.to(device).contiguous(memory_format=torch.channels_last_3d)
+    images = images.to(device)
+    if config.preparation.position:
+        images = with_position(images, config.preparation.spacing)
+    images = images.contiguous(memory_format=torch.channels_last_3d)
     loss = deepmrseg_loss(state.network(images), targets.to(device))
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -214,6 +218,8 @@ def _dice(
     image, target = apply(sample, plain, config)
     with torch.inference_mode():
         x = torch.from_numpy(image)[None, None].to(device)
+        if config.preparation.position:
+            x = with_position(x, config.preparation.spacing)
         found = network(x).argmax(1)[0].cpu().numpy()
     return np.array(
         [f1(confusion(found == k, target == k)) for k in range(1, len(config.labels) + 1)]

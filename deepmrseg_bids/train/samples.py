@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.geometry import Grid, canonical_grid, centred_grid, resample
+from deepmrseg_bids.geometry import Grid, canonical_grid, resample
 from deepmrseg_bids.image import LabelMap, read_labels, read_volume
 from deepmrseg_bids.train.config import TrainConfig
 
 __all__ = ["Prepared", "Sample", "class_map", "load_samples", "prepare_sample",
            "reference_classes", "split_folds"]  # fmt: skip
 
+_VERSION = 2  # of what prepare_sample makes: another number leaves the old cache aside
 _ROOM = 20  # voxels kept around a crop, for rotations and shifts
 
 
@@ -187,7 +188,7 @@ def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = Non
         TrainingError: none of the labels is in it.
     """
     key = hashlib.sha256(
-        repr((sample, config.labels, config.preparation, config.protocols)).encode()
+        repr((_VERSION, sample, config.labels, config.preparation, config.protocols)).encode()
     ).hexdigest()[:20]
     kept = cache / f"{key}.npz" if cache else None
     if kept is not None and kept.is_file():
@@ -250,8 +251,10 @@ def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
 
 
 def _roomy(grid: Grid, centre: NDArray[np.float64], shape: tuple[int, int, int]) -> Grid:
-    edges = (shape[0] + 2 * _ROOM, shape[1] + 2 * _ROOM, shape[2] + 2 * _ROOM)
-    return centred_grid(grid.to_world(centre[None])[0], edges, grid.spacing[0])
+    """The part of ``grid`` around ``centre``, voxel on voxel: labels are not interpolated."""
+    edges = np.array(shape) + 2 * _ROOM
+    start = np.round(centre - (edges - 1) / 2).astype(int)
+    return grid.crop(start.tolist(), (start + edges).tolist())
 
 
 def _resample_classes(target: LabelMap, grid: Grid) -> NDArray[np.uint8]:

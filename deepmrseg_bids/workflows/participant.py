@@ -11,11 +11,10 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from deepmrseg_bids.bids.outputs import SessionJob
-from deepmrseg_bids.interfaces import PublishSession, SegmentSession, SubjectReport
+from deepmrseg_bids.interfaces import SegmentSession, SubjectReport
 
 __all__ = ["init_participant_wf", "init_subject_wf"]
 
-_PUBLISH_GB = 0.2
 _REPORT_GB = 0.8
 
 
@@ -74,7 +73,7 @@ def init_subject_wf(
     command: str,
     name: str,
 ) -> Any:
-    """One subject: segment and publish each session, then write the subject's page.
+    """One subject: segment each session, then write the subject's page.
 
     Outputs
     -------
@@ -85,24 +84,18 @@ def init_subject_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=["page"]), name="outputnode")
     merge = pe.Node(niu.Merge(len(jobs)), name="merge")
     for number, job in enumerate(jobs, start=1):
-        tag = f"{_safe(job.session or 'single')}_{number}"
         segment = pe.Node(
-            SegmentSession(job=job, weights=dict(weights)),
-            name=f"segment_{tag}",
+            SegmentSession(
+                job=job,
+                weights=dict(weights),
+                out_dir=str(out_dir),
+                record=str(records / f"{job.name}.json"),
+            ),
+            name=f"segment_{_safe(job.session or 'single')}_{number}",
             n_procs=threads,
             mem_gb=job.memory_gb,
         )
-        publish = pe.Node(
-            PublishSession(out_dir=str(out_dir), record=str(records / f"{job.name}.json")),
-            name=f"publish_{tag}",
-            mem_gb=_PUBLISH_GB,
-        )
-        workflow.connect(
-            [
-                (segment, publish, [("outcome", "outcome"), ("folder", "folder")]),
-                (publish, merge, [("outcome", f"in{number}")]),
-            ]
-        )  # fmt: skip
+        workflow.connect([(segment, merge, [("outcome", f"in{number}")])])
     if reports:
         report = pe.Node(
             SubjectReport(out_dir=str(out_dir), command=command),

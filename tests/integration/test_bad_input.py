@@ -156,7 +156,9 @@ def test_an_unknown_subject_is_an_error_that_lists_the_known(small: Path, tmp_pa
 
 
 @pytest.mark.parametrize("place", ["", "results", "sub-01/out"])
-def test_results_inside_the_raw_data_set_are_refused(small: Path, tmp_path: Path, place: str) -> None:
+def test_results_inside_the_raw_data_set_are_refused(
+    small: Path, tmp_path: Path, place: str
+) -> None:
     ended = app(small, small / place, "participant", home=tmp_path / "h")
     assert ended.code == 2
     assert "derivatives" in ended.output

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.train.config import TrainConfig, load_config
+from tests.support import ball
 
 TOML = """
 task = "toy"
@@ -37,16 +38,6 @@ folds = 0
 validate_every = 20
 checkpoint_every = 5
 """
-
-
-def ball(seed: int, edge: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy image and its label map (code 5)."""
-    rng = np.random.default_rng(seed)
-    centre = rng.uniform(8, edge - 8, 3)
-    away = sum((i - c) ** 2 for i, c in zip(np.indices((edge,) * 3), centre, strict=True))
-    inside = away < rng.uniform(3.5, 5) ** 2
-    image = 100 + 10 * rng.standard_normal(inside.shape) + 60 * inside
-    return image.astype(np.float32), (inside * 5).astype(np.uint8)
 
 
 @pytest.fixture

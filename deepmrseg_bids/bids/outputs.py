@@ -226,7 +226,7 @@ def _model(task: str, pool: PredictorPool) -> str:
 
 def morph_rows(result: Segmentation) -> list[MorphRow]:
     """The rows of ``morph.tsv``."""
-    brain = result.brain_mm3
+    brain = result.measures[0].volume_mm3 if result.task == "brain" else result.brain_mm3
     return [
         MorphRow(
             index=row.index,

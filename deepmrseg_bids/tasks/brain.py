@@ -49,7 +49,7 @@ class Brain:
     def mask_on(self, grid: Grid) -> NDArray[np.bool_]:
         """The brain mask on any grid, (*grid.shape)."""
         out = np.zeros(grid.shape, dtype=bool)
-        found = ndimage.find_objects(self.probability > 0)[0]
+        found = ndimage.find_objects((self.probability > 0).astype(np.uint8))[0]
         start = [max(0, s.start - 1) for s in found]
         stop = [min(n, s.stop + 1) for s, n in zip(found, self.grid.shape, strict=True)]
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))

@@ -91,7 +91,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     """
     path = Path(path)
     image = _load(path)
-    data = _array(image, path)
+    data: NDArray[np.float32] = _array(image, path)
     warnings: list[str] = []
     if data.ndim == 4 and data.shape[3] == 1:
         warnings.append("4D with one volume: taken as 3D")
@@ -126,12 +126,12 @@ def read_labels(path: str | os.PathLike[str]) -> LabelMap:
     """
     path = Path(path)
     image = _load(path)
-    data = _array(image, path)
+    data = _array(image, path, integers=True)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
         raise ImageReadError(f"{path}: a 3D label map was expected, found shape {data.shape}")
-    if not np.isfinite(data).all() or (data != np.round(data)).any() or data.min() < 0:
+    if (data.dtype.kind == "f" and _has_fractions(data)) or data.min() < 0:
         raise ImageReadError(f"{path}: a label map holds whole numbers >= 0, found others")
     if data.max() > _LARGEST_LABEL:
         raise ImageReadError(
@@ -156,6 +156,10 @@ def write_probabilities(path: str | os.PathLike[str], data: Array, grid: Grid) -
     _write(Path(path), steps, grid, intent="none", slope=1 / 255)
 
 
+def _has_fractions(data: Array) -> bool:
+    return not np.isfinite(data).all() or bool((data != np.round(data)).any())
+
+
 def _load(path: Path) -> nib.Nifti1Image:
     if path.is_symlink() and not path.exists():
         raise ImageReadError(
@@ -174,8 +178,13 @@ def _load(path: Path) -> nib.Nifti1Image:
     return image
 
 
-def _array(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
+def _array(image: nib.Nifti1Image, path: Path, *, integers: bool = False) -> Array:
+    """The voxels as float32, or, if wanted and stored so, as the integers they are."""
     try:
+        stored = cast(Any, image.dataobj)
+        plain = stored.slope == 1 and stored.inter == 0
+        if integers and plain and image.get_data_dtype().kind in "ui":
+            return np.asanyarray(stored)
         with np.errstate(all="ignore"):
             return cast(
                 "NDArray[np.float32]", image.get_fdata(dtype=np.float32, caching="unchanged")

@@ -1,0 +1,121 @@
+"""Put a trained bundle into the package, with its accuracy, intervals and model card.
+
+    python benchmarks/ship_model.py RUN/bundle EVALUATION TASK
+
+``EVALUATION`` is the folder that `deepmrseg evaluate` wrote for the samples that the run kept
+back (``RUN/validation.tsv``). The volume intervals of the bundle come from it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from deepmrseg_bids.bundle import ModelBundle
+
+MODELS = Path(__file__).parents[1] / "deepmrseg_bids" / "models"
+
+DATA = {
+    "brain": (
+        "IXI (50 heads, T1w, 2 mm) and 16 clinical heads of older people with automatic "
+        "labels (DLMUSE); 12 whole-head label maps to synthesise scans from"
+    ),
+    "deepbrain": (
+        "28 T1w scans of OASIS with manual labels provided by Neuromorphometrics, Inc. under "
+        "academic subscription (MICCAI 2012 multi-atlas set); in a small share also IXI and "
+        "clinical heads with automatic labels (DLMUSE) and 12 label maps"
+    ),
+    "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04, with manual labels",
+}
+LICENCE = {
+    "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "
+    "label maps: Apache-2.0",
+    "deepbrain": "non-commercial use only (CC BY-NC, the terms of its manual labels)",
+    "hippocampus": "CC BY-SA 4.0 (the terms of its training data)",
+}
+CITE = {
+    "brain": "IXI (brain-development.org); Bashyam et al. 2025 (DLMUSE); Billot et al. 2023",
+    "deepbrain": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); IXI; Bashyam et al. 2025 "
+    "(DLMUSE); Billot et al. 2023",
+    "hippocampus": "Simpson et al. 2019; Antonelli et al. 2022",
+}
+PEOPLE = {
+    "brain": "adults, healthy (IXI) and older clinical patients; scanners of 1.5 T and 3 T",
+    "deepbrain": "adults of 18 to 90 years, most of them healthy; one scanner type (1.5 T)",
+    "hippocampus": "adults, healthy and with psychotic disorders",
+}
+LIMITS = {
+    "brain": "The reference labels are automatic. Its mask includes ventricles and the fluid of "
+    "the sulci. Infants, tumours, large resections and other species were never seen.",
+    "deepbrain": "Few scans of one scanner type teach it; contrast far from MP-RAGE (2D spin "
+    "echo, say), strong atrophy, tumours and resections were rarely or never seen.",
+    "hippocampus": "Trained on crops at 1 mm; thick slices lower its accuracy. The border between "
+    "the anterior and the posterior part follows the protocol of its training set.",
+}
+PROTOCOL = (
+    "One fold of four, whole people, was kept back and never trained on; the figures below are "
+    "on that fold."
+)
+
+
+def card(task: str, facts: dict[str, object], summary: dict[str, object], bundle: object) -> str:
+    """The model card, Markdown."""
+    lines = [
+        f"# Model card: {task}",
+        "",
+        "For research; not a medical device, not for diagnosis or treatment.",
+        "",
+        f"- **Training data**: {DATA[task]}.",
+        f"- **People**: {PEOPLE[task]}.",
+        f"- **Terms of the weights**: {LICENCE[task]}.",
+        f"- **Cite**: {CITE[task]}; Doshi et al. 2019 (arXiv 1907.02110).",
+        (
+            f"- **Training**: {facts['steps']} steps on {facts['samples_trained_on']} samples; the "
+            "settings are in `train.toml`."
+        ),
+        f"- **Protocol**: {PROTOCOL}",
+        f"- **Known limits**: {LIMITS[task]}",
+        "",
+        (
+            f"Accuracy on {summary['samples']} samples that were never trained on, through "
+            "`deepmrseg evaluate`:"
+        ),
+        "",
+        "| structure | Dice, mean (SD) | F2 | BACC | CCC of volumes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in summary["structures"]:  # type: ignore[attr-defined]
+        values = [row[key] for key in ("f1_mean", "f1_sd", "f2_mean", "bacc_mean", "ccc")]
+        f1, sd, f2, bacc, ccc = ("n/a" if v is None else f"{v:.3f}" for v in values)
+        lines.append(f"| {row['name']} | {f1} ({sd}) | {f2} | {bacc} | {ccc} |")
+    lines += ["", (f"Mean Dice: {summary['f1_mean']:.3f}. SHA-256 of the weights: "
+              f"`{bundle.sha256}`.")]  # type: ignore[attr-defined]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    source, evaluation, task = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    summary = json.loads((evaluation / "summary.json").read_text())
+    target = MODELS / task
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(source, target)
+    tree = json.loads((target / "bundle.json").read_text())
+    tree["facts"] |= {
+        "training_data": DATA[task],
+        "licence": LICENCE[task],
+        "cite": CITE[task],
+        "dice_held_out": {"mean": round(summary["f1_mean"], 4)}
+        | {row["name"]: round(row["f1_mean"], 4) for row in summary["structures"]},
+        "volume_interval": summary["volume_interval"],
+    }
+    (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    bundle = ModelBundle.open(target)
+    (target / "card.md").write_text(card(task, bundle.facts, summary, bundle), encoding="utf-8")
+    print(f"{target}: mean Dice {summary['f1_mean']:.4f} on {summary['samples']} samples")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""From a head to its brain mask and to the middle of its deep structures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepmrseg_bids.bundle import Preparation
+from deepmrseg_bids.errors import SegmentationError
+from deepmrseg_bids.image import Volume
+from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.tasks import brain
+from tests.tasks.phantom import ByLevel, box, dice, paint, scan
+
+MIDDLE = (7.0, -12.0, 20.0)  # of the field of view
+DEEP = (4.0, -5.0, 23.0)  # off the middle of the head on every axis
+GREY, WHITE, BRIGHT = 80, 140, 200
+HEAD = [
+    (MIDDLE, (46, 46, 46), GREY),
+    (MIDDLE, (38, 38, 38), WHITE),
+    (DEEP, (13, 15, 11), BRIGHT),
+]
+
+
+def predictor(spacing=2.0):
+    labels = LabelTable((Label(1, "Brain"), Label(2, "Deep-Structures")))
+    windows = ((40, 170), (170, 999))
+    return ByLevel(labels, Preparation(spacing, "head"), windows, (0, BRIGHT))
+
+
+def head(parts=HEAD, *, codes="RAS", edge=104, spacing=2.0):
+    return scan(parts, box(edge, spacing, MIDDLE), codes=codes)
+
+
+def test_the_middle_of_the_deep_structures_is_found_in_every_orientation(orientation):
+    found = brain.find_brain(head(codes=orientation), predictor())
+    np.testing.assert_allclose(found.centre, DEEP, atol=1)
+    assert found.grid.orientation == "RAS"
+    assert found.warnings == ()
+
+
+def test_the_middle_of_the_deep_structures_is_found_in_an_oblique_scan():
+    found = brain.find_brain(head(codes="oblique"), predictor())
+    np.testing.assert_allclose(found.centre, DEEP, atol=1)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SRP", "oblique"])
+def test_the_mask_lies_on_the_scans_own_grid(codes):
+    volume = head(codes=codes)
+    model = predictor()
+    result = brain.segment(volume, brain.find_brain(volume, model), model)
+    assert result.labels.grid == volume.grid
+    assert set(np.unique(result.labels.data)) == {0, 1}
+    truth = volume.data > 0
+    assert dice(result.labels.data > 0, truth) > 0.98
+    (row,) = result.measures
+    assert (row.index, row.name) == (1, "Brain")
+    assert row.volume_mm3 == pytest.approx(
+        (result.labels.data > 0).sum() * volume.grid.voxel_volume
+    )
+    assert row.confidence > 0.95
+
+
+def test_the_mask_of_finer_voxels_has_the_same_place_and_size():
+    found = brain.find_brain(head(), predictor())
+    fine = box(104, 1.6, MIDDLE)
+    assert dice(found.mask_on(fine), paint(fine, HEAD) > 0) > 0.97
+
+
+def test_a_grid_far_from_the_brain_gets_an_empty_mask():
+    found = brain.find_brain(head(), predictor())
+    assert not found.mask_on(box(20, 2.0, (500, 0, 0))).any()
+
+
+@pytest.mark.parametrize(
+    ("radius", "edge", "spacing"), [(32, 104, 2.0), (100, 220, 5.0)], ids=["small", "large"]
+)
+def test_what_cannot_be_a_brain_is_an_error_that_names_the_limits(radius, edge, spacing):
+    parts = [(MIDDLE, (radius,) * 3, GREY), (MIDDLE, (radius * 0.8,) * 3, WHITE)]
+    parts.append((DEEP, (radius / 4,) * 3, BRIGHT))
+    volume = head(parts, edge=edge, spacing=spacing)
+    named = Volume(volume.data, volume.grid, source=Path("/data/sub-01_T1w.nii.gz"))
+    size = 4 / 3 * np.pi * radius**3 / 1000
+    with pytest.raises(SegmentationError, match="300 to 2800") as caught:
+        brain.find_brain(named, predictor(spacing))
+    message = str(caught.value)
+    assert message.startswith("/data/sub-01_T1w.nii.gz: ")
+    said = float(message.split(": ")[1].split(" ml")[0])
+    assert said == pytest.approx(size, rel=0.05)
+
+
+def test_holes_are_filled():
+    hole = (MIDDLE[0] - 20, MIDDLE[1] - 10, MIDDLE[2])
+    volume = head([*HEAD, (hole, (7, 7, 7), 0)])
+    result = brain.segment(volume, brain.find_brain(volume, predictor()), predictor())
+    place = tuple(np.round(volume.grid.to_voxel([hole])[0]).astype(int))
+    assert volume.data[place] == 0
+    assert result.labels.data[place] == 1
+    assert dice(result.labels.data > 0, head().data > 0) > 0.98
+
+
+def test_a_second_piece_is_dropped():
+    apart = (MIDDLE[0], MIDDLE[1], MIDDLE[2] - 62)
+    parts = [*HEAD, (apart, (10, 10, 10), WHITE)]
+    volume = head(parts, edge=150, spacing=2.0)
+    found = brain.find_brain(volume, predictor())
+    mask = found.mask_on(volume.grid)
+    place = tuple(np.round(volume.grid.to_voxel([apart])[0]).astype(int))
+    assert volume.data[place] == WHITE
+    assert not mask[place]
+    assert found.volume_mm3 == pytest.approx(4 / 3 * np.pi * 46**3, rel=0.03)
+
+
+def test_bright_spots_off_the_deep_structures_do_not_move_the_middle():
+    spot = (MIDDLE[0] + 25, MIDDLE[1] + 20, MIDDLE[2] - 15)
+    found = brain.find_brain(head([*HEAD, (spot, (5, 5, 5), BRIGHT)]), predictor())
+    np.testing.assert_allclose(found.centre, DEEP, atol=1)
+
+
+def test_a_brain_without_deep_structures_is_a_brain_with_a_warning():
+    tiny = (DEEP, (5, 5, 5), BRIGHT)  # half a millilitre
+    found = brain.find_brain(head([*HEAD[:2], tiny]), predictor())
+    assert found.centre is None
+    assert found.warnings == ("the deep structures were not found",)

@@ -1,0 +1,149 @@
+"""Both hippocampi through a network that knows left ones."""
+
+import numpy as np
+import pytest
+
+from deepmrseg_bids.bundle import Preparation
+from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.image import LabelMap, Volume
+from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.segmentation import Posteriors, Segmentation, native_posteriors
+from deepmrseg_bids.tasks import hippocampus
+from tests.support import ORIENTATIONS, stored_as
+from tests.tasks.phantom import ByLevel, box, dice, paint, tilted
+
+ANTERIOR, POSTERIOR, NEARBY, TISSUE = 200, 160, 40, 100
+NETWORK_TABLE = LabelTable((Label(1, "Anterior"), Label(2, "Posterior")))
+DEEP_TABLE = LabelTable((Label(47, "Right-Hippocampus"), Label(48, "Left-Hippocampus")))
+FIELD = box(84, 1.0)  # symmetric about x = 0
+
+
+def side(sign):
+    """One hippocampus; what lies beside it is lateral, so a mirror shows."""
+    return [
+        ((sign * 25, 8, -4), (6, 9, 5), ANTERIOR),
+        ((sign * 23, -8, 3), (5, 8, 5), POSTERIOR),
+        ((sign * 35, 0, 0), (3, 12, 8), NEARBY),
+    ]
+
+
+HEAD = [*side(-1), *side(1)]
+
+
+def predictor(shape=(32, 44, 28)):
+    windows = [(ANTERIOR - 12, ANTERIOR + 12), (POSTERIOR - 12, POSTERIOR + 12)]
+    preparation = Preparation(1.0, "crop", shape, margin=6)
+    return ByLevel(NETWORK_TABLE, preparation, windows, (NEARBY, ANTERIOR))
+
+
+def deep(sides=("left", "right"), *, speck=False):
+    """What ``deepbrain`` would have found: each hippocampus as a whole."""
+    truth = paint(FIELD, HEAD, TISSUE)
+    whole = (truth == ANTERIOR) | (truth == POSTERIOR)
+    left = np.indices(FIELD.shape)[0] < FIELD.shape[0] / 2
+    data = np.zeros((3, *FIELD.shape), np.float32)
+    data[1] = whole & ~left & ("right" in sides)
+    data[2] = whole & left & ("left" in sides)
+    if speck:
+        data[2, 10, 10, 10:50] = 1  # 40 voxels
+    data[0] = 1 - data[1] - data[2]
+    labels = LabelMap(np.zeros(FIELD.shape, np.uint8), FIELD)
+    return Segmentation("deepbrain", labels, DEEP_TABLE, (), (Posteriors(data, FIELD),))
+
+
+def volume(codes="RAS"):
+    if codes == "oblique":
+        grid = tilted(FIELD, 9)
+        return Volume(paint(grid, HEAD, TISSUE), grid)
+    return Volume(*stored_as(paint(FIELD, HEAD, TISSUE), FIELD, codes))
+
+
+def test_the_network_sees_the_right_hippocampus_as_the_left_one():
+    model = predictor()
+    hippocampus.segment(volume(), deep(), model)
+    left, right = model.seen
+    np.testing.assert_allclose(left, right, atol=1e-5)
+    assert np.abs(left - left[::-1]).max() > 1, "a crop that is its own mirror image says nothing"
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LAS", "PIR", "SLP", "oblique"])
+def test_anterior_and_posterior_of_each_side_get_labels_of_their_own(codes):
+    scan = volume(codes)
+    result = hippocampus.segment(scan, deep(), predictor())
+    assert result.labels.grid == scan.grid
+    assert result.warnings == ()
+    world = scan.grid.to_world(np.indices(scan.grid.shape).reshape(3, -1).T)
+    x = world[:, 0].reshape(scan.grid.shape)
+    labels = result.labels.data
+    assert (x[(labels == 1) | (labels == 2)] < 0).all()
+    assert (x[(labels == 3) | (labels == 4)] > 0).all()
+    for label, level, left in ((1, ANTERIOR, True), (2, POSTERIOR, True),
+                               (3, ANTERIOR, False), (4, POSTERIOR, False)):  # fmt: skip
+        truth = (scan.data == level) & ((x < 0) == left)
+        assert dice(labels == label, truth) > 0.8, label
+    assert [row.index for row in result.measures] == [1, 2, 3, 4]
+    assert all(row.confidence > 0.9 for row in result.measures)
+
+
+@pytest.mark.parametrize(
+    ("there", "missing", "labels"), [("left", "Right", {1, 2}), ("right", "Left", {3, 4})]
+)
+def test_a_side_that_was_not_found_is_left_empty_with_a_warning(there, missing, labels):
+    model = predictor()
+    result = hippocampus.segment(volume(), deep([there]), model)
+    assert len(model.seen) == 1
+    assert set(np.unique(result.labels.data)) == {0, *labels}
+    assert result.warnings == (f"{missing}-Hippocampus was not found, so its parts are missing",)
+    empty = [row for row in result.measures if row.index not in labels]
+    assert [(row.volume_mm3, row.confidence) for row in empty] == [(0, None)] * 2
+
+
+def test_a_speck_is_no_hippocampus():
+    result = hippocampus.segment(volume(), deep(["right"], speck=True), predictor())
+    assert set(np.unique(result.labels.data)) == {0, 3, 4}
+
+
+@pytest.mark.parametrize("there", ["left", "right", "both"])
+def test_posteriors_on_the_scan_agree_with_the_labels(there, request):
+    if there == "right":
+        reason = "native_posteriors counts classes from 0, so the right side is named Left"
+        request.applymarker(pytest.mark.xfail(reason=reason))
+    sides = ("left", "right") if there == "both" else (there,)
+    result = hippocampus.segment(volume(), deep(sides), predictor())
+    native = native_posteriors(result)
+    for place, label in enumerate(result.table):
+        np.testing.assert_array_equal(native[place] > 0.5, result.labels.data == label.index)
+
+
+@pytest.mark.parametrize("codes", [*ORIENTATIONS[::7]])
+@pytest.mark.parametrize(
+    "shape", [(9, 12, 7), (10, 11, 8), (8, 9, 9), (15, 16, 21), (14, 13, 10), (11, 8, 15)], ids=str
+)
+def test_a_prepared_crop_of_any_shape_gets_its_labels_exactly_at_their_voxels(shape, codes):
+    """Smaller and larger than the network's crop, odd and even."""
+    rng = np.random.default_rng(sum(shape))
+    raw = rng.choice([NEARBY, TISSUE, POSTERIOR, ANTERIOR], shape).astype(np.float32)
+    affine = np.eye(4)
+    affine[:3, 3] = (-31, 12.5, 7.25)
+    data, grid = stored_as(raw, Grid(shape, affine), codes)
+    model = predictor((10, 12, 8))
+    result = hippocampus.segment_prepared(Volume(data, grid), model)
+    expected = np.select([data == ANTERIOR, data == POSTERIOR], [1, 2])
+    np.testing.assert_array_equal(result.labels.data, expected)
+    assert result.labels.grid == grid
+    assert [row.volume_mm3 for row in result.measures] == [
+        (expected == 1).sum(), (expected == 2).sum()
+    ]  # fmt: skip
+    assert all(n >= m for n, m in zip(model.seen[0].shape, (10, 12, 8), strict=True))
+
+
+def test_outside_a_prepared_crop_the_network_sees_the_mean():
+    raw = np.random.default_rng(0).choice([NEARBY, TISSUE, ANTERIOR], (6, 6, 6)).astype(np.float32)
+    model = predictor((10, 10, 10))
+    hippocampus.segment_prepared(Volume(raw, Grid(raw.shape, np.eye(4))), model)
+    (image,) = model.seen
+    assert image.shape == (10, 10, 10)
+    inside = np.zeros(image.shape, bool)
+    inside[2:8, 2:8, 2:8] = True
+    assert (image[~inside] == 0).all()
+    assert abs(image[inside].mean()) < 1e-5

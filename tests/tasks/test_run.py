@@ -1,0 +1,157 @@
+"""Several tasks on one scan: their order, what they share, and what a failure costs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deepmrseg_bids import tasks
+from deepmrseg_bids.errors import BundleError, SegmentationError, SkippedTask
+from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.image import LabelMap, Volume
+from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.segmentation import Segmentation
+
+GRID = Grid((4, 4, 4), np.eye(4))
+SCAN = Volume(np.arange(64, dtype=np.float32).reshape(4, 4, 4), GRID)
+TABLE = LabelTable((Label(1, "a"),))
+FOUND = SimpleNamespace(warnings=("about the brain",), volume_mm3=1234.5)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The tasks exchanged for stubs that note that they were called."""
+    noted = []
+
+    def stub(name):
+        def segment(*_):
+            noted.append(name)
+            labels = LabelMap(np.zeros(GRID.shape, np.uint8), GRID)
+            lines = ("about the brain", f"about {name}")
+            return Segmentation(name, labels, TABLE, (), warnings=lines)
+
+        return segment
+
+    def find_brain(*_):
+        noted.append("find_brain")
+        return FOUND
+
+    monkeypatch.setattr(tasks.brain, "find_brain", find_brain)
+    for name in ("brain", "deepbrain", "hippocampus"):
+        monkeypatch.setattr(getattr(tasks, name), "segment", stub(name))
+    return noted
+
+
+def broken(error):
+    def segment(*_):
+        raise error
+
+    return segment
+
+
+def predictors(task):
+    return f"the predictor of {task}"
+
+
+def test_tasks_come_in_their_own_order_each_once(calls):
+    asked = ["hippocampus", "brain", "deepbrain", "brain"]
+    results = list(tasks.run(SCAN, asked, predictors))
+    assert [task for task, _ in results] == ["brain", "deepbrain", "hippocampus"]
+    assert calls == ["find_brain", "brain", "deepbrain", "hippocampus"]
+
+
+def test_the_way_to_the_hippocampus_is_gone_without_being_reported(calls):
+    results = dict(tasks.run(SCAN, ["hippocampus"], predictors))
+    assert list(results) == ["hippocampus"]
+    assert calls == ["find_brain", "deepbrain", "hippocampus"]
+
+
+def test_results_carry_the_brain_volume_and_each_warning_once(calls):
+    result = dict(tasks.run(SCAN, ["deepbrain"], predictors))["deepbrain"]
+    assert result.brain_mm3 == 1234.5
+    assert result.warnings == ("about the brain", "about deepbrain")
+
+
+def test_a_task_that_fails_does_not_stop_the_others(calls, monkeypatch):
+    error = SegmentationError("no")
+    monkeypatch.setattr(tasks.brain, "segment", broken(error))
+    results = dict(tasks.run(SCAN, ["brain", "deepbrain", "hippocampus"], predictors))
+    assert results["brain"] is error
+    assert isinstance(results["deepbrain"], Segmentation)
+    assert isinstance(results["hippocampus"], Segmentation)
+
+
+def test_without_deep_structures_there_is_no_hippocampus(calls, monkeypatch):
+    monkeypatch.setattr(tasks.deepbrain, "segment", broken(SegmentationError("nothing there")))
+    results = dict(tasks.run(SCAN, ["brain", "deepbrain", "hippocampus"], predictors))
+    assert isinstance(results["brain"], Segmentation)
+    assert str(results["deepbrain"]) == str(results["hippocampus"]) == "nothing there"
+
+
+def test_without_a_brain_every_task_fails_with_the_reason(calls, monkeypatch):
+    monkeypatch.setattr(tasks.brain, "find_brain", broken(SegmentationError("no brain")))
+    results = list(tasks.run(SCAN, ["wml", "hippocampus", "brain"], predictors))
+    assert [task for task, _ in results] == ["brain", "hippocampus", "wml"]
+    assert {str(result) for _, result in results} == {"no brain"}
+
+
+def test_a_model_that_cannot_be_used_costs_its_task_alone(calls):
+    def pool(task):
+        if task == "hippocampus":
+            raise BundleError("changed")
+        return task
+
+    results = dict(tasks.run(SCAN, ["deepbrain", "hippocampus"], pool))
+    assert isinstance(results["deepbrain"], Segmentation)
+    assert isinstance(results["hippocampus"], BundleError)
+
+
+@pytest.mark.parametrize(("flair", "reason"), [(None, "needs a FLAIR"), (SCAN, "ships no model")])
+def test_lesions_are_skipped_with_the_reason(calls, flair, reason):
+    results = dict(tasks.run(SCAN, ["brain", "wml"], predictors, flair=flair))
+    assert isinstance(results["brain"], Segmentation)
+    assert isinstance(results["wml"], SkippedTask)
+    assert reason in str(results["wml"])
+
+
+def test_results_come_as_they_are_made(calls):
+    results = tasks.run(SCAN, ["brain", "deepbrain"], predictors)
+    next(results)
+    assert calls == ["find_brain", "brain"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "models"),
+    [
+        ([], []),
+        (["brain"], ["brain"]),
+        (["deepbrain"], ["brain", "deepbrain"]),
+        (["hippocampus"], ["brain", "deepbrain", "hippocampus"]),
+        (["wml"], ["brain", "wml"]),
+        (["wml", "deepbrain"], ["brain", "deepbrain", "wml"]),
+    ],
+)
+def test_a_task_needs_the_models_on_its_way(asked, models):
+    assert tasks.needed_models(asked) == models
+
+
+def test_the_table_of_a_task_is_what_it_writes():
+    predictor = SimpleNamespace(bundle=SimpleNamespace(labels=TABLE))
+    assert tasks.table_of("deepbrain", predictor) is TABLE
+    assert tasks.table_of("brain", predictor).names == ("Brain",)
+    assert tasks.table_of("hippocampus", predictor).names == (
+        "Left-Hippocampus-Anterior",
+        "Left-Hippocampus-Posterior",
+        "Right-Hippocampus-Anterior",
+        "Right-Hippocampus-Posterior",
+    )
+
+
+@pytest.mark.parametrize("task", ["deepbrain", "hippocampus"])
+def test_a_prepared_image_goes_straight_to_its_network(monkeypatch, task):
+    seen = []
+    monkeypatch.setattr(
+        getattr(tasks, task), "segment_prepared", lambda *given: seen.append(given) or "done"
+    )
+    assert tasks.segment_prepared(task, SCAN, predictors(task)) == "done"
+    assert seen == [(SCAN, predictors(task))]

@@ -13,7 +13,8 @@ RUN python -m venv /opt/app \
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/app /opt/app
-ENV PATH=/opt/app/bin:$PATH PYTHONUNBUFFERED=1 MPLCONFIGDIR=/tmp HOME=/tmp
+ENV PATH=/opt/app/bin:$PATH PYTHONUNBUFFERED=1 MPLCONFIGDIR=/tmp HOME=/tmp \
+    DEEPMRSEG_CONTAINER=docker:deepmrseg-bids:0.1.0
 RUN mkdir -p /data /out
 USER 1000
 ENTRYPOINT ["deepmrseg-bids"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,17 +135,25 @@ def largest_parts(posteriors: Posteriors, *, smallest_share: float = 0.2) -> Pos
 def measure(
     labels: LabelMap,
     table: LabelTable,
-    confidences: dict[int, float | None],
+    confidences: Mapping[int, float | None],
     bundle: ModelBundle,
+    *,
+    calibrated_as: Mapping[int, str] | None = None,
 ) -> tuple[Measure, ...]:
-    """Volumes, intervals and confidence of every structure of a table."""
+    """Volumes, intervals and confidence of every structure of a table.
+
+    Args:
+        confidences: by label index.
+        calibrated_as: the name under which the bundle knows a label, where it is another.
+    """
     counts = np.bincount(np.asarray(labels.data, dtype=np.int64).ravel(),
                          minlength=max(table.indices) + 1)  # fmt: skip
     factors = bundle.facts.get("volume_interval", {})
+    known_as = calibrated_as or {}
     rows = []
     for label in table:
         volume = float(counts[label.index]) * labels.grid.voxel_volume
-        low, high = factors.get(label.name, (None, None))
+        low, high = factors.get(known_as.get(label.index, label.name), (None, None))
         rows.append(
             Measure(
                 index=label.index,

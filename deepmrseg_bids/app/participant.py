@@ -15,11 +15,12 @@ from typing import Any
 from deepmrseg_bids import __version__
 from deepmrseg_bids.app.progress import Progress
 from deepmrseg_bids.bids.derivatives import write_dataset_files
+from deepmrseg_bids.bids.files import remove_leftovers
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
-from deepmrseg_bids.bids.tables import SessionRow, write_sessions
+from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.config import RunConfig
-from deepmrseg_bids.errors import UsageError
+from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.labels import LabelTable
 
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]
@@ -56,6 +57,7 @@ def run_participant(config: RunConfig, *, command: str) -> int:
     logging.getLogger().addHandler(handler)
     config.save(logs / f"run-{run_id}.toml")
     _log.info("deepmrseg-bids %s: %s", __version__, command)
+    remove_leftovers(config.out_dir)
     write_dataset_files(
         config.out_dir, config.bids_dir, tables=_tables(bundles), version=__version__
     )
@@ -67,7 +69,7 @@ def run_participant(config: RunConfig, *, command: str) -> int:
         handler.close()
         if config.work_dir is None:
             shutil.rmtree(work, ignore_errors=True)
-    write_sessions(logs / "sessions.tsv", rows)
+    write_sessions(logs / "sessions.tsv", _merged(logs / "sessions.tsv", rows))
     return _exit_code(rows)
 
 
@@ -83,6 +85,9 @@ def _run(
     from deepmrseg_bids.bids.outputs import SessionJob, outcome_from_json
     from deepmrseg_bids.workflows import init_participant_wf
 
+    for session in sessions:
+        for note in session.notes:
+            _log.info("%s: %s", session.name, note)
     threads = config.threads(len(sessions))
     jobs = [
         SessionJob(
@@ -118,7 +123,7 @@ def _run(
     rows: list[SessionRow] = []
     for job in jobs:
         record = records / f"{job.name}.json"
-        subject, session = f"sub-{job.subject}", f"ses-{job.session}" if job.session else "n/a"
+        subject, session = f"sub-{job.subject}", f"ses-{job.session}" if job.session else ""
         if not record.exists():
             reason = "the process that worked on it ended early; its crash file is in logs/"
             rows += [SessionRow(subject, session, task, "failed", reason) for task in job.tasks]
@@ -195,6 +200,17 @@ def _memory_gb(session: Session) -> float:
 
     voxels = max((voxel_count(path) for path in (session.t1w,) if path is not None), default=0)
     return round(1.2 + 5 * 4 * voxels / 2**30, 2)
+
+
+def _merged(path: Path, rows: Sequence[SessionRow]) -> list[SessionRow]:
+    """The rows of this run, and those of earlier runs about other sessions and tasks."""
+    try:
+        earlier = read_sessions(path) if path.exists() else []
+    except DatasetError as error:
+        _log.warning("%s: begun anew", error)
+        earlier = []
+    merged = {(row.participant_id, row.session_id, row.task): row for row in [*earlier, *rows]}
+    return [merged[key] for key in sorted(merged)]
 
 
 def _exit_code(rows: Sequence[SessionRow]) -> int:

@@ -56,7 +56,7 @@ MORPH_COLUMNS: dict[str, dict[str, str]] = {
         "Description": "Volume relative to the volume of the brain mask",
         "Units": "percent",
     },
-    "confidence": {"Description": "Mean posterior of the voxels of the structure, 0 to 1"},
+    "confidence": {"Description": "Dice that the posteriors of the network promise, 0 to 1"},
     _COUNT: {"Description": "Number of lesions (connected components)"},
 }
 _REQUIRED = tuple(key for key in MORPH_COLUMNS if key != _COUNT)
@@ -69,7 +69,7 @@ class MorphRow:
     Attributes:
         volume_low_mm3, volume_high_mm3: the ends of the 90 % interval.
         volume_icv_percent: relative to the brain mask, 0 to 100.
-        confidence: mean posterior inside the structure, 0 to 1.
+        confidence: the Dice that the posteriors promise, 0 to 1.
         lesion_count: for lesions only; the column is there if any row has it.
     """
 

@@ -38,7 +38,7 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
         "--omp_nthreads",
         type=positive,
         metavar="N",
-        help="threads of one process (default: all cores it may use)",
+        help="threads of one process (default: the cores at hand, shared by what runs at once)",
     )
     parser.add_argument(
         "--tta",

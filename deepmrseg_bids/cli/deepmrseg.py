@@ -56,7 +56,9 @@ def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
 def _add_predict(commands: Any) -> None:
     parser = _add(commands, "predict", "Segment images: label maps and tables of volumes.")
     parser.add_argument("images", nargs="+", type=Path, metavar="T1W", help="T1w images (NIfTI)")
-    parser.add_argument("--task", nargs="+", choices=_TASKS, required=True, help="what to find")
+    parser.add_argument(
+        "--task", action="append", choices=_TASKS, required=True, help="what to find; repeatable"
+    )
     parser.add_argument("--flair", type=Path, help="the FLAIR of the one T1w (for wml)")
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--model", action="append", default=[], metavar="TASK=PATH",

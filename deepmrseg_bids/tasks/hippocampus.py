@@ -8,6 +8,7 @@ the way back undoes it like any other orientation.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.geometry import Array, Grid, centred_grid, resample
@@ -36,6 +37,7 @@ TABLE = LabelTable(
     )
 )
 _WHOLE = {"left": "Left-Hippocampus", "right": "Right-Hippocampus"}
+_SMALLEST = 50  # voxels of 1 mm that make a hippocampus worth looking at
 _CLASSES = {"left": (1, 2), "right": (3, 4)}
 
 
@@ -47,15 +49,19 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
     deep = deepbrain.posteriors[0]
     likely = deep.labels()
     number = {label.name: k for k, label in enumerate(deepbrain.table, start=1)}
-    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
-    confidences: dict[int, float | None] = {}
-    parts, warnings = [], []
+    crops, warnings = {}, []
     for side, name in _WHOLE.items():
         voxels = np.argwhere(likely == number[name])
-        if len(voxels) < 50:
+        if len(voxels) < _SMALLEST:
             warnings.append(f"{name} was not found, so its parts are missing")
-            continue
-        posteriors = _one_side(volume, deep.grid.to_world(voxels), side, predictor)
+        else:
+            crops[side] = _cut(volume, deep.grid.to_world(voxels), side, predictor)
+    answers = predictor.many([image for image, _ in crops.values()])
+    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
+    confidences: dict[int, float | None] = {}
+    parts = []
+    for (side, (_, grid)), answer in zip(crops.items(), answers, strict=True):
+        posteriors = largest_parts(Posteriors(answer, grid))
         parts.append(posteriors)
         found = label_map(posteriors, volume.grid, np.array([0, *_CLASSES[side]])).data
         labels = np.where(found > 0, found, labels).astype(np.uint8)
@@ -63,12 +69,16 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
         for k, index in enumerate(_CLASSES[side], start=1):
             confidences[index] = expected_dice(posteriors.data[k], chosen == k)
     whole = LabelMap(labels, volume.grid)
-    rows = measure(whole, TABLE, confidences, predictor.bundle)
+    own = predictor.bundle.labels.names
+    known_as = {index: own[k] for pair in _CLASSES.values() for k, index in enumerate(pair)}
+    rows = measure(whole, TABLE, confidences, predictor.bundle, calibrated_as=known_as)
     return Segmentation("hippocampus", whole, TABLE, rows, tuple(parts), tuple(warnings))
 
 
-def _one_side(volume: Volume, points: Array, side: str, predictor: Predictor) -> Posteriors:
-    """Cut one hippocampus out as the training crops were, and segment it."""
+def _cut(
+    volume: Volume, points: Array, side: str, predictor: Predictor
+) -> tuple[NDArray[np.float32], Grid]:
+    """Cut one hippocampus out as the training crops were: what the network sees, and where."""
     preparation = predictor.bundle.preparation
     low, high = np.percentile(points, (0.5, 99.5), axis=0)
     grid = centred_grid((low + high) / 2, preparation.shape, preparation.spacing)
@@ -82,8 +92,7 @@ def _one_side(volume: Volume, points: Array, side: str, predictor: Predictor) ->
     room = np.maximum((np.array(grid.shape) - edges) // 2, 0)
     box = np.zeros(grid.shape, dtype=bool)
     box[tuple(slice(int(r), int(n - r)) for r, n in zip(room, grid.shape, strict=True))] = True
-    posteriors = Posteriors(predictor(normalise(image, mode="crop", mask=box)), grid)
-    return largest_parts(posteriors)
+    return normalise(image, mode="crop", mask=box), grid
 
 
 def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:

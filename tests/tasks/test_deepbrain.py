@@ -23,8 +23,8 @@ TABLE = LabelTable(
 )
 TISSUE = 100
 LEVELS = {36: 70, 37: 130, 47: 40, 48: 160}
-OFFSETS = {36: (13, 11, 2), 37: (-13, 11, 0), 47: (13, -11, 0), 48: (-13, -11, -2)}
-RADII = (8, 10, 8)
+OFFSETS = {36: (10, 11, 2), 37: (-10, 11, 0), 47: (10, -11, 0), 48: (-10, -11, -2)}
+RADII = (8, 10, 12)
 
 
 def parts(*, without=(), at=MIDDLE):
@@ -76,7 +76,7 @@ def test_voxels_of_another_size_get_the_same_volumes():
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_crop_15_mm_off_its_structures_is_cut_again_around_them(axis):
-    volume = scan(parts(), box(110, 1.0, MIDDLE), TISSUE)
+    volume = scan(parts(), box(88, 1.0, MIDDLE), TISSUE)
     off = np.zeros(3)
     off[axis] = 15
     model = predictor()

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.bundle import Preparation
-from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.geometry import Grid, centred_grid
 from deepmrseg_bids.image import LabelMap, Volume
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import Posteriors, Segmentation, native_posteriors
 from deepmrseg_bids.tasks import hippocampus
 from tests.support import ORIENTATIONS, stored_as
-from tests.tasks.phantom import ByLevel, box, dice, paint, tilted
+from tests.tasks.phantom import ByLevel, dice, paint, tilted
 
 ANTERIOR, POSTERIOR, NEARBY, TISSUE = 200, 160, 40, 100
 NETWORK_TABLE = LabelTable((Label(1, "Anterior"), Label(2, "Posterior")))
 DEEP_TABLE = LabelTable((Label(47, "Right-Hippocampus"), Label(48, "Left-Hippocampus")))
-FIELD = box(84, 1.0)  # symmetric about x = 0
+FIELD = centred_grid((0, 0, 0), (84, 48, 36), 1.0)  # symmetric about x = 0
 
 
 def side(sign):
@@ -45,7 +45,7 @@ def deep(sides=("left", "right"), *, speck=False):
     data[1] = whole & ~left & ("right" in sides)
     data[2] = whole & left & ("left" in sides)
     if speck:
-        data[2, 10, 10, 10:50] = 1  # 40 voxels
+        data[2, 10, 10, 5:30] = 1  # 25 voxels
     data[0] = 1 - data[1] - data[2]
     labels = LabelMap(np.zeros(FIELD.shape, np.uint8), FIELD)
     return Segmentation("deepbrain", labels, DEEP_TABLE, (), (Posteriors(data, FIELD),))
@@ -80,7 +80,11 @@ def test_anterior_and_posterior_of_each_side_get_labels_of_their_own(codes):
     for label, level, left in ((1, ANTERIOR, True), (2, POSTERIOR, True),
                                (3, ANTERIOR, False), (4, POSTERIOR, False)):  # fmt: skip
         truth = (scan.data == level) & ((x < 0) == left)
-        assert dice(labels == label, truth) > 0.8, label
+        assert dice(labels == label, truth) > 0.7, label
+        middles = [
+            scan.grid.to_world(np.argwhere(m)).mean(axis=0) for m in (labels == label, truth)
+        ]
+        np.testing.assert_allclose(*middles, atol=1)
     assert [row.index for row in result.measures] == [1, 2, 3, 4]
     assert all(row.confidence > 0.9 for row in result.measures)
 
@@ -112,7 +116,11 @@ def test_posteriors_on_the_scan_agree_with_the_labels(there, request):
     result = hippocampus.segment(volume(), deep(sides), predictor())
     native = native_posteriors(result)
     for place, label in enumerate(result.table):
-        np.testing.assert_array_equal(native[place] > 0.5, result.labels.data == label.index)
+        chosen = result.labels.data == label.index
+        if chosen.any():
+            assert dice(native[place] > 0.49, chosen) > 0.9, label.name
+        else:
+            assert native[place].max() == 0, label.name
 
 
 @pytest.mark.parametrize("codes", [*ORIENTATIONS[::7]])

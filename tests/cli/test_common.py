@@ -1,0 +1,95 @@
+"""What both commands share: values, models, threads, logging and the way out."""
+
+import argparse
+import io
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepmrseg_bids.cli import common
+from deepmrseg_bids.errors import DatasetError, UsageError
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("16", 16), (" 4 ", 4)])
+def test_whole_numbers_of_at_least_one_are_taken(text, value):
+    assert common.positive(text) == value
+
+
+@pytest.mark.parametrize("text", ["0", "-2", "1.5", "", "many", "nan"])
+def test_other_numbers_are_refused_by_name(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="at least 1, got") as caught:
+        common.positive(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_models_are_given_by_task():
+    assert common.model_paths(["brain=/m/b", "wml=rel/a=b"]) == {
+        "brain": Path("/m/b"),
+        "wml": Path("rel/a=b"),
+    }
+    assert common.model_paths([]) == {}
+
+
+@pytest.mark.parametrize("entry", ["brain", "brain=", "=path", "tumour=/m", "", "Brain=/m"])
+def test_a_model_without_a_known_task_and_a_path_is_refused(entry):
+    with pytest.raises(UsageError, match="TASK=PATH with a task of brain, deepbrain") as caught:
+        common.model_paths([entry])
+    assert repr(entry) in str(caught.value)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 4), (1, 1), (4, 4), (99, 4)])
+def test_threads_never_outnumber_the_cores(monkeypatch, asked, given):
+    monkeypatch.setattr(common, "usable_cores", lambda: 4)
+    assert common.thread_count(asked) == given
+
+
+@pytest.mark.parametrize("code", [0, 3, 4])
+def test_a_command_ends_with_its_own_code(code):
+    assert common.guarded(lambda: code) == code
+
+
+@pytest.mark.parametrize("kind", [UsageError, DatasetError])
+def test_an_error_of_ours_is_one_line_and_code_2(capsys, kind):
+    def command():
+        raise kind("/data: no such folder")
+
+    assert common.guarded(command) == 2
+    assert capsys.readouterr().err == "error: /data: no such folder\n"
+
+
+def test_an_interrupted_command_ends_with_130(capsys):
+    def command():
+        raise KeyboardInterrupt
+
+    assert common.guarded(command) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_reader_that_went_away_is_no_error(monkeypatch):
+    def command():
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert common.guarded(command) == 0
+    sys.stdout.close()
+
+
+def test_an_error_that_is_not_ours_is_not_hidden():
+    def command():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        common.guarded(command)
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "level"),
+    [(-5, "CRITICAL"), (-2, "CRITICAL"), (-1, "ERROR"), (0, "INFO"), (1, "DEBUG"), (4, "DEBUG")],
+)
+def test_v_says_more_and_q_says_less(monkeypatch, verbosity, level):
+    asked = {}
+    monkeypatch.setattr(logging, "basicConfig", lambda **given: asked.update(given))
+    common.set_up_logging(verbosity)
+    assert asked["level"] == getattr(logging, level)

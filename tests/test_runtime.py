@@ -1,0 +1,93 @@
+"""What a process sets for itself, and what it leaves to its user."""
+
+import ctypes
+import os
+
+import psutil
+import pytest
+
+from deepmrseg_bids import runtime
+
+
+class Library:
+    """A C library that notes its settings."""
+
+    def __init__(self):
+        self.set = {}
+
+    def mallopt(self, option, value):
+        self.set[option] = value
+        return 1
+
+
+@pytest.fixture
+def process(monkeypatch):
+    """Prepare a process with this environment; returns it and the settings of its heap."""
+
+    def prepare(**environment):
+        library = Library()
+        monkeypatch.setattr(runtime.os, "environ", environment)
+        monkeypatch.setattr(runtime.sys, "platform", "linux")
+        monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+        runtime.prepare_process()
+        return environment, library.set
+
+    return prepare
+
+
+def test_waiting_threads_go_to_sleep_soon(process):
+    environment, _ = process()
+    assert environment == {"GOMP_SPINCOUNT": "20000"}
+
+
+@pytest.mark.parametrize(
+    "own", [{"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}], ids=lambda own: next(iter(own))
+)
+def test_the_users_own_way_of_waiting_is_left_alone(process, own):
+    environment, _ = process(**own)
+    assert environment == own
+
+
+def test_the_heap_keeps_its_pages(process):
+    _, heap = process()
+    assert heap == {-1: 2**31 - 1, -4: 0}  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+
+
+def test_the_users_own_heap_is_left_alone(process):
+    _, heap = process(MALLOC_TRIM_THRESHOLD_="1")
+    assert heap == {}
+
+
+@pytest.mark.parametrize("library", [object(), None], ids=["another", "none"])
+def test_another_c_library_is_no_error(monkeypatch, library):
+    def load(_):
+        if library is None:
+            raise OSError("no library")
+        return library
+
+    monkeypatch.setattr(runtime.os, "environ", {})
+    monkeypatch.setattr(runtime.sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    runtime.prepare_process()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs CPU affinity")
+def test_the_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert runtime.usable_cores() == 3
+
+
+def test_where_there_is_no_affinity_all_cores_count(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert runtime.usable_cores() == 64
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert runtime.usable_cores() == 1
+
+
+def test_the_peak_is_at_least_what_is_in_use_and_in_mebibytes():
+    now = psutil.Process().memory_info().rss / 2**20
+    peak = runtime.peak_memory_mib()
+    assert peak > 0.9 * now > 0
+    assert peak < psutil.virtual_memory().total / 2**20

@@ -1,0 +1,125 @@
+"""The workflow: one node a session, a page a subject, and names that nipype takes."""
+
+import io
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from deepmrseg_bids.app.execute import execute, prepare_nipype
+from deepmrseg_bids.app.progress import Progress
+from deepmrseg_bids.bids.outputs import SessionJob, SessionOutcome, TaskOutcome
+
+
+@pytest.fixture(scope="module")
+def init(tmp_path_factory):
+    """``init_participant_wf`` of a nipype whose settings lie in a folder of this test."""
+    before = dict(os.environ)
+    prepare_nipype(tmp_path_factory.mktemp("nipype"))
+    from deepmrseg_bids.workflows import init_participant_wf
+
+    yield init_participant_wf
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def job(subject="01", session="1", **changes):
+    return replace(
+        SessionJob(subject, session, Path("/raw"), None, None, ("brain",), memory_gb=2.5), **changes
+    )
+
+
+@pytest.fixture
+def build(init, tmp_path):
+    def make(jobs, **changes):
+        given = {"weights": {"brain": "abc"}, "out_dir": tmp_path / "out", "threads": 2,
+                 "records": tmp_path / "records", "reports": True, "command": "c"}  # fmt: skip
+        return init(jobs=jobs, **(given | changes))
+
+    return make
+
+
+def nodes(workflow, start):
+    names = [name for name in workflow.list_node_names() if name.split(".")[-1].startswith(start)]
+    return [workflow.get_node(name) for name in names]
+
+
+JOBS = [job("01", "1"), job("01", "2", memory_gb=3.25), job("02", None)]
+
+
+def test_every_session_has_one_node_with_its_threads_and_memory(build, tmp_path):
+    found = nodes(build(JOBS, threads=3), "segment")
+    assert len(found) == len(JOBS)
+    assert {node.n_procs for node in found} == {3}
+    memory = {node.inputs.job.name: node.mem_gb for node in found}
+    assert memory == {"sub-01_ses-1": 2.5, "sub-01_ses-2": 3.25, "sub-02": 2.5}
+    for node in found:
+        assert node.inputs.record == str(tmp_path / "records" / f"{node.inputs.job.name}.json")
+        assert node.inputs.out_dir == str(tmp_path / "out")
+        assert node.inputs.weights == {"brain": "abc"}
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_subject_has_a_page_if_reports_are_wanted(build, reports):
+    found = nodes(build(JOBS, reports=reports), "report")
+    assert len(found) == (2 if reports else 0)
+    assert all(node.inputs.command == "c" for node in found)
+
+
+@pytest.mark.parametrize("label", ["a+b", "été", "1", "x-y", "a b", "<i>"])
+def test_odd_labels_make_names_that_are_safe(build, label):
+    workflow = build([job(label, label), job(label, None), job(label + "+", label)])
+    for name in workflow.list_node_names():
+        assert all(re.fullmatch(r"[0-9A-Za-z_]+", part) for part in name.split(".")), name
+    assert len(nodes(workflow, "segment")) == 3
+
+
+def test_labels_that_look_alike_keep_nodes_of_their_own(build):
+    workflow = build([job("a+", "1+"), job("a+", "1_"), job("a_", "1+")])
+    assert len({str(node) for node in nodes(workflow, "segment")}) == 3
+
+
+def test_a_session_that_crashes_costs_neither_other_subjects_nor_their_pages(
+    build, monkeypatch, tmp_path, caplog
+):
+    from deepmrseg_bids.interfaces import report, segment
+
+    pages = []
+
+    def segment_session(job, out_dir, *, work, record):
+        if job.subject == "01":
+            raise RuntimeError("killed")
+        assert work.is_dir()
+        return SessionOutcome(job.subject, job.session, None, (TaskOutcome("brain", "done"),))
+
+    def subject_page(outcomes, out_dir, *, command):
+        pages.append([(o.subject, o.session) for o in outcomes])
+        return out_dir / "page.html"
+
+    monkeypatch.setattr(segment, "segment_session", segment_session)
+    monkeypatch.setattr(report, "subject_page", subject_page)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    progress = Progress(3, stream=io.StringIO(), quiet=True)
+    workflow = build([job("01", "1"), job("02", "1"), job("02", "2")])
+    execute(workflow, work=tmp_path / "work", logs=logs, nprocs=1, progress=progress)
+    assert pages == [[("02", "1"), ("02", "2")]]
+    assert (progress.done, progress.failed) == (2, 1)
+    assert [path.name for path in logs.iterdir() if path.name.startswith("crash")]
+
+
+@pytest.mark.parametrize(
+    ("nprocs", "sessions", "plugin"),
+    [(1, 5, "Linear"), (4, 1, "Linear"), (4, 5, "MultiProc")],
+)
+def test_one_process_works_here_and_several_in_workers(nprocs, sessions, plugin, tmp_path):
+    asked = {}
+    workflow = SimpleNamespace(config={"execution": {}}, run=lambda **given: asked.update(given))
+    progress = Progress(sessions, stream=io.StringIO())
+    execute(workflow, work=tmp_path, logs=tmp_path, nprocs=nprocs, progress=progress)
+    assert asked["plugin"] == plugin
+    assert asked["plugin_args"].get("n_procs", 1) == (nprocs if plugin == "MultiProc" else 1)
+    assert workflow.base_dir == str(tmp_path)

@@ -1,6 +1,6 @@
 # make demo    set up everything, segment one real head, open the report at the end
 # make test    set up everything, run all tests
-# Both need Python 3.10 or newer and a package index; nothing else is downloaded.
+# Both need Python 3.11 or newer and a package index; nothing else is downloaded.
 
 PYTHON ?= python3
 VENV   ?= .venv

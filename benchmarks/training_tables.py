@@ -71,7 +71,7 @@ def main() -> None:
     raw = heads(data)
     teachers = [{**row, "mask": row["dseg"], "weight": "0.1", "teaches_only": "1"} for row in raw]
     tables = {
-        "brain": raw + label_maps(data, 1.5),
+        "brain": raw + label_maps(data, 1.0),
         "deepbrain": own_table(data / "deepbrain") + teachers + label_maps(data, 0.15),
         "hippocampus": own_table(data / "hippocampus"),
     }

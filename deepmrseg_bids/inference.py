@@ -20,13 +20,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import BundleError, UsageError
 from deepmrseg_bids.geometry import Array
-from deepmrseg_bids.labels import LabelTable
 
 __all__ = [
     "Precision",
     "Predictor",
     "PredictorPool",
-    "flipped_classes",
     "fold",
     "resolve_device",
     "resolve_precision",
@@ -97,17 +95,6 @@ def fold(network: nn.Module) -> nn.Module:
     return network
 
 
-def flipped_classes(labels: LabelTable) -> list[int]:
-    """The class that each class becomes in a mirror: left and right change places."""
-    place = {label.name: number for number, label in enumerate(labels, start=1)}
-    order = list(range(len(labels) + 1))
-    for name, number in place.items():
-        for one, other in (("Left", "Right"), ("Right", "Left")):
-            if name.startswith(one):
-                order[number] = place.get(other + name[len(one) :], number)
-    return order
-
-
 def with_position(x: torch.Tensor, spacing: float) -> torch.Tensor:
     """Add the left-right position as a channel: (N, 1, *space) -> (N, 2, *space).
 
@@ -169,7 +156,7 @@ class Predictor:
             posteriors = self._posteriors(x)
             if self.flips:
                 mirrored = self._posteriors(x.flip(2)).flip(2)
-                order = flipped_classes(self.bundle.labels)
+                order = list(self.bundle.labels.mirrored)
                 posteriors = (posteriors + mirrored[:, order]) / 2
             out: NDArray[np.float32] = posteriors.cpu().numpy()
         self.seconds += time.perf_counter() - start

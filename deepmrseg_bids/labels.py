@@ -98,6 +98,23 @@ class LabelTable:
         """The structures, in the order of their indices."""
         return tuple(label.name for label in self.labels)
 
+    @property
+    def mirrored(self) -> tuple[int, ...]:
+        """The class that each class becomes in a mirror: left and right change places.
+
+        Classes count the labels from 1; 0 is the background.
+
+        >>> LabelTable((Label(4, "Left-X"), Label(7, "Right-X"), Label(9, "Stem"))).mirrored
+        (0, 2, 1, 3)
+        """
+        place = {label.name: number for number, label in enumerate(self.labels, start=1)}
+        order = list(range(len(self.labels) + 1))
+        for name, number in place.items():
+            for one, other in (("Left", "Right"), ("Right", "Left")):
+                if name.startswith(one):
+                    order[number] = place.get(other + name[len(one) :], number)
+        return tuple(order)
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> LabelTable:
         """Read a TSV with at least the columns ``index`` and ``name``.

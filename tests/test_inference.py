@@ -7,7 +7,6 @@ from deepmrseg_bids.errors import BundleError, UsageError
 from deepmrseg_bids.inference import (
     Predictor,
     PredictorPool,
-    flipped_classes,
     fold,
     resolve_device,
     resolve_precision,
@@ -86,7 +85,7 @@ def test_a_mirror_exchanges_left_and_right_and_keeps_the_rest():
     table = LabelTable(
         (Label(1, "Stem"), Label(2, "Left-X"), Label(3, "Right-X"), Label(4, "Left-Y"))
     )
-    assert flipped_classes(table) == [0, 1, 3, 2, 4]
+    assert table.mirrored == (0, 1, 3, 2, 4)
 
 
 def test_the_predictor_counts_the_time_spent_in_its_network(bundle):

@@ -16,12 +16,11 @@ from torch.nn import functional
 
 from deepmrseg_bids.geometry import Array
 from deepmrseg_bids.intensity import normalise
-from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig
 from deepmrseg_bids.train.samples import Prepared
 from deepmrseg_bids.train.synthesize import synthesize
 
-__all__ = ["Augmentation", "apply", "draw", "flip_lookup"]
+__all__ = ["Augmentation", "apply", "draw"]
 
 _CONTROL_POINTS = 6  # an edge, for smooth fields
 _PARTIAL_VOLUME = 0.5  # sigma in voxels: edges between synthetic tissues are never sharp
@@ -110,17 +109,6 @@ def _face_plane(rng: np.random.Generator) -> tuple[float, float, float]:
     return float(np.cos(angle)), float(-np.sin(angle)), float(rng.uniform(2, 25))
 
 
-def flip_lookup(labels: LabelTable) -> NDArray[np.uint8]:
-    """The class that each class becomes in a mirror: left and right change places."""
-    place = {label.name: number for number, label in enumerate(labels, start=1)}
-    lookup = np.arange(len(labels) + 1, dtype=np.uint8)
-    for name, number in place.items():
-        for one, other in (("Left", "Right"), ("Right", "Left")):
-            if name.startswith(one) and other + name[len(one) :] in place:
-                lookup[number] = place[other + name[len(one) :]]
-    return lookup
-
-
 def apply(
     prepared: Prepared, chosen: Augmentation, config: TrainConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -138,7 +126,7 @@ def apply(
         assert prepared.image is not None
         image = _sample(prepared.image, coordinates, nearest=False)
     if chosen.flip:
-        target = flip_lookup(config.labels)[target]
+        target = np.array(config.labels.mirrored, dtype=np.uint8)[target]
     image = _degrade(image, mask, chosen, rng, config.preparation.spacing)
     if config.preparation.intensity == "head":
         return normalise(image, mode="head"), target

@@ -79,6 +79,9 @@ class ByLevel:
         background = ~np.logical_or.reduce(chosen)
         return np.stack([background, *chosen]).astype(np.float32)
 
+    def many(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [self(image) for image in images]
+
 
 def box(edge_mm: float, spacing: float, centre: Sequence[float] = (0, 0, 0)) -> Grid:
     """A cubic field of view in RAS."""

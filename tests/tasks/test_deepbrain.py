@@ -55,7 +55,7 @@ def places(labels, grid):
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "IRP", "AIL", "PSL", "oblique"])
 def test_labels_land_at_the_right_place_in_the_world(codes):
     volume = scan(parts(), box(72, 1.0, MIDDLE), TISSUE, codes)
-    result = deepbrain.segment(volume, brain_around(MIDDLE + (1, -2, 1)), predictor())
+    result = deepbrain.segment(volume, brain_around(MIDDLE + np.array((1, -2, 1))), predictor())
     assert result.labels.grid == volume.grid
     found = places(result.labels.data, volume.grid)
     assert set(found) == set(TABLE.indices)
@@ -92,7 +92,7 @@ def test_a_crop_15_mm_off_its_structures_is_cut_again_around_them(axis):
 def test_a_crop_that_fits_is_cut_once():
     model = predictor()
     volume = scan(parts(), box(72, 1.0, MIDDLE), TISSUE)
-    deepbrain.segment(volume, brain_around(MIDDLE + (2, 2, -2)), model)
+    deepbrain.segment(volume, brain_around(MIDDLE + np.array((2, 2, -2))), model)
     assert len(model.seen) == 1
     assert model.seen[0].shape == (48, 48, 40)
 
@@ -137,7 +137,7 @@ def test_a_crop_in_which_nothing_is_found_is_an_error():
 
 @pytest.mark.parametrize("codes", ["RAS", "ILP"])
 def test_a_brain_extracted_scan_needs_no_brain_model(codes):
-    extracted = [(MIDDLE + (0, 4, 0), (34, 40, 34), TISSUE), *parts()]
+    extracted = [(MIDDLE + np.array((0, 4, 0)), (34, 40, 34), TISSUE), *parts()]
     volume = scan(extracted, box(90, 1.0, MIDDLE), 0, codes)
     model = predictor()
     model.span = (40, 160)
@@ -146,7 +146,9 @@ def test_a_brain_extracted_scan_needs_no_brain_model(codes):
         assert dice(result.labels.data == index, volume.data == level) > 0.85
 
 
-@pytest.mark.xfail(reason="the mean of no voxel: a warning and an error that is not ours")
+@pytest.mark.xfail(
+    reason="the mean of no voxel: a warning and an error that is not ours", strict=True
+)
 def test_a_scan_without_a_voxel_above_zero_is_an_error_of_ours():
     grid = box(20, 1.0)
     data = -1 - paint(grid, [((0, 0, 0), (5, 5, 5), 3)])

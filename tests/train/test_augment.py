@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deepmrseg_bids.intensity import OUTSIDE, normalise
 from deepmrseg_bids.labels import Label, LabelTable
-from deepmrseg_bids.train.augment import Augmentation, apply, draw, flip_lookup
+from deepmrseg_bids.train.augment import Augmentation, apply, draw
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig, load_config
 from deepmrseg_bids.train.samples import Prepared
 
@@ -179,7 +179,7 @@ def test_a_flip_mirrors_the_image_and_exchanges_left_and_right(config) -> None:
     image, target = apply(prepared(), plain, config)
     mirrored, flipped = apply(prepared(), dataclasses.replace(plain, flip=True), config)
     assert np.abs(mirrored - image[::-1]).max() < 1e-3
-    assert np.array_equal(flipped, flip_lookup(config.labels)[target[::-1]])
+    assert np.array_equal(flipped, np.array(config.labels.mirrored)[target[::-1]])
     assert np.argwhere(flipped == 1)[:, 0].max() < 8 <= np.argwhere(flipped == 2)[:, 0].min()
 
 
@@ -260,17 +260,17 @@ def test_thick_slices_blur_along_their_axis_alone(config) -> None:
     assert along_z < 0.5 * along_x
 
 
-# --- flip_lookup
+# --- mirrored classes
 
 
 def test_the_mirror_exchanges_sides_and_keeps_what_has_none() -> None:
     table = LabelTable(
         (Label(1, "Left-A"), Label(2, "Brain"), Label(3, "Right-A"), Label(4, "Left-B"))
     )
-    assert flip_lookup(table).tolist() == [0, 3, 2, 1, 4]
+    assert table.mirrored == (0, 3, 2, 1, 4)
 
 
 def test_two_mirrors_are_none() -> None:
-    lookup = flip_lookup(load_config("deepbrain").labels)
+    lookup = np.array(load_config("deepbrain").labels.mirrored)
     assert np.array_equal(lookup[lookup], np.arange(15))
     assert np.all(lookup[1:] != np.arange(1, 15))

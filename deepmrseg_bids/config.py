@@ -54,6 +54,12 @@ class RunConfig:
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown:
             raise UsageError(f"unknown tasks {unknown}; known are {', '.join(TASKS)}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise UsageError(f"precision is auto, float32 or bfloat16, got {self.precision!r}")
+        for name in ("nprocs", "omp_nthreads"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is a whole number >= 0, got {getattr(self, name)}")
+        object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))
         cores = usable_cores()
         object.__setattr__(self, "nprocs", min(self.nprocs or cores, cores))
         object.__setattr__(self, "omp_nthreads", min(self.omp_nthreads, self.nprocs))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +47,24 @@ class Measure:
 
 @dataclass(frozen=True, eq=False)
 class Posteriors:
-    """Probabilities (classes, I, J, K), background first, on the grid the network worked on."""
+    """What a network answered.
+
+    Attributes:
+        data: (classes, I, J, K) probabilities, background first.
+        grid: where the network worked.
+        indices: (classes,) the label index of each class, 0 for the background.
+    """
 
     data: NDArray[np.float32]
     grid: Grid
+    indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.data.shape[1:] != self.grid.shape or len(self.indices) != len(self.data):
+            raise ValueError(
+                f"posteriors of shape {self.data.shape} on a grid of {self.grid.shape} for "
+                f"{len(self.indices)} classes"
+            )
 
     def labels(self) -> NDArray[np.uint8]:
         """The most likely class in each voxel, (I, J, K)."""
@@ -79,11 +92,8 @@ class Segmentation:
     brain_mm3: float | None = None
 
 
-def label_map(posteriors: Posteriors, grid: Grid, indices: NDArray[np.integer[Any]]) -> LabelMap:
+def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
     """Bring posteriors to the input's own grid and only then choose a label in each voxel.
-
-    Args:
-        indices: (classes,) the label index of each class; 0 for the background.
 
     Returns:
         Labels on ``grid``; outside the posteriors' field of view they are 0.
@@ -98,7 +108,7 @@ def label_map(posteriors: Posteriors, grid: Grid, indices: NDArray[np.integer[An
             if posteriors.data[number].max() < 1 / len(posteriors.data):
                 continue  # it cannot win anywhere
             share = resample(posteriors.data[number], posteriors.grid, box)
-            chosen[share > best] = indices[number]
+            chosen[share > best] = posteriors.indices[number]
             np.maximum(best, share, out=best)
         out[part] = chosen
     return LabelMap(out, grid)
@@ -129,7 +139,7 @@ def largest_parts(posteriors: Posteriors, *, smallest_share: float = 0.2) -> Pos
             lost = data[number][box]
             data[0][box][small] += lost[small]
             lost[small] = 0
-    return Posteriors(data, posteriors.grid)
+    return replace(posteriors, data=data)
 
 
 def measure(
@@ -170,16 +180,15 @@ def measure(
 def native_posteriors(result: Segmentation) -> NDArray[np.float32]:
     """Posteriors of every label of the table on the input's own grid, (labels, I, J, K)."""
     grid = result.labels.grid
-    out = np.zeros((len(result.table), *grid.shape), dtype=np.float32)
-    place = 0
+    place = {index: number for number, index in enumerate(result.table.indices)}
+    out = np.zeros((len(place), *grid.shape), dtype=np.float32)
     for part in result.posteriors:
         window = overlap(part.grid, grid)
-        count = len(part.data) - 1
-        if window is not None:
-            box = grid.crop([s.start for s in window], [s.stop for s in window])
-            for k in range(count):
-                out[(place + k, *window)] = resample(part.data[k + 1], part.grid, box)
-        place += count
+        if window is None:
+            continue
+        box = grid.crop([s.start for s in window], [s.stop for s in window])
+        for data, index in zip(part.data[1:], part.indices[1:], strict=True):
+            out[(place[index], *window)] = resample(data, part.grid, box)
     return out
 
 

@@ -23,7 +23,7 @@ class Facts:
         self.facts = facts
 
 
-def block_posteriors(shape=(20, 20, 20)):
+def block_posteriors(shape=(20, 20, 20), indices=(0, 1, 2)):
     """Certain posteriors of two blocks, on a 1 mm RAS grid whose origin is off the world's."""
     data = np.zeros((3, *shape), np.float32)
     data[0] = 1
@@ -32,21 +32,21 @@ def block_posteriors(shape=(20, 20, 20)):
         data[(0, *place)] = 0
     affine = np.eye(4)
     affine[:3, 3] = (-10, 3, 7)
-    return Posteriors(data, Grid(shape, affine))
+    return Posteriors(data, Grid(shape, affine), indices)
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)
 def test_labels_come_back_on_the_grid_of_the_scan_in_every_orientation(codes):
-    posteriors = block_posteriors()
+    posteriors = block_posteriors(indices=(0, 48, 47))
     expected, grid = stored_as(posteriors.labels(), posteriors.grid, codes)
-    found = label_map(posteriors, grid, np.array([0, 48, 47]))
+    found = label_map(posteriors, grid)
     np.testing.assert_array_equal(found.data, np.array([0, 48, 47])[expected])
 
 
 def test_outside_the_field_of_view_of_the_network_nothing_is_labelled():
     posteriors = block_posteriors()
     larger = posteriors.grid.crop((-5, -5, -5), (40, 30, 30))
-    found = label_map(posteriors, larger, np.array([0, 1, 2]))
+    found = label_map(posteriors, larger)
     assert found.data.shape == (45, 35, 35)
     inner = found.data[5:25, 5:25, 5:25]
     np.testing.assert_array_equal(inner, posteriors.labels())
@@ -58,7 +58,7 @@ def test_a_scan_that_does_not_meet_the_crop_gets_no_labels():
     affine = np.eye(4)
     affine[0, 3] = 500
     away = Grid((5, 5, 5), affine)
-    assert label_map(posteriors, away, np.array([0, 1, 2])).data.sum() == 0
+    assert label_map(posteriors, away).data.sum() == 0
 
 
 def test_posteriors_are_interpolated_before_a_label_is_chosen():
@@ -68,8 +68,8 @@ def test_posteriors_are_interpolated_before_a_label_is_chosen():
     data[0] = 1 - data[1]
     fine = np.eye(4)
     fine[0, 0], fine[0, 3] = 0.5, 1
-    posteriors = Posteriors(data, Grid((4, 4, 4), np.eye(4)))
-    found = label_map(posteriors, Grid((4, 4, 4), fine), np.array([0, 9]))
+    posteriors = Posteriors(data, Grid((4, 4, 4), np.eye(4)), (0, 9))
+    found = label_map(posteriors, Grid((4, 4, 4), fine))
     assert found.data[:, 0, 0].tolist() == [9, 9, 0, 0]
 
 
@@ -124,10 +124,10 @@ def test_intervals_come_from_the_calibration_of_the_model():
 
 
 def test_native_posteriors_name_each_label_once_and_fit_the_scan():
-    posteriors = block_posteriors()
+    posteriors = block_posteriors(indices=(0, 5, 6))
     grid = posteriors.grid.crop((0, 0, 0), (25, 20, 20))
     table = LabelTable((Label(5, "a"), Label(6, "b")))
-    labels = label_map(posteriors, grid, np.array([0, 5, 6]))
+    labels = label_map(posteriors, grid)
     result = Segmentation("x", labels, table, (), (posteriors,))
     native = native_posteriors(result)
     assert native.shape == (2, 25, 20, 20)

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.app.progress import Progress
@@ -22,6 +22,9 @@ from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.labels import LabelTable
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.bids.outputs import SessionJob
 
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]
 
@@ -82,32 +85,13 @@ def _run(
     command: str,
 ) -> list[SessionRow]:
     from deepmrseg_bids.app.execute import execute
-    from deepmrseg_bids.bids.outputs import SessionJob, outcome_from_json
     from deepmrseg_bids.workflows import init_participant_wf
 
     for session in sessions:
         for note in session.notes:
             _log.info("%s: %s", session.name, note)
     threads = config.threads(len(sessions))
-    jobs = [
-        SessionJob(
-            subject=session.subject,
-            session=session.session,
-            bids_dir=config.bids_dir,
-            t1w=session.t1w,
-            flair=session.flair,
-            tasks=_tasks(config, session, bundles),
-            models=config.models,
-            device=config.device,
-            precision=config.precision,
-            flips=config.tta,
-            threads=threads,
-            probabilities=config.probabilities,
-            memory_gb=_memory_gb(session),
-            notes=session.notes,
-        )
-        for session in sessions
-    ]
+    jobs = [_job(config, session, bundles, threads) for session in sessions]
     records = work / "outcomes"
     workflow = init_participant_wf(
         jobs=jobs,
@@ -120,25 +104,51 @@ def _run(
     )
     progress = Progress(len(jobs), stream=sys.stderr, quiet=config.verbosity < 0)
     execute(workflow, work=work, logs=logs, nprocs=config.nprocs, progress=progress)
-    rows: list[SessionRow] = []
-    for job in jobs:
-        record = records / f"{job.name}.json"
-        subject, session = f"sub-{job.subject}", f"ses-{job.session}" if job.session else ""
-        if not record.exists():
-            reason = "the process that worked on it ended early; its crash file is in logs/"
-            rows += [SessionRow(subject, session, task, "failed", reason) for task in job.tasks]
-            continue
-        outcome = outcome_from_json(record.read_text(encoding="utf-8"))
-        for task in outcome.tasks:
-            rows.append(
-                SessionRow(
-                    subject, session, task.task, task.status, task.reason, task.seconds,
-                    task.peak_mib,
-                )
-            )  # fmt: skip
-            if task.status != "done":
-                _log.warning("%s: %s %s: %s", job.name, task.task, task.status, task.reason)
+    rows = [row for job in jobs for row in _rows(job, records)]
+    for row in rows:
+        if row.status != "done":
+            where = " ".join(filter(None, (row.participant_id, row.session_id)))
+            _log.warning("%s: %s %s: %s", where, row.task, row.status, row.reason)
     return rows
+
+
+def _job(
+    config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle], threads: int
+) -> SessionJob:
+    from deepmrseg_bids.bids.outputs import SessionJob
+
+    return SessionJob(
+        subject=session.subject,
+        session=session.session,
+        bids_dir=config.bids_dir,
+        t1w=session.t1w,
+        flair=session.flair,
+        tasks=_tasks(config, session, bundles),
+        models=config.models,
+        device=config.device,
+        precision=config.precision,
+        flips=config.tta,
+        threads=threads,
+        probabilities=config.probabilities,
+        memory_gb=_memory_gb(session),
+        notes=session.notes,
+    )
+
+
+def _rows(job: SessionJob, records: Path) -> list[SessionRow]:
+    """What became of each task of a session."""
+    from deepmrseg_bids.bids.outputs import outcome_from_json
+
+    subject, session = f"sub-{job.subject}", f"ses-{job.session}" if job.session else ""
+    record = records / f"{job.name}.json"
+    if not record.exists():
+        reason = "the process that worked on it ended early; its crash file is in logs/"
+        return [SessionRow(subject, session, task, "failed", reason) for task in job.tasks]
+    outcome = outcome_from_json(record.read_text(encoding="utf-8"))
+    return [
+        SessionRow(subject, session, t.task, t.status, t.reason, t.seconds, t.peak_mib)
+        for t in outcome.tasks
+    ]
 
 
 def _tasks(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from pathlib import Path
 from typing import Any, TextIO
 
 __all__ = ["Progress"]
@@ -24,21 +26,21 @@ class Progress:
 
     def __call__(self, node: Any, status: str) -> None:
         """Take a status callback of nipype: a session ends with its ``segment`` node."""
-        name = str(getattr(node, "name", ""))
-        if not name.startswith("segment_"):
+        if not str(getattr(node, "name", "")).startswith("segment_"):
             return
-        if status == "end":
+        if status == "end" and _succeeded(Path(node.inputs.record)):
             self.done += 1
-            self._show()
-        elif status == "exception":
+        elif status in ("end", "exception"):
             self.failed += 1
-            self._show()
+        else:
+            return
+        self._show()
 
     def line(self) -> str:
-        """``3 of 10 sessions done, 0 failed, about 2 min left``."""
+        """``3 of 10 sessions done, 0 failed, 7 to go, about 2 min left``."""
         ended = self.done + self.failed
         left = self.sessions - ended
-        text = f"{self.done} of {self.sessions} sessions done, {self.failed} failed"
+        text = f"{self.done} of {self.sessions} sessions done, {self.failed} failed, {left} to go"
         if left and ended:
             seconds = (time.monotonic() - self._start) / ended * left
             text += f", about {_spell(seconds)} left"
@@ -52,6 +54,15 @@ class Progress:
             print(f"\r\033[K{self.line()}", end=end, file=self._stream, flush=True)
         else:
             _log.info("%s", self.line())
+
+
+def _succeeded(record: Path) -> bool:
+    """Whether no task of a session failed."""
+    try:
+        tasks = json.loads(record.read_text(encoding="utf-8"))["tasks"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return all(task["status"] != "failed" for task in tasks)
 
 
 def _spell(seconds: float) -> str:

@@ -217,9 +217,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     )
     summary = write_tables(rows, args.out)
     for entry in summary["structures"]:
-        print(f"{entry['name']:30s} n={entry['n']:3d}  Dice {entry['f1_mean']:.4f}")
-    print(f"{'mean':30s} n={summary['samples']:3d}  Dice {summary['f1_mean']:.4f}")
+        print(f"{entry['name']:30s} n={entry['n']:3d}  Dice {_score(entry['f1_mean'])}")
+    print(f"{'mean':30s} n={summary['samples']:3d}  Dice {_score(summary['f1_mean'])}")
     return 0
+
+
+def _score(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
 
 
 def _models(args: argparse.Namespace) -> int:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 
-from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
 from deepmrseg_bids.image import Volume
 from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.labels import LabelTable
@@ -59,28 +60,41 @@ def run(
         Each task with its segmentation, or with the error that says why there is none.
     """
     wanted = [task for task in TASKS if task in set(tasks)]
+    if "wml" in wanted and flair is None:
+        wanted.remove("wml")
+        yield "wml", SkippedTask("wml needs a FLAIR, and the session has none")
     try:
         found = brain.find_brain(volume, predictors("brain"))
     except DeepMRSegError as error:
         yield from ((task, error) for task in wanted)
         return
-    deep: Segmentation | None = None
+
+    @cache
+    def deep() -> Result:
+        try:
+            return deepbrain.segment(volume, found, predictors("deepbrain"))
+        except DeepMRSegError as error:
+            return error
+
+    def segment(task: str) -> Result:
+        if task == "brain":
+            return brain.segment(volume, found, predictors("brain"))
+        if task == "wml":
+            return wml.segment(volume, found, flair, predictors)
+        result = deep()
+        if task == "hippocampus" and isinstance(result, Segmentation):
+            return hippocampus.segment(volume, result, predictors("hippocampus"))
+        return result
+
     for task in wanted:
         try:
-            if task == "brain":
-                result = brain.segment(volume, found, predictors("brain"))
-            elif task == "wml":
-                result = wml.segment(volume, found, flair, predictors)
-            else:
-                deep = deep or deepbrain.segment(volume, found, predictors("deepbrain"))
-                result = deep
-                if task == "hippocampus":
-                    result = hippocampus.segment(volume, deep, predictors("hippocampus"))
+            result = segment(task)
         except DeepMRSegError as error:
-            yield task, error
-        else:
+            result = error
+        if isinstance(result, Segmentation):
             warnings = tuple(dict.fromkeys((*found.warnings, *result.warnings)))
-            yield task, replace(result, brain_mm3=found.volume_mm3, warnings=warnings)
+            result = replace(result, brain_mm3=found.volume_mm3, warnings=warnings)
+        yield task, result
 
 
 def segment_prepared(task: str, volume: Volume, predictor: Predictor) -> Segmentation:
@@ -89,5 +103,7 @@ def segment_prepared(task: str, volume: Volume, predictor: Predictor) -> Segment
         return deepbrain.segment_prepared(volume, predictor)
     if task == "hippocampus":
         return hippocampus.segment_prepared(volume, predictor)
+    if task == "wml":
+        raise SkippedTask("wml: prepared images are not supported")
     found = brain.find_brain(volume, predictor)
     return brain.segment(volume, found, predictor)

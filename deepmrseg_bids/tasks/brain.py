@@ -94,7 +94,7 @@ def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
     rows = measure(labels, TABLE, {1: brain.confidence}, predictor.bundle)
     outside = np.stack([1 - brain.probability, brain.probability])
     return Segmentation(
-        "brain", labels, TABLE, rows, (Posteriors(outside, brain.grid),), brain.warnings
+        "brain", labels, TABLE, rows, (Posteriors(outside, brain.grid, (0, 1)),), brain.warnings
     )
 
 

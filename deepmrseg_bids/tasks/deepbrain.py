@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmrseg_bids.errors import SegmentationError
+from deepmrseg_bids.errors import SegmentationError, SignalError
 from deepmrseg_bids.geometry import Array, Grid, centred_grid, resample
 from deepmrseg_bids.image import Volume
 from deepmrseg_bids.inference import Predictor
@@ -45,6 +45,8 @@ def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     """The deep structures of a brain-extracted scan (zero outside the brain)."""
     extracted = (volume.data > 0).astype(np.float32)
     voxels = np.argwhere(extracted[::2, ::2, ::2] > 0) * 2
+    if not len(voxels):
+        raise SignalError(f"{volume.source or 'the image'}: no voxel above 0: no brain in it")
     middle = volume.grid.to_world([voxels.mean(axis=0)])[0]
 
     def mask_on(grid: Grid) -> NDArray[np.bool_]:
@@ -60,7 +62,8 @@ def _segment(volume: Volume, centre: Array, mask_on: _MaskOn, predictor: Predict
     for _ in range(3):
         grid = centred_grid(centre, preparation.shape, preparation.spacing)
         image = resample(volume.data, volume.grid, grid)
-        posteriors = Posteriors(predictor(normalise(image, mode="brain", mask=mask_on(grid))), grid)
+        answer = predictor(normalise(image, mode="brain", mask=mask_on(grid)))
+        posteriors = Posteriors(answer, grid, (0, *table.indices))
         voxels = np.argwhere(posteriors.labels())
         if not len(voxels):
             raise SegmentationError(f"{volume.source or 'the image'}: no deep structure found")
@@ -71,7 +74,7 @@ def _segment(volume: Volume, centre: Array, mask_on: _MaskOn, predictor: Predict
         centre = found
     posteriors = largest_parts(posteriors)
     likely = posteriors.labels()
-    labels = label_map(posteriors, volume.grid, np.array([0, *table.indices]))
+    labels = label_map(posteriors, volume.grid)
     confidences = {
         label.index: expected_dice(posteriors.data[number], likely == number)
         for number, label in enumerate(table, start=1)

@@ -49,6 +49,9 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
     deep = deepbrain.posteriors[0]
     likely = deep.labels()
     number = {label.name: k for k, label in enumerate(deepbrain.table, start=1)}
+    unknown = [name for name in _WHOLE.values() if name not in number]
+    if unknown:
+        raise SegmentationError(f"the model of deepbrain knows no {' and no '.join(unknown)}")
     crops, warnings = {}, []
     for side, name in _WHOLE.items():
         voxels = np.argwhere(likely == number[name])
@@ -61,9 +64,9 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
     confidences: dict[int, float | None] = {}
     parts = []
     for (side, (_, grid)), answer in zip(crops.items(), answers, strict=True):
-        posteriors = largest_parts(Posteriors(answer, grid))
+        posteriors = largest_parts(Posteriors(answer, grid, (0, *_CLASSES[side])))
         parts.append(posteriors)
-        found = label_map(posteriors, volume.grid, np.array([0, *_CLASSES[side]])).data
+        found = label_map(posteriors, volume.grid).data
         labels = np.where(found > 0, found, labels).astype(np.uint8)
         chosen = posteriors.labels()
         for k, index in enumerate(_CLASSES[side], start=1):
@@ -72,6 +75,9 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
     own = predictor.bundle.labels.names
     known_as = {index: own[k] for pair in _CLASSES.values() for k, index in enumerate(pair)}
     rows = measure(whole, TABLE, confidences, predictor.bundle, calibrated_as=known_as)
+    missing = [row.name for row in rows if row.index in confidences and not row.volume_mm3]
+    if missing:
+        warnings.append(f"not found: {', '.join(missing)}")
     return Segmentation("hippocampus", whole, TABLE, rows, tuple(parts), tuple(warnings))
 
 
@@ -109,9 +115,10 @@ def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     inside = resample(np.ones(volume.grid.shape, np.uint8), volume.grid, grid, order=0) > 0
     if not inside.any():
         raise SegmentationError(f"{volume.source or 'the image'}: an empty crop")
-    posteriors = Posteriors(predictor(normalise(image, mode="crop", mask=inside)), grid)
     table = predictor.bundle.labels
-    labels = label_map(posteriors, volume.grid, np.array([0, *table.indices]))
+    answer = predictor(normalise(image, mode="crop", mask=inside))
+    posteriors = Posteriors(answer, grid, (0, *table.indices))
+    labels = label_map(posteriors, volume.grid)
     chosen = posteriors.labels()
     confidences = {
         label.index: expected_dice(posteriors.data[k], chosen == k)

@@ -88,8 +88,8 @@ def evaluate(
             Evaluated(sample.sample_id, table[a.index].name, a, confidence.get(a.index))
             for a in agreements
         ]
-        mean = np.nanmean([a.f1 for a in agreements])
-        report(f"{sample.sample_id}: mean Dice {mean:.3f}")
+        scores = [a.f1 for a in agreements if math.isfinite(a.f1)]
+        report(f"{sample.sample_id}: mean Dice {np.mean(scores) if scores else math.nan:.3f}")
     return rows
 
 
@@ -124,7 +124,7 @@ def volume_intervals(rows: Sequence[Evaluated], *, level: float = 0.9) -> dict[s
             continue
         reach = stats.t.ppf(0.5 + level / 2, n - 1) * np.std(values, ddof=1) * math.sqrt(1 + 1 / n)
         mean, limit = float(np.mean(values)), math.log(_MOST_EXTREME)
-        low, high = max(mean - float(reach), -limit), min(mean + float(reach), limit)
+        low, high = np.clip((mean - float(reach), mean + float(reach)), -limit, limit)
         factors[name] = [round(math.exp(low), 4), round(math.exp(high), 4)]
     return factors
 

@@ -36,7 +36,7 @@ def segmentation(task, *warnings):
         LabelMap(data, GRID),
         TABLE,
         (Measure(1, "Brain", 8.0, 7.0, 9.0, 0.9),),
-        (Posteriors(posteriors, GRID),),
+        (Posteriors(posteriors, GRID, (0, 1)),),
         warnings,
         16.0,
     )

@@ -133,7 +133,6 @@ def test_both_spellings_of_threads_mean_the_same(flag):
     assert args.omp_nthreads == 2
 
 
-@pytest.mark.xfail(reason="None is formatted as a number after all the work is done", strict=True)
 def test_evaluate_prints_a_structure_that_no_sample_has(monkeypatch, models, tmp_path, capsys):
     """A structure absent everywhere has no Dice, and its mean is None."""
     from deepmrseg_bids.train import config, evaluation, samples

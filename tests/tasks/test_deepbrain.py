@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.bundle import Preparation
-from deepmrseg_bids.errors import SegmentationError
+from deepmrseg_bids.errors import DeepMRSegError, SegmentationError
 from deepmrseg_bids.image import Volume
 from deepmrseg_bids.intensity import OUTSIDE
 from deepmrseg_bids.labels import Label, LabelTable
@@ -146,11 +146,8 @@ def test_a_brain_extracted_scan_needs_no_brain_model(codes):
         assert dice(result.labels.data == index, volume.data == level) > 0.85
 
 
-@pytest.mark.xfail(
-    reason="the mean of no voxel: a warning and an error that is not ours", strict=True
-)
-def test_a_scan_without_a_voxel_above_zero_is_an_error_of_ours():
+def test_a_scan_without_a_voxel_above_zero_is_one_clear_error():
     grid = box(20, 1.0)
     data = -1 - paint(grid, [((0, 0, 0), (5, 5, 5), 3)])
-    with pytest.raises(SegmentationError):
+    with pytest.raises(DeepMRSegError, match="no voxel above 0"):
         deepbrain.segment_prepared(Volume(data, grid), predictor())

@@ -90,7 +90,7 @@ def test_without_deep_structures_there_is_no_hippocampus(calls, monkeypatch):
 
 def test_without_a_brain_every_task_fails_with_the_reason(calls, monkeypatch):
     monkeypatch.setattr(tasks.brain, "find_brain", broken(SegmentationError("no brain")))
-    results = list(tasks.run(SCAN, ["wml", "hippocampus", "brain"], predictors))
+    results = list(tasks.run(SCAN, ["wml", "hippocampus", "brain"], predictors, flair=SCAN))
     assert [task for task, _ in results] == ["brain", "hippocampus", "wml"]
     assert {str(result) for _, result in results} == {"no brain"}
 

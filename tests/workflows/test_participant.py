@@ -93,7 +93,10 @@ def test_a_session_that_crashes_costs_neither_other_subjects_nor_their_pages(
         if job.subject == "01":
             raise RuntimeError("killed")
         assert work.is_dir()
-        return SessionOutcome(job.subject, job.session, None, (TaskOutcome("brain", "done"),))
+        outcome = SessionOutcome(job.subject, job.session, None, (TaskOutcome("brain", "done"),))
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(outcome.to_json())
+        return outcome
 
     def subject_page(outcomes, out_dir, *, command):
         pages.append([(o.subject, o.session) for o in outcomes])

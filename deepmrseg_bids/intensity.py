@@ -1,12 +1,13 @@
 """Normalisation: the same few lines for training and for inference.
 
-Every function maps (*space) of any scale to (*space) float32 with mean 0 and standard
-deviation 1 over the voxels that count, clipped to a few deviations.
+Both scale and shift of the scanner's intensities are taken out. The voxels that count get mean
+0; inside a brain or a crop they get standard deviation 1, in a whole head air gets a fixed
+value, so that an image of weak contrast has no other air than one of strong contrast.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from deepmrseg_bids.errors import SignalError
 from deepmrseg_bids.geometry import Array
 
-__all__ = ["OUTSIDE", "IntensityMode", "normalise"]
+__all__ = ["AIR", "OUTSIDE", "IntensityMode", "normalise"]
 
 IntensityMode = Literal["head", "brain", "crop"]
 
+AIR = -2.5
 OUTSIDE = -3.0  # what a voxel outside the brain mask becomes: darker than fluid in a T1w
 _CLIP = 5.0
 _SAMPLED_VOXELS = 100_000  # enough for percentiles to the third digit
@@ -31,9 +33,9 @@ def normalise(
 
     Args:
         data: (*space), any real type.
-        mode: ``head`` counts the voxels that are not air, ``brain`` those in ``mask``
-            (the others become ``OUTSIDE``), ``crop`` those in ``mask``, or all of them
-            (the others become 0, the mean).
+        mode: ``head`` counts the voxels that are not air (air becomes ``AIR``), ``brain``
+            those in ``mask`` (the others become ``OUTSIDE``), ``crop`` those in ``mask``, or
+            all of them (the others become 0, the mean).
         mask: (*space), needed by ``brain``, ignored by ``head``.
 
     Raises:
@@ -52,7 +54,8 @@ def normalise(
     mean, deviation = float(inner.mean(dtype=np.float64)), float(inner.std(dtype=np.float64))
     if deviation <= 1e-6 * max(abs(mean), 1e-12):
         raise SignalError("the intensities do not vary: there is nothing to segment")
-    scaled = (data - np.float32(mean)) * np.float32(1 / deviation)
+    unit = (mean - float(_darkest(data))) / -AIR if mode == "head" else deviation
+    scaled = (data - np.float32(mean)) * np.float32(1 / unit)
     np.clip(scaled, -_CLIP, _CLIP, out=scaled)
     if mode == "brain" and mask is not None:
         scaled[~mask] = OUTSIDE
@@ -69,9 +72,14 @@ def _counted(data: Array, mode: IntensityMode, mask: NDArray[np.bool_] | None) -
             found = None if mask is None else mask.shape
             raise ValueError(f"mode {mode!r} needs a mask of shape {data.shape}, got {found}")
         return data[mask]
-    low, high = np.percentile(_thin(data.ravel()), (1, 99.5))
+    low, high = _darkest(data), np.percentile(_thin(data.ravel()), 99.5)
     counted: Array = data[data > low + _FOREGROUND * (high - low)]
     return counted
+
+
+def _darkest(data: Array) -> np.floating[Any]:
+    """The intensity of air: the first percentile of a whole head."""
+    return np.percentile(_thin(data.ravel()), 1)
 
 
 def _thin(values: Array) -> Array:

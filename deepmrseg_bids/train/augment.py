@@ -205,9 +205,8 @@ def _degrade(
     image = x[0, 0].numpy()
     if chosen.noise:
         spread = float(image.std())
-        image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(
-            chosen.noise * spread
-        )
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        image = np.abs(image + noise * np.float32(chosen.noise * spread))  # a magnitude image
     if chosen.outline is not None:
         image = np.where(_grown(mask, chosen.outline), image, np.float32(0))
     if chosen.deface is not None and mask.any():

@@ -45,6 +45,8 @@ class Preparation:
         margin: voxels kept around the structure, where the crop follows it.
         position: a second channel tells the network how far a voxel lies to the right of
             the crop's middle: a head is nearly its own mirror image.
+        window: voxels of the crops the network was trained on; a larger image is seen in
+            windows of this size. (0, 0, 0) stands for the whole image at once.
     """
 
     spacing: float
@@ -52,6 +54,7 @@ class Preparation:
     shape: tuple[int, int, int] = (0, 0, 0)
     margin: int = 0
     position: bool = False
+    window: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if not 0.2 <= self.spacing <= 10:
@@ -97,7 +100,8 @@ class ModelBundle:
             )
         try:
             preparation = dict(facts["preparation"])
-            preparation["shape"] = tuple(preparation["shape"])
+            for name in {"shape", "window"} & set(preparation):
+                preparation[name] = tuple(preparation[name])
             return cls(
                 task=facts["task"],
                 network=NetworkConfig(**facts["network"]),

@@ -5,9 +5,11 @@ The number of threads is set here and nowhere else.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -29,6 +31,7 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "set_threads",
+    "window_places",
     "with_position",
 ]
 
@@ -106,6 +109,28 @@ def with_position(x: torch.Tensor, spacing: float) -> torch.Tensor:
     return torch.cat([x, steps.expand(x.shape[0], 1, *x.shape[2:])], dim=1)
 
 
+def window_places(edge: int, window: int) -> list[slice]:
+    """Windows along one axis: evenly spaced, overlapping by half or more, to both ends.
+
+    >>> window_places(96, 80)
+    [slice(0, 80, None), slice(16, 96, None)]
+    """
+    if not 0 < window < edge:
+        return [slice(0, edge)]
+    count = math.ceil((edge - window) / (window / 2)) + 1
+    starts = np.round(np.linspace(0, edge - window, count)).astype(int)
+    return [slice(int(start), int(start) + window) for start in starts]
+
+
+def _bell(shape: Sequence[int], device: torch.device) -> torch.Tensor:
+    """(*shape) weights of a window: 1 in its middle, falling towards its rim."""
+    weight = torch.ones((), device=device)
+    for edge in shape:
+        away = (torch.arange(edge, device=device) - (edge - 1) / 2) / (edge / 2)
+        weight = weight[..., None] * torch.exp(-0.5 * (away / 0.5) ** 2)
+    return weight
+
+
 @dataclass(eq=False)
 class Predictor:
     """A bundle ready to work: its network, folded, on a device, in a precision.
@@ -153,14 +178,39 @@ class Predictor:
         x = (x[:, None] if x.ndim == dims + 1 else x).to(self.device)
         start = time.perf_counter()
         with torch.inference_mode():
-            posteriors = self._posteriors(x)
-            if self.flips:
-                mirrored = self._posteriors(x.flip(2)).flip(2)
-                order = list(self.bundle.labels.mirrored)
-                posteriors = (posteriors + mirrored[:, order]) / 2
-            out: NDArray[np.float32] = posteriors.cpu().numpy()
+            out: NDArray[np.float32] = self._in_windows(x).cpu().numpy()
         self.seconds += time.perf_counter() - start
         return list(out)
+
+    def _in_windows(self, x: torch.Tensor) -> torch.Tensor:
+        """Posteriors of a batch, from overlapping windows of the size of the training crops.
+
+        What a network says depends on where the edge of the image is: it is asked about
+        what it was trained on, and the middle of a window counts more than its rim.
+        """
+        axes = map(window_places, x.shape[2:], self.bundle.preparation.window)
+        places: list[tuple[slice, ...]] = list(product(*axes))
+        if len(places) == 1:
+            return self._answers(x)
+        size = (len(x), self.bundle.network.classes, *x.shape[2:])
+        total = torch.zeros(size, device=x.device)
+        weight = torch.zeros(x.shape[2:], device=x.device)
+        step = max(1, 2 // len(x))  # two at a time reach the fast kernels
+        for first in range(0, len(places), step):
+            group = places[first : first + step]
+            answers = self._answers(torch.cat([x[(..., *place)] for place in group]))
+            for place, answer in zip(group, answers.split(len(x)), strict=True):
+                bell = _bell(answer.shape[2:], x.device)
+                total[(..., *place)] += answer * bell
+                weight[place] += bell
+        return total / weight
+
+    def _answers(self, x: torch.Tensor) -> torch.Tensor:
+        posteriors = self._posteriors(x)
+        if self.flips:
+            mirrored = self._posteriors(x.flip(2)).flip(2)
+            posteriors = (posteriors + mirrored[:, list(self.bundle.labels.mirrored)]) / 2
+        return posteriors
 
     def _posteriors(self, x: torch.Tensor) -> torch.Tensor:
         if self.bundle.preparation.position:

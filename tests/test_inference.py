@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from deepmrseg_bids.inference import (
     fold,
     resolve_device,
     resolve_precision,
+    window_places,
 )
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.network import NetworkConfig, build_network
@@ -121,3 +124,37 @@ def test_a_pool_loads_a_model_once(bundle):
 def test_a_pool_refuses_a_model_of_another_task(bundle):
     with pytest.raises(BundleError, match="a model of 'brain', not of 'deepbrain'"):
         PredictorPool({"deepbrain": bundle.path})("deepbrain")
+
+
+@pytest.mark.parametrize(("edge", "window"), [(96, 80), (120, 72), (200, 72), (81, 80), (7, 2)])
+def test_windows_cover_an_axis_and_overlap_by_half(edge, window):
+    places = window_places(edge, window)
+    assert places[0].start == 0 and places[-1].stop == edge
+    assert all(place.stop - place.start == window for place in places)
+    steps = np.diff([place.start for place in places])
+    assert steps.min() > 0 and steps.max() <= (window + 1) // 2
+
+
+@pytest.mark.parametrize(("edge", "window"), [(80, 80), (40, 80), (30, 0)])
+def test_an_image_no_larger_than_the_window_is_seen_at_once(edge, window):
+    assert window_places(edge, window) == [slice(0, edge)]
+
+
+def test_windows_put_each_voxel_back_in_its_place(bundle):
+    """A network that answers voxel by voxel gives the same with windows and without."""
+    predictor = Predictor(bundle, precision="float32")
+    predictor._posteriors = lambda x: torch.cat([x, 1 - x, 0 * x], dim=1)
+    image = np.random.default_rng(0).random((21, 13, 17)).astype(np.float32)
+    other = image[::-1].copy()
+    whole = predictor.many([image, other])
+    small = dataclasses.replace(bundle.preparation, window=(8, 13, 6))
+    predictor.bundle = dataclasses.replace(bundle, preparation=small)
+    for expected, found in zip(whole, predictor.many([image, other]), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_posteriors_of_windows_still_sum_to_one(bundle):
+    small = dataclasses.replace(bundle.preparation, window=(8, 8, 8))
+    predictor = Predictor(dataclasses.replace(bundle, preparation=small))
+    posteriors = predictor(np.random.default_rng(0).normal(size=(13, 10, 9)))
+    np.testing.assert_allclose(posteriors.sum(axis=0), 1, atol=1e-5)

@@ -80,7 +80,7 @@ class LoopConfig:
     """
 
     steps: int
-    crop: tuple[int, ...]
+    crop: tuple[int, int, int]
     batch: int = 2
     optimiser: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = 0.003

@@ -8,6 +8,7 @@ the end ``bundle/``.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import logging
 import math
 import os
@@ -326,7 +327,7 @@ def _write_bundle(
         out / "bundle",
         task=config.task,
         network=config.network,
-        preparation=config.preparation,
+        preparation=dataclasses.replace(config.preparation, window=config.loop.crop),
         labels=config.labels,
         state=state.average,
         version=__version__,

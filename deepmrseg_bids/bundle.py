@@ -99,8 +99,8 @@ class ModelBundle:
                 f"found {found}; install the package again"
             )
         try:
-            preparation = dict(facts["preparation"])
-            for name in {"shape", "window"} & set(preparation):
+            preparation = {"window": (0, 0, 0), **facts["preparation"]}
+            for name in ("shape", "window"):
                 preparation[name] = tuple(preparation[name])
             return cls(
                 task=facts["task"],

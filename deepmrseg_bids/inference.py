@@ -189,19 +189,19 @@ class Predictor:
         what it was trained on, and the middle of a window counts more than its rim.
         """
         axes = map(window_places, x.shape[2:], self.bundle.preparation.window)
-        places: list[tuple[slice, ...]] = list(product(*axes))
+        places: list[tuple[Any, ...]] = [(slice(None), slice(None), *p) for p in product(*axes)]
         if len(places) == 1:
             return self._answers(x)
         size = (len(x), self.bundle.network.classes, *x.shape[2:])
         total = torch.zeros(size, device=x.device)
-        weight = torch.zeros(x.shape[2:], device=x.device)
+        weight = torch.zeros((1, 1, *x.shape[2:]), device=x.device)
         step = max(1, 2 // len(x))  # two at a time reach the fast kernels
         for first in range(0, len(places), step):
             group = places[first : first + step]
-            answers = self._answers(torch.cat([x[(..., *place)] for place in group]))
-            for place, answer in zip(group, answers.split(len(x)), strict=True):
+            answers = self._answers(torch.cat([x[place] for place in group]))
+            for place, answer in zip(group, answers.chunk(len(group)), strict=True):
                 bell = _bell(answer.shape[2:], x.device)
-                total[(..., *place)] += answer * bell
+                total[place] += answer * bell
                 weight[place] += bell
         return total / weight
 

@@ -19,10 +19,18 @@ def test_the_presets_are_the_tasks_networks() -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_loads_and_its_parts_fit_together(name: str) -> None:
     config = load_config(name)
-    assert config.task == name
+    assert config.task == ("hippocampus" if name == "paper" else name)
     assert build_network(config.network).config.classes == len(config.labels) + 1
-    assert all(edge % config.network.multiple == 0 for edge in config.loop.crop)
-    assert f'task = "{name}"' in config.text
+    assert all(edge % config.network.patch == 0 for edge in config.loop.crop)
+    assert f'task = "{config.task}"' in config.text
+
+
+def test_the_paper_preset_has_the_recipe_of_the_paper() -> None:
+    config = load_config("paper")
+    loop = config.loop
+    assert (loop.optimiser, loop.learning_rate) == ("adam", 0.05)
+    assert (loop.schedule, loop.decay) == ("exponential", 0.98)
+    assert (config.network.transition_kernel, config.network.patch) == (1, 1)
 
 
 @pytest.mark.parametrize("name", preset_names())

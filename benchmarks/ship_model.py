@@ -23,11 +23,13 @@ DATA = {
         "labels (DLMUSE); 12 whole-head label maps to synthesise scans from"
     ),
     "deepbrain": (
-        "28 T1w scans of OASIS with manual labels provided by Neuromorphometrics, Inc. under "
-        "academic subscription (MICCAI 2012 multi-atlas set); in a small share also IXI and "
-        "clinical heads with automatic labels (DLMUSE) and 12 label maps"
+        "28 T1w scans of OASIS (one fold of four kept back) with manual labels provided by "
+        "Neuromorphometrics, Inc. under academic subscription (MICCAI 2012 multi-atlas set); "
+        "in a small share also IXI and clinical heads with automatic labels (DLMUSE) and 12 "
+        "label maps"
     ),
-    "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04, with manual labels",
+    "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04 (one fold of four "
+    "kept back), with manual labels",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "

@@ -21,6 +21,7 @@ __all__ = ["TABLE", "Brain", "find_brain", "segment"]
 TABLE = LabelTable((Label(1, "Brain", "BR", "#3cb44b"),))
 
 _SMALLEST_ML, _LARGEST_ML = 300.0, 2800.0
+_DEEP = 0.2  # low, so that both sides of a doubtful case hang together
 _SMALLEST_DEEP_ML = 5.0  # of 14 structures that together measure 40 to 60 ml
 
 
@@ -112,7 +113,7 @@ def _deep_centre(
     probability: NDArray[np.float32], inside: NDArray[np.bool_], grid: Grid
 ) -> tuple[float, float, float] | None:
     """The middle of the box around the deep structures."""
-    deep = _largest((probability > 0.5) & inside)
+    deep = _largest((probability > _DEEP) & inside)
     if float(deep.sum()) * grid.voxel_volume / 1000 < _SMALLEST_DEEP_ML:
         return None
     low, high = np.percentile(np.argwhere(deep), (0.5, 99.5), axis=0)

@@ -41,9 +41,9 @@ def run_participant(config: RunConfig, *, command: str) -> int:
     Raises:
         DeepMRSegError: nothing can start; nothing was written.
     """
-    check_output_dir(config.bids_dir, config.out_dir, config.work_dir)
     bundles = _bundles(config)
     _check_device(config)
+    check_output_dir(config.bids_dir, config.out_dir, config.work_dir)
     sessions = find_sessions(
         config.bids_dir,
         participant_labels=config.participant_label,

@@ -96,7 +96,6 @@ def test_nan_voxels_are_mended_and_said(broken: tuple[Path, Path, Finished]) -> 
         ("several", "one 3D volume was expected"),
         ("singular", "singular"),
         ("annex", "git annex get"),
-        ("phantom", "not an MRI"),
     ],
 )
 def test_a_bad_scan_fails_with_its_reason(
@@ -106,6 +105,16 @@ def test_a_bad_scan_fails_with_its_reason(
     assert found == {"failed"}
     assert expected in reason
     assert not list((broken[1] / f"sub-{subject}").rglob("*.nii.gz"))
+
+
+def test_a_phantom_is_flagged_and_gets_no_structures(broken: tuple[Path, Path, Finished]) -> None:
+    folder = broken[1] / "sub-phantom" / "anat"
+    rows = read_tsv(broken[1] / "logs" / "sessions.tsv")
+    reasons = {row["task"]: row["reason"] for row in rows if row["participant_id"] == "sub-phantom"}
+    assert "no deep structures were found" in reasons["deepbrain"]
+    assert not list(folder.glob("*_dseg.nii.gz"))
+    for sidecar in folder.glob("*_mask.json"):
+        assert "the deep structures were not found" in json.loads(sidecar.read_text())["Warnings"]
 
 
 def test_a_session_without_t1w_is_skipped_with_the_reason(

@@ -18,6 +18,7 @@ __all__ = [
     "Measure",
     "Posteriors",
     "Segmentation",
+    "confidences",
     "expected_dice",
     "label_map",
     "largest_parts",
@@ -145,7 +146,7 @@ def largest_parts(posteriors: Posteriors, *, smallest_share: float = 0.2) -> Pos
 def measure(
     labels: LabelMap,
     table: LabelTable,
-    confidences: Mapping[int, float | None],
+    sureness: Mapping[int, float | None],
     bundle: ModelBundle,
     *,
     calibrated_as: Mapping[int, str] | None = None,
@@ -153,7 +154,7 @@ def measure(
     """Volumes, intervals and confidence of every structure of a table.
 
     Args:
-        confidences: by label index.
+        sureness: the confidence of each structure, by label index.
         calibrated_as: the name under which the bundle knows a label, where it is another.
     """
     counts = np.bincount(np.asarray(labels.data, dtype=np.int64).ravel(),
@@ -171,7 +172,7 @@ def measure(
                 volume_mm3=volume,
                 low_mm3=None if low is None else volume * low,
                 high_mm3=None if high is None else volume * high,
-                confidence=confidences.get(label.index),
+                confidence=sureness.get(label.index),
             )
         )
     return tuple(rows)
@@ -190,6 +191,16 @@ def native_posteriors(result: Segmentation) -> NDArray[np.float32]:
         for data, index in zip(part.data[1:], part.indices[1:], strict=True):
             out[(place[index], *window)] = resample(data, part.grid, box)
     return out
+
+
+def confidences(posteriors: Posteriors) -> dict[int, float | None]:
+    """The confidence of each label that the posteriors know, by label index."""
+    likely = posteriors.labels()
+    return {
+        index: expected_dice(posteriors.data[number], likely == number)
+        for number, index in enumerate(posteriors.indices)
+        if index
+    }
 
 
 def expected_dice(posterior: Array, chosen: NDArray[np.bool_]) -> float | None:

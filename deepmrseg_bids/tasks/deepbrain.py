@@ -15,7 +15,7 @@ from deepmrseg_bids.intensity import normalise
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,
-    expected_dice,
+    confidences,
     label_map,
     largest_parts,
     measure,
@@ -73,13 +73,8 @@ def _segment(volume: Volume, centre: Array, mask_on: _MaskOn, predictor: Predict
             break
         centre = found
     posteriors = largest_parts(posteriors)
-    likely = posteriors.labels()
     labels = label_map(posteriors, volume.grid)
-    confidences = {
-        label.index: expected_dice(posteriors.data[number], likely == number)
-        for number, label in enumerate(table, start=1)
-    }
-    rows = measure(labels, table, confidences, predictor.bundle)
+    rows = measure(labels, table, confidences(posteriors), predictor.bundle)
     missing = [row.name for row in rows if row.volume_mm3 == 0]
     warnings = (f"not found: {', '.join(missing)}",) if missing else ()
     return Segmentation("deepbrain", labels, table, rows, (posteriors,), warnings)

@@ -17,10 +17,9 @@ from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.intensity import normalise
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import (
-    Measure,
     Posteriors,
     Segmentation,
-    expected_dice,
+    confidences,
     label_map,
     largest_parts,
     measure,
@@ -61,21 +60,19 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
             crops[side] = _cut(volume, deep.grid.to_world(voxels), side, predictor)
     answers = predictor.many([image for image, _ in crops.values()])
     labels = np.zeros(volume.grid.shape, dtype=np.uint8)
-    confidences: dict[int, float | None] = {}
+    sureness: dict[int, float | None] = {}
     parts = []
     for (side, (_, grid)), answer in zip(crops.items(), answers, strict=True):
         posteriors = largest_parts(Posteriors(answer, grid, (0, *_CLASSES[side])))
         parts.append(posteriors)
         found = label_map(posteriors, volume.grid).data
         labels = np.where(found > 0, found, labels).astype(np.uint8)
-        chosen = posteriors.labels()
-        for k, index in enumerate(_CLASSES[side], start=1):
-            confidences[index] = expected_dice(posteriors.data[k], chosen == k)
+        sureness |= confidences(posteriors)
     whole = LabelMap(labels, volume.grid)
     own = predictor.bundle.labels.names
     known_as = {index: own[k] for pair in _CLASSES.values() for k, index in enumerate(pair)}
-    rows = measure(whole, TABLE, confidences, predictor.bundle, calibrated_as=known_as)
-    missing = [row.name for row in rows if row.index in confidences and not row.volume_mm3]
+    rows = measure(whole, TABLE, sureness, predictor.bundle, calibrated_as=known_as)
+    missing = [row.name for row in rows if row.index in sureness and not row.volume_mm3]
     if missing:
         warnings.append(f"not found: {', '.join(missing)}")
     return Segmentation("hippocampus", whole, TABLE, rows, tuple(parts), tuple(warnings))
@@ -119,10 +116,5 @@ def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     answer = predictor(normalise(image, mode="crop", mask=inside))
     posteriors = Posteriors(answer, grid, (0, *table.indices))
     labels = label_map(posteriors, volume.grid)
-    chosen = posteriors.labels()
-    confidences = {
-        label.index: expected_dice(posteriors.data[k], chosen == k)
-        for k, label in enumerate(table, start=1)
-    }
-    rows: tuple[Measure, ...] = measure(labels, table, confidences, predictor.bundle)
+    rows = measure(labels, table, confidences(posteriors), predictor.bundle)
     return Segmentation("hippocampus", labels, table, rows, (posteriors,))

@@ -46,6 +46,7 @@ class RunConfig:
     tta: bool = False
     work_dir: Path | None = None
     reports: bool = True
+    force: bool = False
     verbosity: int = 0
 
     def __post_init__(self) -> None:

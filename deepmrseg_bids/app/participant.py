@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from deepmrseg_bids import __version__
 from deepmrseg_bids.app.progress import Progress
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.files import remove_leftovers
+from deepmrseg_bids.bids.names import report_path
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
+from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.config import RunConfig
@@ -24,12 +27,13 @@ from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.labels import LabelTable
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.bids.outputs import SessionJob
+    from deepmrseg_bids.bids.outputs import SessionJob, SessionOutcome, TaskOutcome
 
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]
 
 _log = logging.getLogger("deepmrseg-bids")
 EXIT_ALL_DONE, EXIT_SOME, EXIT_NOTHING = 0, 3, 4
+_DONE = ("done", "resumed")
 
 
 def run_participant(config: RunConfig, *, command: str) -> int:
@@ -84,37 +88,45 @@ def _run(
     logs: Path,
     command: str,
 ) -> list[SessionRow]:
-    from deepmrseg_bids.app.execute import execute
-    from deepmrseg_bids.workflows import init_participant_wf
-
     for session in sessions:
         for note in session.notes:
             _log.info("%s: %s", session.name, note)
-    threads = config.threads(len(sessions))
-    jobs = [_job(config, session, bundles, threads) for session in sessions]
-    records = work / "outcomes"
-    workflow = init_participant_wf(
-        jobs=jobs,
-        weights={task: bundle.sha256 for task, bundle in bundles.items()},
-        out_dir=config.out_dir,
-        records=records,
-        threads=threads,
-        reports=config.reports,
-        command=command,
-    )
-    progress = Progress(len(jobs), stream=sys.stderr, quiet=config.verbosity < 0)
-    execute(workflow, work=work, logs=logs, nprocs=config.nprocs, progress=progress)
-    rows = [row for job in jobs for row in _rows(job, records)]
+    digests = Digests.read(logs / "inputs.tsv")
+    jobs = [_job(config, session, bundles) for session in sessions]
+    if not config.force:
+        jobs = [_resumed(job, config.out_dir, bundles, digests) for job in jobs]
+    to_do = sum(bool(job.tasks) for job in jobs)
+    if to_do < len(jobs):
+        _log.info("%d of %d sessions were finished by earlier runs (--force does them again)",
+                  len(jobs) - to_do, len(jobs))  # fmt: skip
+    records, threads = work / "outcomes", config.threads(to_do)
+    if busy := [replace(job, threads=threads) for job in _with_work(config, jobs)]:
+        from deepmrseg_bids.app.execute import execute
+        from deepmrseg_bids.workflows import init_participant_wf
+
+        workflow = init_participant_wf(
+            jobs=busy,
+            weights={task: bundle.sha256 for task, bundle in bundles.items()},
+            out_dir=config.out_dir,
+            records=records,
+            threads=threads,
+            reports=config.reports,
+            command=command,
+        )
+        progress = Progress(to_do, stream=sys.stderr, quiet=config.verbosity < 0)
+        execute(workflow, work=work, logs=logs, nprocs=config.nprocs, progress=progress)
+    outcomes = [_outcome(job, records) for job in jobs]
+    digests.add(digest for outcome in outcomes for digest in outcome.inputs)
+    digests.save()
+    rows = [row for outcome in outcomes for row in _rows(outcome)]
     for row in rows:
-        if row.status != "done":
+        if row.status not in _DONE:
             where = " ".join(filter(None, (row.participant_id, row.session_id)))
             _log.warning("%s: %s %s: %s", where, row.task, row.status, row.reason)
     return rows
 
 
-def _job(
-    config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle], threads: int
-) -> SessionJob:
+def _job(config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle]) -> SessionJob:
     from deepmrseg_bids.bids.outputs import SessionJob
 
     return SessionJob(
@@ -128,27 +140,59 @@ def _job(
         device=config.device,
         precision=config.precision,
         flips=config.tta,
-        threads=threads,
         probabilities=config.probabilities,
         memory_gb=_memory_gb(session),
         notes=session.notes,
     )
 
 
-def _rows(job: SessionJob, records: Path) -> list[SessionRow]:
-    """What became of each task of a session."""
-    from deepmrseg_bids.bids.outputs import outcome_from_json
+def _resumed(
+    job: SessionJob, out_dir: Path, bundles: Mapping[str, ModelBundle], digests: Digests
+) -> SessionJob:
+    """The same job without the tasks that an earlier run has finished."""
+    from deepmrseg_bids.bids.outputs import finished_tasks
 
-    subject, session = f"sub-{job.subject}", f"ses-{job.session}" if job.session else ""
+    finished = finished_tasks(job, out_dir, bundles, digests)
+    done = {outcome.task for outcome in finished}
+    left = tuple(task for task in job.tasks if task not in done)
+    return replace(job, tasks=left, finished=finished)
+
+
+def _with_work(config: RunConfig, jobs: Sequence[SessionJob]) -> list[SessionJob]:
+    """The sessions of every subject of whom something is left to do, if only the page."""
+
+    def missing(subject: str) -> bool:
+        return config.reports and not (config.out_dir / report_path(subject)).is_file()
+
+    busy = {job.subject for job in jobs if job.tasks or missing(job.subject)}
+    return [job for job in jobs if job.subject in busy]
+
+
+def _outcome(job: SessionJob, records: Path) -> SessionOutcome:
+    """What became of a session, from its record; without one its process died."""
+    from deepmrseg_bids.bids.outputs import SessionOutcome, TaskOutcome, outcome_from_json
+
     record = records / f"{job.name}.json"
-    if not record.exists():
-        reason = "the process that worked on it ended early; its crash file is in logs/"
-        return [SessionRow(subject, session, task, "failed", reason) for task in job.tasks]
-    outcome = outcome_from_json(record.read_text(encoding="utf-8"))
+    if record.exists():
+        return outcome_from_json(record.read_text(encoding="utf-8"))
+    reason = "the process that worked on it ended early; its crash file is in logs/"
+    failed = tuple(TaskOutcome(task, "failed", reason) for task in job.tasks)
+    t1w = None if job.t1w is None else str(job.t1w)
+    return SessionOutcome(job.subject, job.session, t1w, (*job.finished, *failed))
+
+
+def _rows(outcome: SessionOutcome) -> list[SessionRow]:
+    """A line of ``sessions.tsv`` for each task of a session."""
+    subject = f"sub-{outcome.subject}"
+    session = f"ses-{outcome.session}" if outcome.session else ""
     return [
-        SessionRow(subject, session, t.task, t.status, t.reason, t.seconds, t.peak_mib)
-        for t in outcome.tasks
+        SessionRow(subject, session, t.task, t.status, t.reason, *_cost(t)) for t in outcome.tasks
     ]
+
+
+def _cost(task: TaskOutcome) -> tuple[float | None, float | None]:
+    """Seconds and memory; a task that was not done now has none."""
+    return (None, None) if task.status == "resumed" else (task.seconds, task.peak_mib)
 
 
 def _tasks(
@@ -219,12 +263,19 @@ def _merged(path: Path, rows: Sequence[SessionRow]) -> list[SessionRow]:
     except DatasetError as error:
         _log.warning("%s: begun anew", error)
         earlier = []
-    merged = {(row.participant_id, row.session_id, row.task): row for row in [*earlier, *rows]}
+    merged = {(row.participant_id, row.session_id, row.task): row for row in earlier}
+    for row in rows:
+        key = (row.participant_id, row.session_id, row.task)
+        before = merged.get(key)
+        if row.status == "resumed" and before is not None and before.status in _DONE:
+            # what it took when it was done
+            row = replace(row, seconds=before.seconds, peak_mib=before.peak_mib)
+        merged[key] = row
     return [merged[key] for key in sorted(merged)]
 
 
 def _exit_code(rows: Sequence[SessionRow]) -> int:
-    done = sum(row.status in ("done", "resumed") for row in rows)
+    done = sum(row.status in _DONE for row in rows)
     if done == 0:
         return EXIT_NOTHING
     return EXIT_ALL_DONE if done == len(rows) else EXIT_SOME

@@ -15,15 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import sidecar
 from deepmrseg_bids.bids.files import Staging, write_json, write_text
+from deepmrseg_bids.bids.resume import Digests, FileDigest, same_provenance, warnings_of
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
-from deepmrseg_bids.bundle import ModelBundle, file_sha256
+from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
 from deepmrseg_bids.image import Volume, read_volume, write_labels, write_probabilities
 from deepmrseg_bids.inference import (
@@ -40,6 +41,8 @@ __all__ = [
     "SessionJob",
     "SessionOutcome",
     "TaskOutcome",
+    "finished_session",
+    "finished_tasks",
     "morph_rows",
     "outcome_from_json",
     "segment_session",
@@ -55,6 +58,25 @@ _DESCRIPTIONS = {
 
 
 @dataclass(frozen=True)
+class TaskOutcome:
+    """What became of one task.
+
+    Attributes:
+        status: done, resumed (by an earlier run), skipped or failed.
+        files: written, relative to OUT_DIR.
+    """
+
+    task: str
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+    peak_mib: float = 0.0
+    files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True)
 class SessionJob:
     """A session and how to segment it; all a worker process needs to know.
 
@@ -64,6 +86,7 @@ class SessionJob:
         models: bundles in the place of the shipped ones, as (task, folder).
         memory_gb: what the session is expected to take.
         notes: what was decided while the session was looked up.
+        finished: tasks of this session that an earlier run did; ``tasks`` holds the others.
     """
 
     subject: str
@@ -80,6 +103,7 @@ class SessionJob:
     probabilities: bool = False
     memory_gb: float = 2.0
     notes: tuple[str, ...] = ()
+    finished: tuple[TaskOutcome, ...] = ()
 
     @property
     def name(self) -> str:
@@ -88,27 +112,12 @@ class SessionJob:
 
 
 @dataclass(frozen=True)
-class TaskOutcome:
-    """What became of one task.
+class SessionOutcome:
+    """What became of one session.
 
     Attributes:
-        status: done, skipped or failed.
-        files: written, relative to OUT_DIR.
+        inputs: the SHA-256 of each image that was read.
     """
-
-    task: str
-    status: str
-    reason: str = ""
-    seconds: float = 0.0
-    peak_mib: float = 0.0
-    files: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    model: str = ""
-
-
-@dataclass(frozen=True)
-class SessionOutcome:
-    """What became of one session."""
 
     subject: str
     session: str | None
@@ -116,6 +125,7 @@ class SessionOutcome:
     tasks: tuple[TaskOutcome, ...]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    inputs: tuple[FileDigest, ...] = ()
 
     def to_json(self) -> str:
         """The same as text."""
@@ -129,7 +139,9 @@ def outcome_from_json(text: str) -> SessionOutcome:
         for key in ("warnings", "notes", "files"):
             if key in entry:
                 entry[key] = tuple(entry[key])
-    return SessionOutcome(**{**tree, "tasks": tuple(TaskOutcome(**t) for t in tree["tasks"])})
+    tree["tasks"] = tuple(TaskOutcome(**task) for task in tree["tasks"])
+    tree["inputs"] = tuple(FileDigest(*digest) for digest in tree.get("inputs", ()))
+    return SessionOutcome(**tree)
 
 
 @lru_cache(maxsize=1)
@@ -163,12 +175,14 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
     prepare_process()
     outcomes: list[TaskOutcome] = []
     warnings: tuple[str, ...] = ()
+    inputs: tuple[FileDigest, ...] = ()
     try:
         if job.t1w is None:
             raise SkippedTask("the session has no T1w image")
         volume = read_volume(job.t1w)
         warnings = volume.warnings
-        outcomes.extend(_run_tasks(job, volume, out_dir, work))
+        inputs = (FileDigest.of(job.t1w),)
+        outcomes.extend(_run_tasks(job, volume, inputs, out_dir, work))
     except Exception as error:  # the edge of a session: whatever it is stays in it
         if not isinstance(error, (DeepMRSegError, MemoryError)):
             _log.error("%s: %s", job.name, traceback.format_exc())
@@ -178,23 +192,26 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
         subject=job.subject,
         session=job.session,
         t1w=None if job.t1w is None else str(job.t1w),
-        tasks=tuple(outcomes),
+        tasks=(*job.finished, *outcomes),
         warnings=warnings,
         notes=job.notes,
+        inputs=inputs,
     )
 
 
-def _run_tasks(job: SessionJob, volume: Volume, out_dir: Path, work: Path) -> Iterator[TaskOutcome]:
+def _run_tasks(
+    job: SessionJob, volume: Volume, inputs: Sequence[FileDigest], out_dir: Path, work: Path
+) -> Iterator[TaskOutcome]:
     assert job.t1w is not None
     set_threads(job.threads)
     flair = read_volume(job.flair) if job.flair and "wml" in job.tasks else None
     pool = _pool(job.models, job.device, job.precision, job.flips)
-    inputs = {job.t1w: file_sha256(job.t1w)}
+    digests = {Path(one.path): one.sha256 for one in inputs}
     start = time.perf_counter()
     for task, result in run(volume, job.tasks, pool, flair=flair):
         if isinstance(result, Segmentation):
             with Staging(out_dir, work) as staging:
-                files = _stage(job, result, pool, staging, inputs, volume.warnings)
+                files = _stage(job, result, pool, staging, digests, volume.warnings)
             outcome = TaskOutcome(
                 task, "done", files=files, warnings=result.warnings, model=_model(task, pool)
             )
@@ -221,7 +238,82 @@ def _stopped(task: str, error: Exception) -> TaskOutcome:
 
 def _model(task: str, pool: PredictorPool) -> str:
     bundle = pool(task).bundle
+    return _model_name(bundle)
+
+
+def _model_name(bundle: ModelBundle) -> str:
     return f"{bundle.version} {bundle.sha256[:12]}"
+
+
+def finished_tasks(
+    job: SessionJob, out_dir: Path, bundles: Mapping[str, ModelBundle], digests: Digests
+) -> tuple[TaskOutcome, ...]:
+    """The tasks of a session whose files are what this job would make.
+
+    Args:
+        bundles: the model of each task.
+        digests: remembers what it had to read.
+    """
+    if job.t1w is None:
+        return ()
+    precision = str(resolve_precision(job.precision, resolve_device(job.device)))  # type: ignore[arg-type]
+    found = []
+    for task in job.tasks:
+        files = _task_files(job, task)
+        beside = out_dir / names.sidecar_path(files[0])
+        if any(model not in bundles for model in NEEDS[task]) or not beside.is_file():
+            continue
+        try:
+            inputs = {job.t1w: digests.sha256(job.t1w)}
+        except OSError:
+            return ()
+        used = {model: bundles[model] for model in NEEDS[task]}
+        if same_provenance(out_dir, files, _provenance(job, used, inputs, precision)):
+            every = [name for file in files for name in (file, names.sidecar_path(file))]
+            found.append(
+                TaskOutcome(
+                    task,
+                    "resumed",
+                    files=tuple(str(name) for name in every),
+                    warnings=warnings_of(out_dir, files[0]),
+                    model=_model_name(bundles[task]),
+                )
+            )
+    return tuple(found)
+
+
+def finished_session(job: SessionJob) -> SessionOutcome:
+    """The outcome of a session of which an earlier run has done everything."""
+    t1w = None if job.t1w is None else str(job.t1w)
+    return SessionOutcome(job.subject, job.session, t1w, job.finished, notes=job.notes)
+
+
+def _task_files(job: SessionJob, task: str) -> list[PurePosixPath]:
+    """The files of a task with a sidecar each, relative to OUT_DIR."""
+    assert job.t1w is not None
+    files = [names.label_map_path(job.t1w, task), names.morph_path(job.t1w, task)]
+    return files + ([names.probabilities_path(job.t1w, task)] if job.probabilities else [])
+
+
+def _provenance(
+    job: SessionJob,
+    models: Mapping[str, ModelBundle],
+    inputs: Mapping[Path, str],
+    precision: str,
+) -> dict[str, dict[str, Any]]:
+    """The part of a sidecar that says from what and by what a file was made."""
+    return {
+        "InputSHA256": {
+            names.bids_uri(path.relative_to(job.bids_dir), "raw"): digest
+            for path, digest in inputs.items()
+        },
+        "Software": {"deepmrseg-bids": __version__, "torch": version("torch")},
+        "Models": {
+            model: {"Version": bundle.version, "SHA256": bundle.sha256}
+            for model, bundle in models.items()
+        },
+        "Parameters": {"Precision": precision.split(".")[-1], "FlipAveraging": job.flips},
+    }
 
 
 def morph_rows(result: Segmentation) -> list[MorphRow]:
@@ -252,21 +344,19 @@ def _stage(
     """Write all files of one task; return their names in OUT_DIR."""
     assert job.t1w is not None
     source = job.t1w
-    uris = {names.bids_uri(path.relative_to(job.bids_dir), "raw"): digest
-            for path, digest in inputs.items()}  # fmt: skip
+    bundles = {model: pool(model).bundle for model in NEEDS[result.task]}
+    precision = str(resolve_precision(pool.precision, pool.device))
+    made = _provenance(job, bundles, inputs, precision)
     reference = names.bids_uri(source.relative_to(job.bids_dir), "raw")
 
     def describe(text: str, **more: Any) -> dict[str, Any]:
         return sidecar(
             description=text,
-            sources=list(uris),
-            inputs=uris,
-            software={"deepmrseg-bids": __version__, "torch": version("torch")},
-            models=_model_facts(result.task, pool),
-            parameters={
-                "Precision": str(resolve_precision(pool.precision, pool.device)).split(".")[-1],
-                "FlipAveraging": job.flips,
-            },
+            sources=list(made["InputSHA256"]),
+            inputs=made["InputSHA256"],
+            software=made["Software"],
+            models=made["Models"],
+            parameters=made["Parameters"],
             warnings=[*warnings, *result.warnings],
             **more,
         )
@@ -300,11 +390,3 @@ def _stage(
         write_json(staging.path(names.sidecar_path(posteriors)), description)
         files += [posteriors, names.sidecar_path(posteriors)]
     return tuple(str(path) for path in files)
-
-
-def _model_facts(task: str, pool: PredictorPool) -> dict[str, dict[str, str]]:
-    bundles: dict[str, ModelBundle] = {model: pool(model).bundle for model in NEEDS[task]}
-    return {
-        model: {"Version": bundle.version, "SHA256": bundle.sha256}
-        for model, bundle in bundles.items()
-    }

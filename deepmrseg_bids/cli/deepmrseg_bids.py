@@ -78,6 +78,8 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--probabilities", action="store_true", help="write posteriors too")
     group.add_argument("--no-reports", "--no_reports", action="store_true",
                        help="write no HTML pages")  # fmt: skip
+    group.add_argument("--force", action="store_true",
+                       help="do again what earlier runs have finished")  # fmt: skip
     group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     group.add_argument("-q", "--quiet", action="count", default=0, help="say less")
 
@@ -108,6 +110,7 @@ def config_from(args: argparse.Namespace) -> RunConfig:
         tta=args.tta,
         work_dir=args.work_dir.absolute() if args.work_dir else None,
         reports=not args.no_reports,
+        force=args.force,
         verbosity=args.verbose - args.quiet,
     )
 

@@ -38,7 +38,7 @@ def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: 
 
 
 def _task(outcome: SessionOutcome, task: TaskOutcome, out_dir: Path) -> TaskResult:
-    if task.status != "done" or outcome.t1w is None:
+    if task.status not in ("done", "resumed") or outcome.t1w is None:
         return TaskResult(task.task, task.status, task.reason, None, None, None, (), task.seconds)
     return TaskResult(
         task=task.task,

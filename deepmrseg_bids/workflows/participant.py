@@ -10,7 +10,7 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from deepmrseg_bids.bids.outputs import SessionJob
+from deepmrseg_bids.bids.outputs import SessionJob, finished_session
 from deepmrseg_bids.interfaces import SegmentSession, SubjectReport
 
 __all__ = ["init_participant_wf", "init_subject_wf"]
@@ -84,6 +84,9 @@ def init_subject_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=["page"]), name="outputnode")
     merge = pe.Node(niu.Merge(len(jobs)), name="merge")
     for number, job in enumerate(jobs, start=1):
+        if not job.tasks:  # finished by an earlier run: only the page needs to know
+            setattr(merge.inputs, f"in{number}", finished_session(job).to_json())
+            continue
         segment = pe.Node(
             SegmentSession(
                 job=job,

@@ -1,13 +1,15 @@
 """Decisions of the participant level: what is done, and what the run ends with."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from deepmrseg_bids.app import participant
+from deepmrseg_bids.bids.outputs import SessionJob, TaskOutcome
 from deepmrseg_bids.bids.query import Session
-from deepmrseg_bids.bids.tables import SessionRow
+from deepmrseg_bids.bids.tables import SessionRow, write_sessions
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
 
@@ -93,3 +95,38 @@ def test_a_larger_scan_is_expected_to_take_more_memory(monkeypatch):
     monkeypatch.setattr(image, "voxel_count", lambda _: 256**3)
     assert large > participant._memory_gb(session) > 1
     assert participant._memory_gb(Session("01", None, None, None)) > 0
+
+
+def job(subject, *, tasks=("brain",), finished=()):
+    done = tuple(TaskOutcome(task, "resumed") for task in finished)
+    return SessionJob(subject, None, Path("/d"), Path("/d/t.nii.gz"), None, tasks, finished=done)
+
+
+@pytest.mark.parametrize(
+    ("reports", "pages", "busy"),
+    [(True, ("01", "02"), ["01", "01"]), (True, ("01",), ["01", "01", "02"]),
+     (False, (), ["01", "01"])],
+)  # fmt: skip
+def test_a_subject_with_nothing_to_do_but_a_page_gets_its_page(tmp_path, reports, pages, busy):
+    for subject in pages:
+        (tmp_path / f"sub-{subject}.html").touch()
+    jobs = [job("01"), job("01", tasks=(), finished=("brain",)),
+            job("02", tasks=(), finished=("brain",))]  # fmt: skip
+    asked = replace(config(reports=reports), out_dir=tmp_path)
+    assert [one.subject for one in participant._with_work(asked, jobs)] == busy
+
+
+def test_a_session_whose_process_died_keeps_what_was_finished_before(tmp_path):
+    outcome = participant._outcome(job("01", tasks=("wml",), finished=("brain",)), tmp_path)
+    found = [(row.task, row.status) for row in participant._rows(outcome)]
+    assert found == [("brain", "resumed"), ("wml", "failed")]
+
+
+def test_a_resumed_task_keeps_what_it_took_when_it_was_done(tmp_path):
+    table = tmp_path / "sessions.tsv"
+    write_sessions(table, [SessionRow("sub-01", "", "brain", "done", "", 3.5, 900.0),
+                           SessionRow("sub-01", "", "wml", "failed", "x", 9.0, 1.0)])  # fmt: skip
+    now = [SessionRow("sub-01", "", "brain", "resumed"), SessionRow("sub-01", "", "wml", "resumed")]
+    brain, wml = participant._merged(table, now)
+    assert (brain.status, brain.seconds, brain.peak_mib) == ("resumed", 3.5, 900.0)
+    assert (wml.status, wml.seconds) == ("resumed", None)

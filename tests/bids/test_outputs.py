@@ -1,6 +1,7 @@
 """One session from its scan to its files: what is published, and what a failure leaves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,12 @@ from deepmrseg_bids.bids.outputs import (
     SessionJob,
     SessionOutcome,
     TaskOutcome,
+    finished_session,
+    finished_tasks,
     outcome_from_json,
     segment_session,
 )
+from deepmrseg_bids.bids.resume import Digests, FileDigest
 from deepmrseg_bids.errors import SegmentationError, SkippedTask
 from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import LabelMap
@@ -102,6 +106,7 @@ def test_an_outcome_comes_back_from_its_text():
         ),
         warnings=("w",),
         notes=("n", "m"),
+        inputs=(FileDigest("/d/sub-01_T1w.nii.gz", 12, 34, "abc"),),
     )
     assert outcome_from_json(outcome.to_json()) == outcome
     nothing = SessionOutcome("01", "2", None, ())
@@ -246,3 +251,72 @@ def test_the_same_scan_gives_the_same_bytes(session, tmp_path):
         (tmp_path / "out" / name).unlink()
     session([("deepbrain", segmentation("deepbrain"))], probabilities=True)
     assert before == {name: (tmp_path / "out" / name).read_bytes() for name in published(tmp_path)}
+
+
+BUNDLES = {task: Pool()(task).bundle for task in ("brain", "deepbrain", "hippocampus")}
+
+
+@pytest.fixture
+def again(session, tmp_path):
+    """What a second run takes for finished, after a first one of brain and deepbrain."""
+    outcome = session([(task, segmentation(task, "dark")) for task in ("brain", "deepbrain")])
+    job = SessionJob("01", "2", tmp_path / "raw", Path(outcome.t1w), None,
+                     ("brain", "deepbrain", "hippocampus"), precision="float32")  # fmt: skip
+
+    def ask(bundles=BUNDLES, **changes):
+        digests = Digests(tmp_path / "inputs.tsv")
+        return finished_tasks(replace(job, **changes), tmp_path / "out", bundles, digests)
+
+    ask.job, ask.outcome = job, outcome
+    return ask
+
+
+def test_what_was_done_is_finished_and_the_rest_is_not(again):
+    found = again()
+    assert [(t.task, t.status) for t in found] == [("brain", "resumed"), ("deepbrain", "resumed")]
+    for now, before in zip(found, again.outcome.tasks, strict=True):
+        assert now.files == before.files
+        assert now.model == before.model
+        assert now.warnings == ("dark",)
+
+
+def test_another_input_is_not_finished(again):
+    again.job.t1w.write_bytes(again.job.t1w.read_bytes() + b"\0")
+    assert again() == ()
+    again.job.t1w.unlink()
+    assert again() == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"flips": True}, {"precision": "bfloat16"}, {"probabilities": True}, {"t1w": None}],
+)
+def test_other_parameters_are_not_finished(again, changes):
+    assert again(**changes) == ()
+
+
+def test_a_new_model_undoes_what_it_is_used_for(again):
+    new = SimpleNamespace(version="2", sha256="new", labels=TABLE)
+    assert [t.task for t in again({**BUNDLES, "deepbrain": new})] == ["brain"]
+    assert again({**BUNDLES, "brain": new}) == ()
+
+
+def test_another_version_of_the_software_makes_it_again(again, monkeypatch):
+    monkeypatch.setattr(outputs, "__version__", "0.0.other")
+    assert again() == ()
+
+
+def test_a_table_that_is_gone_is_made_again(again, tmp_path):
+    (tmp_path / "out" / f"{STEM}_seg-brain_morph.tsv").unlink()
+    assert [t.task for t in again()] == ["deepbrain"]
+
+
+def test_a_session_tells_what_was_finished_before_beside_what_it_did(session, again):
+    finished = again()
+    whole = finished_session(replace(again.job, tasks=(), finished=finished))
+    assert (whole.tasks, whole.t1w) == (finished, str(again.job.t1w))
+    outcome = session([("hippocampus", segmentation("hippocampus"))], finished=finished)
+    assert [(t.task, t.status) for t in outcome.tasks] == [
+        ("brain", "resumed"), ("deepbrain", "resumed"), ("hippocampus", "done"),
+    ]  # fmt: skip
+    assert [digest.path for digest in outcome.inputs] == [str(again.job.t1w)]

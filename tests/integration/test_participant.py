@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.integration.conftest import Run, app, read_tsv
+from tests.integration.conftest import Run, add_scan, app, coarse, make_dataset, read_tsv
 
 SESSIONS = ("ses-1", "ses-2")
 DEEP_ML = (30, 90)  # fourteen structures together, from small to large brains
@@ -208,6 +208,63 @@ def test_one_process_gives_the_same_bytes_as_two(run: Run, tmp_path: Path) -> No
         assert (tmp_path / "out" / name).read_bytes() == (run.out / name).read_bytes()
     assert not (tmp_path / "out" / "sub-01.html").exists()
     assert not (tmp_path / "out" / "sub-01" / "ses-2").exists()
+
+
+def made(out: Path) -> dict[str, tuple[int, bytes]]:
+    """Time and content of every file of the session folders."""
+    return {
+        str(path.relative_to(out)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted((out / "sub-01").rglob("*"))
+        if path.is_file()
+    }
+
+
+def statuses(out: Path) -> dict[tuple[str, str], str]:
+    rows = read_tsv(out / "logs" / "sessions.tsv")
+    return {(row["session_id"], row["task"]): row["status"] for row in rows}
+
+
+def test_what_is_finished_is_not_done_again_and_what_is_missing_is(
+    run: Run, tmp_path: Path
+) -> None:
+    out, home = tmp_path / "out", tmp_path / "h"
+    shutil.copytree(run.out, out)
+    before = made(out)
+    asked = (run.raw, out, "participant", "--probabilities")
+    again = app(*asked, home=home)
+    assert again.code == 0, again.output
+    assert "2 of 2 sessions were finished by earlier runs" in again.output
+    assert set(statuses(out).values()) == {"resumed"}
+    assert all(float(row["seconds"]) > 0 for row in read_tsv(out / "logs" / "sessions.tsv"))
+    assert made(out) == before
+    gone = out / "sub-01/ses-2/anat/sub-01_ses-2_seg-hippocampus_dseg.json"
+    gone.unlink()
+    third = app(*asked, "-w", tmp_path / "w", home=home)
+    assert third.code == 0, third.output
+    assert {key for key, status in statuses(out).items() if status == "done"} == {
+        ("ses-2", "hippocampus")
+    }
+    after = made(out)
+    assert {name: content for name, (_, content) in after.items()} == {
+        name: content for name, (_, content) in before.items()
+    }
+    untouched = {name for name in before if "ses-2_seg-hippocampus" not in name}
+    assert all(after[name] == before[name] for name in untouched)
+    page = (out / "sub-01.html").read_text(encoding="utf-8")
+    assert "ses-1" in page and "ses-2" in page  # also the session that had nothing to do
+
+
+def test_force_does_finished_work_again(tmp_path: Path) -> None:
+    raw = make_dataset(tmp_path / "raw")
+    add_scan(raw, "sub-01_T1w", coarse())
+    asked = (raw, tmp_path / "out", "participant", "--tasks", "brain", "--no-reports")
+    assert app(*asked, home=tmp_path / "h").code == 0
+    table = tmp_path / "out/logs/sessions.tsv"
+    assert [row["status"] for row in read_tsv(table)] == ["done"]
+    assert app(*asked, home=tmp_path / "h").code == 0
+    assert [row["status"] for row in read_tsv(table)] == ["resumed"]
+    assert app(*asked, "--force", home=tmp_path / "h").code == 0
+    assert [row["status"] for row in read_tsv(table)] == ["done"]
 
 
 def test_the_group_level_gathers_every_session(run: Run, tmp_path: Path) -> None:

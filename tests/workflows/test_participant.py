@@ -62,6 +62,22 @@ def test_every_session_has_one_node_with_its_threads_and_memory(build, tmp_path)
         assert node.inputs.weights == {"brain": "abc"}
 
 
+def test_a_finished_session_has_no_node_but_its_place_on_the_page(build, monkeypatch, tmp_path):
+    from deepmrseg_bids.interfaces import report
+
+    shown = []
+    monkeypatch.setattr(
+        report, "subject_page", lambda outcomes, out, command: shown.extend(outcomes) or out / "p"
+    )
+    done = (TaskOutcome("brain", "resumed", files=("a",)),)
+    workflow = build([job("01", "1", tasks=(), finished=done)])
+    assert nodes(workflow, "segment") == []
+    (tmp_path / "logs").mkdir()
+    progress = Progress(0, stream=io.StringIO(), quiet=True)
+    execute(workflow, work=tmp_path / "w", logs=tmp_path / "logs", nprocs=1, progress=progress)
+    assert [(one.session, one.tasks) for one in shown] == [("1", done)]
+
+
 @pytest.mark.parametrize("reports", [True, False])
 def test_a_subject_has_a_page_if_reports_are_wanted(build, reports):
     found = nodes(build(JOBS, reports=reports), "report")

@@ -1,0 +1,123 @@
+"""What is finished already, told from the outputs alone.
+
+A sidecar stands only where its file is whole (see :class:`deepmrseg_bids.bids.files.Staging`)
+and says how it was made. If that is how it would be made now, it is not made again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deepmrseg_bids.bids.files import write_text
+from deepmrseg_bids.bids.names import sidecar_path
+from deepmrseg_bids.bundle import file_sha256
+
+__all__ = ["Digests", "FileDigest", "same_provenance", "warnings_of"]
+
+_COLUMNS = ("path", "size", "mtime_ns", "sha256")
+_PROVENANCE = ("InputSHA256", "Software", "Models", "Parameters")
+
+
+class FileDigest(NamedTuple):
+    """The SHA-256 of a file, and what tells that it has not changed since."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> FileDigest:
+        """Read a file; its size and time are those of before it was read."""
+        found = os.stat(path)
+        return cls(str(path), found.st_size, found.st_mtime_ns, file_sha256(path))
+
+
+@dataclass
+class Digests:
+    """SHA-256 of input files, remembered for as long as size and time of a file stay.
+
+    Attributes:
+        table: where they are kept between runs.
+    """
+
+    table: Path
+    known: dict[str, FileDigest] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, table: Path) -> Digests:
+        """What was remembered; a table that cannot be read only costs time."""
+        known = {}
+        try:
+            with table.open(newline="", encoding="utf-8") as stream:
+                for row in csv.DictReader(stream, delimiter="\t"):
+                    values = (row[column] for column in _COLUMNS)
+                    path, size, mtime_ns, sha256 = values
+                    known[path] = FileDigest(path, int(size), int(mtime_ns), sha256)
+        except (OSError, KeyError, TypeError, ValueError, csv.Error):
+            pass
+        return cls(table, known)
+
+    def sha256(self, path: Path) -> str:
+        """The SHA-256 of a file, from memory if it has not changed.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        found, kept = path.stat(), self.known.get(str(path))
+        if kept is None or (kept.size, kept.mtime_ns) != (found.st_size, found.st_mtime_ns):
+            kept = self.known[str(path)] = FileDigest.of(path)
+        return kept.sha256
+
+    def add(self, digests: Iterable[FileDigest]) -> None:
+        """Remember what a worker found out."""
+        self.known |= {digest.path: digest for digest in digests}
+
+    def save(self) -> None:
+        """Write the table, whole or not at all."""
+        lines = ["\t".join(_COLUMNS)]
+        for path in sorted(self.known):
+            if "\t" not in path and "\n" not in path and '"' not in path:
+                lines.append("\t".join(map(str, self.known[path])))
+        write_text(self.table, "\n".join(lines) + "\n")
+
+
+def same_provenance(
+    out_dir: Path, files: Iterable[os.PathLike[str]], expected: Mapping[str, Any]
+) -> bool:
+    """Whether all files are there, made from and by what ``expected`` says.
+
+    Args:
+        files: relative to OUT_DIR.
+        expected: as in a sidecar: inputs, software, models and parameters.
+    """
+    for file in files:
+        tree = _sidecar(out_dir, file)
+        if tree is None or any(tree.get(key) != expected[key] for key in _PROVENANCE):
+            return False
+        try:
+            if not (out_dir / file).stat().st_size:
+                return False
+        except OSError:
+            return False
+    return True
+
+
+def warnings_of(out_dir: Path, file: os.PathLike[str]) -> tuple[str, ...]:
+    """The warnings in the sidecar of a file."""
+    tree = _sidecar(out_dir, file) or {}
+    return tuple(str(line) for line in tree.get("Warnings", ()))
+
+
+def _sidecar(out_dir: Path, file: os.PathLike[str]) -> dict[str, Any] | None:
+    try:
+        tree = json.loads((out_dir / sidecar_path(file)).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return tree if isinstance(tree, dict) else None

@@ -2,8 +2,9 @@
 
     python benchmarks/ship_model.py RUN/bundle EVALUATION TASK
 
-``EVALUATION`` is the folder that `deepmrseg evaluate` wrote for the samples that the run kept
-back (``RUN/validation.tsv``). The volume intervals of the bundle come from it.
+``EVALUATION`` is what `deepmrseg evaluate` wrote for the samples that the run kept back
+(``RUN/validation.tsv``), or what `deepmrseg crossval` wrote with the settings of a run that
+kept nobody back. The volume intervals of the bundle come from it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from deepmrseg_bids.bundle import ModelBundle
 
@@ -28,8 +30,8 @@ DATA = {
         "in a small share also IXI and clinical heads with automatic labels (DLMUSE) and 12 "
         "label maps"
     ),
-    "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04 (one fold of four "
-    "kept back), with manual labels",
+    "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04 (MRI of Vanderbilt "
+    "University Medical Center), with manual labels",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "
@@ -56,14 +58,47 @@ LIMITS = {
     "hippocampus": "Trained on crops at 1 mm; thick slices lower its accuracy. The border between "
     "the anterior and the posterior part follows the protocol of its training set.",
 }
-PROTOCOL = (
+HELD_OUT = (
     "One fold of four, whole people, was kept back and never trained on; the figures below are "
     "on that fold."
 )
 
 
-def card(task: str, facts: dict[str, object], summary: dict[str, object], bundle: object) -> str:
+USE = {
+    "brain": "brain volume, and finding the structures that the other models segment.",
+    "deepbrain": "regional volumes of groups of adults in research.",
+    "hippocampus": "volumes of both parts of the hippocampus for groups of adults in research.",
+}
+
+
+def protocol(summary: dict[str, Any]) -> str:
+    """How the figures were made."""
+    if "folds" not in summary:
+        return HELD_OUT
+    again = f", {summary['repeats']} times" if summary["repeats"] > 1 else ""
+    return (
+        f"The shipped network was trained on all samples. The figures below are of networks "
+        f"trained with the same settings in a {summary['folds']}-fold cross-validation{again}: "
+        "each sample was judged by a network that had never seen that person."
+    )
+
+
+def judged(summary: dict[str, Any]) -> dict[str, Any]:
+    """The part of a summary that tells about the shipped kind of network."""
+    if "folds" not in summary:
+        return summary
+    kind = "deepmrseg"
+    return {
+        **summary,
+        "f1_mean": summary["f1_mean"][kind],
+        "structures": [row for row in summary["structures"] if row["network"] == kind],
+        "volume_interval": summary["volume_interval"][kind],
+    }
+
+
+def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: ModelBundle) -> str:
     """The model card, Markdown."""
+    command = "crossval" if "folds" in summary else "evaluate"
     lines = [
         f"# Model card: {task}",
         "",
@@ -77,29 +112,32 @@ def card(task: str, facts: dict[str, object], summary: dict[str, object], bundle
             f"- **Training**: {facts['steps']} steps on {facts['samples_trained_on']} samples; the "
             "settings are in `train.toml`."
         ),
-        f"- **Protocol**: {PROTOCOL}",
+        f"- **Protocol**: {protocol(summary)}",
+        f"- **Intended use**: {USE[task]}",
         f"- **Known limits**: {LIMITS[task]}",
         "",
         (
-            f"Accuracy on {summary['samples']} samples that were never trained on, through "
-            "`deepmrseg evaluate`:"
+            f"Accuracy on {summary['samples']} samples, each judged by a network that was not "
+            f"trained on it (`deepmrseg {command}`):"
         ),
         "",
         "| structure | Dice, mean (SD) | F2 | BACC | CCC of volumes |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for row in summary["structures"]:  # type: ignore[attr-defined]
+    for row in summary["structures"]:
         values = [row[key] for key in ("f1_mean", "f1_sd", "f2_mean", "bacc_mean", "ccc")]
         f1, sd, f2, bacc, ccc = ("n/a" if v is None else f"{v:.3f}" for v in values)
         lines.append(f"| {row['name']} | {f1} ({sd}) | {f2} | {bacc} | {ccc} |")
-    lines += ["", (f"Mean Dice: {summary['f1_mean']:.3f}. SHA-256 of the weights: "
-              f"`{bundle.sha256}`.")]  # type: ignore[attr-defined]  # fmt: skip
+    lines += [
+        "",
+        f"Mean Dice: {summary['f1_mean']:.3f}. SHA-256 of the weights: `{bundle.sha256}`.",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     source, evaluation, task = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    summary = json.loads((evaluation / "summary.json").read_text())
+    summary = judged(json.loads((evaluation / "summary.json").read_text()))
     target = MODELS / task
     if target.exists():
         shutil.rmtree(target)
@@ -111,6 +149,7 @@ def main() -> None:
         "cite": CITE[task],
         "dice_held_out": {"mean": round(summary["f1_mean"], 4)}
         | {row["name"]: round(row["f1_mean"], 4) for row in summary["structures"]},
+        "protocol": protocol(summary),
         "volume_interval": summary["volume_interval"],
     }
     (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")

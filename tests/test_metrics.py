@@ -31,6 +31,8 @@ from deepmrseg_bids.metrics import (
     icc,
     labelmap_agreement,
     lesion_agreement,
+    paired_test,
+    presence,
     structure_agreement,
     summarise,
     volumes_mm3,
@@ -693,6 +695,56 @@ def test_exchanging_the_sides_mirrors_bland_altman(pair):
     assert there.bias == pytest.approx(-back.bias)
     assert there.lower == pytest.approx(-back.upper)
     assert there.lower <= there.bias <= there.upper
+
+
+# Paired tests
+
+
+def test_the_signed_rank_test_of_a_worked_example():
+    # differences 1 -2 3 4 5 6: the ranks against are 2, those in favour 19; of 64 signs of six
+    # ranks three give 2 or less (none, {1}, {2}), so p = 2 * 3 / 64
+    found = paired_test([11, 8, 13, 14, 15, 16], [10.0] * 6)
+    assert (found.n, found.w) == (6, 2.0)
+    assert found.p == pytest.approx(6 / 64)
+    assert found.rank_biserial == pytest.approx(17 / 21)
+    assert found.mean == pytest.approx(17 / 6)
+    assert found.median == pytest.approx(3.5)
+    # squares about the mean: 91 - 17^2 / 6, over 5
+    assert found.dz == pytest.approx((17 / 6) / math.sqrt((91 - 17**2 / 6) / 5))
+
+
+def test_pairs_without_a_value_or_a_difference_do_not_enter_the_ranks():
+    found = paired_test([2.0, math.nan, 5.0, 7.0], [1.0, 1.0, 5.0, math.nan])
+    assert (found.n, found.w, found.rank_biserial, found.p) == (2, 0.0, 1.0, 1.0)
+    equal = paired_test([1.0, 2.0], [1.0, 2.0])
+    assert (equal.p, equal.rank_biserial, equal.mean) == (1.0, 0.0, 0.0)
+    assert math.isnan(equal.dz)
+
+
+@PROPERTY
+@given(volume_pairs)
+def test_exchanging_the_sides_turns_the_paired_test_around(pair):
+    there, back = paired_test(*pair), paired_test(*reversed(pair))
+    assert (there.p, there.w, there.n) == pytest.approx((back.p, back.w, back.n))
+    assert there.rank_biserial == pytest.approx(-back.rank_biserial)
+    assert there.mean == pytest.approx(-back.mean)
+    assert 0 <= there.p <= 1
+    assert -1 <= there.rank_biserial <= 1
+
+
+def test_pairs_that_cannot_be_paired_are_refused():
+    with pytest.raises(MetricError, match=r"\(3,\) and \(2,\)"):
+        paired_test([1, 2, 3], [1, 2])
+    with pytest.raises(MetricError, match="no pair"):
+        paired_test([math.nan], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "status"),
+    [(2.0, 1.0, "both"), (0, 3, "missed"), (4, 0, "false"), (0, 0, "absent")],
+)
+def test_presence_says_on_which_side_a_structure_is(found, expected, status):
+    assert presence(found, expected) == status
 
 
 # Summaries

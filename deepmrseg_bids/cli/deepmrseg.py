@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_predict(commands)
     _add_train(commands)
+    _add_crossval(commands)
     _add_evaluate(commands)
     _add_models(commands)
     return parser
@@ -80,7 +81,43 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--cache", type=Path, help="keep prepared samples in this folder")
     parser.add_argument("--steps", type=positive, help="replace the number of steps")
     parser.add_argument("--fold", type=int, help="which fold validates (counted from 0)")
+    parser.add_argument("--keep", choices=("last", "best"),
+                        help="ship the last weights, or the best of all validations")  # fmt: skip
+    parser.add_argument("--patience", type=int, metavar="N",
+                        help="stop after N validations without a better Dice")  # fmt: skip
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"),
+                        help="auto: bfloat16 where the hardware has it")  # fmt: skip
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="write events for TensorBoard (needs its package)")  # fmt: skip
     parser.set_defaults(run=_train)
+
+
+def _add_crossval(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "crossval",
+        "Compare DeepMRSeg with a UNet by repeated cross-validation, as the paper does. "
+        "What was done before in the output folder is not done again.",
+    )
+    parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
+    parser.add_argument("--config", required=True, help="a TOML file, or the name of a preset")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--folds", type=positive, default=4, metavar="K", help="default: 4")
+    parser.add_argument("--repeats", type=positive, default=1, metavar="R",
+                        help="times people are dealt into folds anew (default: 1)")  # fmt: skip
+    parser.add_argument("--fold", type=int, metavar="I",
+                        help="only this fold, counted from 0: one job of an array; the tables "
+                        "are written by whichever call finds all folds done")  # fmt: skip
+    parser.add_argument("--networks", nargs="+", choices=("deepmrseg", "unet"),
+                        default=["deepmrseg", "unet"], help="default: both")  # fmt: skip
+    parser.add_argument("--processes", type=positive, default=1, metavar="N",
+                        help="runs at once, which share the threads (default: 1)")  # fmt: skip
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    parser.add_argument("--omp-nthreads", "--omp_nthreads", type=positive, metavar="N",
+                        help="threads of all processes together (default: all cores)")  # fmt: skip
+    parser.add_argument("--cache", type=Path, help="keep prepared samples in this folder")
+    parser.add_argument("--steps", type=positive, help="replace the number of steps")
+    parser.set_defaults(run=_crossval)
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -180,7 +217,14 @@ def _train(args: argparse.Namespace) -> int:
     from deepmrseg_bids.train.samples import load_samples
 
     set_threads(thread_count(args.omp_nthreads))
-    config = load_config(args.config, steps=args.steps, fold=args.fold)
+    config = load_config(
+        args.config,
+        steps=args.steps,
+        fold=args.fold,
+        keep=args.keep,
+        patience=args.patience,
+        precision=args.precision,
+    )
     bundle = train(
         load_samples(args.samples),
         config,
@@ -188,8 +232,41 @@ def _train(args: argparse.Namespace) -> int:
         resume=args.resume,
         device=str(resolve_device(args.device)),
         cache=args.cache,
+        tensorboard=args.tensorboard,
     )
     print(bundle)
+    return 0
+
+
+def _crossval(args: argparse.Namespace) -> int:
+    from deepmrseg_bids.inference import resolve_device
+    from deepmrseg_bids.reports.crossval import write_report
+    from deepmrseg_bids.train.config import load_config
+    from deepmrseg_bids.train.crossval import CrossValidation, crossval
+    from deepmrseg_bids.train.samples import load_samples
+
+    samples = load_samples(args.samples)
+    protocol = CrossValidation(
+        load_config(args.config, steps=args.steps),
+        args.out,
+        folds=args.folds,
+        repeats=args.repeats,
+        networks=tuple(dict.fromkeys(args.networks)),
+    )
+    judged = crossval(
+        samples,
+        protocol,
+        fold=args.fold,
+        processes=args.processes,
+        threads=thread_count(args.omp_nthreads),
+        device=str(resolve_device(args.device)),
+        cache=args.cache,
+    )
+    if judged is None:
+        print("this fold is done; the tables follow when all folds are")
+        return 0
+    write_report(judged, protocol, samples)
+    print((args.out / "table.md").read_text(encoding="utf-8"))
     return 0
 
 

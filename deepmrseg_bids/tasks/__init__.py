@@ -14,7 +14,7 @@ from deepmrseg_bids.image import Volume
 from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.segmentation import Segmentation
-from deepmrseg_bids.tasks import brain, deepbrain, hippocampus, wml
+from deepmrseg_bids.tasks import brain, deepbrain, hippocampus, prepared, wml
 
 __all__ = ["NEEDS", "TASKS", "needed_models", "run", "segment_prepared", "table_of"]
 
@@ -98,12 +98,17 @@ def run(
 
 
 def segment_prepared(task: str, volume: Volume, predictor: Predictor) -> Segmentation:
-    """Segment an image that is already what the network sees (a crop, brain-extracted)."""
+    """Segment an image that is already what the network sees (a crop, brain-extracted).
+
+    A task that is not one of ``TASKS`` is that of a model of one's own.
+    """
     if task == "deepbrain":
         return deepbrain.segment_prepared(volume, predictor)
     if task == "hippocampus":
         return hippocampus.segment_prepared(volume, predictor)
     if task == "wml":
         raise SkippedTask("wml: prepared images are not supported")
+    if task != "brain":
+        return prepared.segment(volume, predictor)
     found = brain.find_brain(volume, predictor)
     return brain.segment(volume, found, predictor)

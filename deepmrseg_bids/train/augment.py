@@ -7,6 +7,7 @@ turns a prepared sample and that value into one training crop. Equal values give
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from deepmrseg_bids.train.samples import Prepared
 from deepmrseg_bids.train.synthesize import synthesize
 
 __all__ = ["Augmentation", "apply", "draw"]
+
+T = TypeVar("T", bound=np.generic)
 
 _CONTROL_POINTS = 6  # an edge, for smooth fields
 _PARTIAL_VOLUME = 0.5  # sigma in voxels: edges between synthetic tissues are never sharp
@@ -115,16 +118,16 @@ def apply(
     """One training crop: image (*crop) float32 as the network sees it, classes (*crop)."""
     shape = config.loop.crop
     coordinates = _coordinates(prepared, chosen, (shape[0], shape[1], shape[2]))
-    target = _sample(prepared.target, coordinates, nearest=True).astype(np.uint8)
-    mask = _sample(prepared.mask, coordinates, nearest=True) > 0.5
+    voxels = _nearest(coordinates, prepared.target.shape)
+    target = _taken(prepared.target, voxels)
+    mask = _taken(prepared.mask, voxels)
     rng = np.random.default_rng(chosen.seed)
     if prepared.codes is not None:
-        codes = _sample(prepared.codes, coordinates, nearest=True).astype(np.int16)
-        image = synthesize(codes, rng)
+        image = synthesize(_taken(prepared.codes, voxels), rng)
         image = _blur(torch.from_numpy(image)[None, None], _PARTIAL_VOLUME)[0, 0].numpy()
     else:
         assert prepared.image is not None
-        image = _sample(prepared.image, coordinates, nearest=False)
+        image = _sample(prepared.image, coordinates)
     if chosen.flip:
         target = np.array(config.labels.mirrored, dtype=np.uint8)[target]
     image = _degrade(image, mask, chosen, rng, config.preparation.spacing)
@@ -165,12 +168,41 @@ def _coordinates(prepared: Prepared, chosen: Augmentation, shape: tuple[int, int
     return out
 
 
-def _sample(data: Array, coordinates: Tensor, *, nearest: bool) -> NDArray[np.float32]:
-    source = torch.from_numpy(data.astype(np.float32))[None, None]
-    mode = "nearest" if nearest else "bilinear"
+def _nearest(coordinates: Tensor, sizes: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Of each place the nearest voxel (its flat number), and whether it is in the image.
+
+    The arithmetic is that of ``grid_sample``; done once, it serves every label map.
+    """
+    flat, inside = None, None
+    for axis, size in enumerate(sizes):
+        at = coordinates[0, ..., 2 - axis].add(1).div_(2).mul_(size - 1).round_()
+        within = (at >= 0) & (at < size)
+        index = at.clamp_(0, size - 1).to(torch.int32)
+        flat = index if flat is None else flat.mul_(size).add_(index)
+        inside = within if inside is None else inside.logical_and_(within)
+    assert flat is not None and inside is not None
+    return flat.numpy(), inside.numpy()
+
+
+def _taken(data: NDArray[T], voxels: tuple[NDArray[Any], NDArray[np.bool_]]) -> NDArray[T]:
+    """The values at the nearest voxels; zero outside of the image."""
+    flat, inside = voxels
+    taken: NDArray[T] = np.take(data.ravel(), flat)
+    taken[~inside] = 0
+    return taken
+
+
+def _sample(data: Array, coordinates: Tensor) -> NDArray[np.float32]:
+    """Values between voxels; zero outside of the image.
+
+    Plane after plane, as if each were an image of a batch: that is how torch shares the work
+    among threads.
+    """
+    planes = coordinates[0][:, None]
+    source = torch.from_numpy(data).float()[None, None].expand(len(planes), -1, -1, -1, -1)
     taken: NDArray[np.float32] = functional.grid_sample(
-        source, coordinates, mode=mode, padding_mode="zeros", align_corners=True
-    )[0, 0].numpy()
+        source, planes, mode="bilinear", padding_mode="zeros", align_corners=True
+    )[:, 0, 0].numpy()
     return taken
 
 
@@ -242,11 +274,14 @@ def _grown(mask: NDArray[np.bool_], voxels: int) -> NDArray[np.bool_]:
         return mask
     if voxels < 0:
         return ~_grown(~mask, -voxels)
-    x = torch.from_numpy(mask.astype(np.float32))[None, None]
-    grown: NDArray[np.bool_] = (
-        functional.max_pool3d(x, 2 * voxels + 1, stride=1, padding=voxels)[0, 0].numpy() > 0
-    )
-    return grown
+    for axis in range(mask.ndim):  # a cube is a line along each axis in turn
+        line = np.moveaxis(mask, axis, 0)
+        grown = line.copy()
+        for away in range(1, voxels + 1):
+            grown[away:] |= line[:-away]
+            grown[:-away] |= line[away:]
+        mask = np.moveaxis(grown, 0, axis)
+    return mask
 
 
 def _face(

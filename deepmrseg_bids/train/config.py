@@ -1,8 +1,9 @@
-"""The settings of a training run: one TOML, which the bundle keeps."""
+"""The settings of a training run: one TOML, which the run's folder and the bundle keep."""
 
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import tomli_w
+
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import LabelTableError, TrainingError
+from deepmrseg_bids.inference import Precision
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.network import NetworkConfig
 
@@ -20,9 +24,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["AugmentConfig", "LoopConfig", "TrainConfig", "load_config", "preset_names"]
+__all__ = ["AugmentConfig", "LoopConfig", "TrainConfig", "changed_settings", "load_config",
+           "preset_names"]  # fmt: skip
 
 T = TypeVar("T")
+
+_FREE = ("loop.checkpoint_every",)  # whatever its value, the same network comes out
+_UNSET = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,12 @@ class LoopConfig:
             ``exponential`` multiplies by ``decay`` an epoch (the paper's recipe).
         ema: decay of the running average of the weights; 0 keeps the last weights.
         folds, fold: people in fold ``fold`` of ``folds`` validate; ``folds = 0``: nobody.
+        keep: the averaged weights that the bundle holds: those at the end, or those of the
+            validation with the best mean Dice.
+        patience: validations in a row without a new best mean Dice after which training
+            stops; 0: it never stops early.
+        precision: of the network's forward pass; the loss and the weights are float32.
+            ``auto`` is bfloat16 where the hardware computes with it.
     """
 
     steps: int
@@ -93,6 +107,9 @@ class LoopConfig:
     seed: int = 0
     validate_every: int = 100
     checkpoint_every: int = 50
+    keep: Literal["last", "best"] = "last"
+    patience: int = 0
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         checks = {
@@ -107,6 +124,12 @@ class LoopConfig:
             "fold": (0 <= self.fold < max(self.folds, 1), "below folds"),
             "validate_every": (self.validate_every >= 1, "at least 1"),
             "checkpoint_every": (self.checkpoint_every >= 1, "at least 1"),
+            "keep": (self.keep in ("last", "best"), "last or best"),
+            "patience": (self.patience >= 0, "at least 0"),
+            "precision": (
+                self.precision in ("auto", "float32", "bfloat16"),
+                "auto, float32 or bfloat16",
+            ),
         }
         for name, (good, expected) in checks.items():
             if not good:
@@ -128,7 +151,6 @@ class TrainConfig:
     loop: LoopConfig
     augment: AugmentConfig = AugmentConfig()
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    text: str = ""
 
     def __post_init__(self) -> None:
         if self.network.classes != len(self.labels) + 1:
@@ -136,6 +158,52 @@ class TrainConfig:
                 f"the network has {self.network.classes} classes, the label table asks for "
                 f"{len(self.labels) + 1} (its labels and the background)"
             )
+
+    @property
+    def text(self) -> str:
+        """The settings in force as TOML, defaults included; ``load_config`` reads it back."""
+        return tomli_w.dumps(_tree(self))
+
+
+def _tree(config: TrainConfig) -> dict[str, Any]:
+    """The settings as the tables of a TOML file."""
+    preparation = dataclasses.asdict(config.preparation)
+    tree = {
+        "task": config.task,
+        "labels": [dataclasses.asdict(label) for label in config.labels],
+        "network": dataclasses.asdict(config.network),
+        "preparation": {k: v for k, v in preparation.items() if v != _UNSET},
+        "loop": dataclasses.asdict(config.loop),
+        "augment": dataclasses.asdict(config.augment),
+        "protocols": {name: dict(entries) for name, entries in config.protocols.items()},
+    }
+    return {name: table for name, table in tree.items() if table}
+
+
+def changed_settings(before: TrainConfig, now: TrainConfig) -> list[str]:
+    """The keys of which a change makes another network, with both values.
+
+    How often a checkpoint is written, and how a label is abbreviated and drawn, may change.
+    """
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{key} (was {reprlib.repr(old.get(key))}, now {reprlib.repr(new.get(key))})"
+        for key in sorted({*old, *new} - set(_FREE))
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    """``table.key`` for each setting; the labels as pairs of index and name."""
+    tree = _tree(config)
+    tree["labels"] = [(label.index, label.name) for label in config.labels]
+    flat: dict[str, Any] = {}
+    for name, table in tree.items():
+        if isinstance(table, dict):
+            flat |= {f"{name}.{key}": value for key, value in table.items()}
+        else:
+            flat[name] = table
+    return flat
 
 
 def preset_names() -> list[str]:
@@ -167,11 +235,9 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
         loop = {**tree["loop"], **{k: v for k, v in changes.items() if v is not None}}
         loop["crop"] = tuple(loop["crop"])
         preparation = dict(tree["preparation"])
-        if "shape" in preparation:
-            preparation["shape"] = tuple(preparation["shape"])
-        unknown = set(tree) - {f.name for f in dataclasses.fields(TrainConfig)} | (
-            set(tree) & {"text"}
-        )
+        for name in {"shape", "window"} & set(preparation):
+            preparation[name] = tuple(preparation[name])
+        unknown = set(tree) - {f.name for f in dataclasses.fields(TrainConfig)}
         if unknown:
             raise TrainingError(f"{source}: unknown tables {sorted(unknown)}")
         return TrainConfig(
@@ -182,7 +248,6 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
             loop=_build(LoopConfig, loop),
             augment=_build(AugmentConfig, tree.get("augment", {})),
             protocols=tree.get("protocols", {}),
-            text=text,
         )
     except KeyError as error:
         raise TrainingError(f"{source}: {error} is missing") from error

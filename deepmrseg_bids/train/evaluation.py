@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,19 @@ from deepmrseg_bids.geometry import resample
 from deepmrseg_bids.image import LabelMap, read_labels, read_volume
 from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.labels import LabelTable
-from deepmrseg_bids.metrics import StructureAgreement, labelmap_agreement, summarise
+from deepmrseg_bids.metrics import StructureAgreement, labelmap_agreement, presence, summarise
 from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks import run, segment_prepared, table_of
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.samples import Sample, reference_classes
 
-__all__ = ["Evaluated", "evaluate", "volume_intervals", "write_tables"]
+__all__ = ["SUMMARY_COLUMNS", "Evaluated", "evaluate", "plain", "read_rows", "reference_labels",
+           "structure_summaries", "tsv", "volume_intervals", "write_rows",
+           "write_tables"]  # fmt: skip
 
 _SAMPLE_COLUMNS = ("sample_id", "index", "name", "f1", "f2", "bacc", "hd95_mm", "volume_mm3",
                    "reference_volume_mm3", "confidence")  # fmt: skip
-_SUMMARY_COLUMNS = ("index", "name", "n", "f1_mean", "f1_sd", "f2_mean", "f2_sd", "bacc_mean",
+SUMMARY_COLUMNS = ("index", "name", "n", "f1_mean", "f1_sd", "f2_mean", "f2_sd", "bacc_mean",
                     "bacc_sd", "ccc")  # fmt: skip
 _MOST_EXTREME = 3.0  # an interval never says more than a factor of this
 
@@ -52,12 +54,15 @@ def evaluate(
     *,
     prepared: bool,
     report: Callable[[str], None] = lambda line: None,
+    keep: Callable[[Sample, LabelMap], None] = lambda sample, found: None,
 ) -> list[Evaluated]:
     """Segment every sample and compare it with its labels, on the labels' own grid.
 
     Args:
         config: the settings the model was trained with: they say what label codes mean.
         prepared: the images are what the network sees; otherwise they are raw heads.
+        report: gets a line a sample.
+        keep: gets what was found in each sample, on the grid of its labels.
 
     Raises:
         DeepMRSegError: a sample cannot be segmented; the message names it.
@@ -76,11 +81,12 @@ def evaluate(
         table = predictors(task).bundle.labels if prepared else table_of(task, predictors(task))
         if task == "brain":
             table = table_of(task, predictors(task))
-        reference = _reference(sample, task, config, table)
+        reference = reference_labels(sample, task, config, table)
         data = found.labels.data
         if found.labels.grid != reference.grid:
             data = resample(data, found.labels.grid, reference.grid, order=0)
         confidence = {row.index: row.confidence for row in found.measures}
+        keep(sample, LabelMap(data, reference.grid))
         agreements = labelmap_agreement(
             data, reference.data, table.indices, zooms=reference.grid.spacing
         )
@@ -93,7 +99,8 @@ def evaluate(
     return rows
 
 
-def _reference(sample: Sample, task: str, config: TrainConfig, table: LabelTable) -> LabelMap:
+def reference_labels(sample: Sample, task: str, config: TrainConfig, table: LabelTable) -> LabelMap:
+    """The reference of a sample in the indices of ``table``, on its own grid."""
     labels = read_labels(sample.dseg)
     classes = reference_classes(labels, sample.protocol, config)
     if task == "brain":
@@ -129,43 +136,84 @@ def volume_intervals(rows: Sequence[Evaluated], *, level: float = 0.9) -> dict[s
     return factors
 
 
+def write_rows(
+    rows: Sequence[Evaluated], path: Path, *, more: Mapping[str, Sequence[object]] | None = None
+) -> None:
+    """Write one line a structure of a sample; ``more`` gives further columns, a value a row."""
+    more = more or {}
+    entries = []
+    for place, row in enumerate(rows):
+        a = row.agreement
+        entries.append(
+            {
+                "sample_id": row.sample_id,
+                "index": a.index,
+                "name": row.name,
+                "f1": a.f1,
+                "f2": a.f2,
+                "bacc": a.bacc,
+                "hd95_mm": a.hd95_mm,
+                "volume_mm3": a.volume_mm3,
+                "reference_volume_mm3": a.reference_volume_mm3,
+                "confidence": row.confidence,
+                **{column: values[place] for column, values in more.items()},
+            }
+        )
+    path.write_text(tsv((*_SAMPLE_COLUMNS, *more), entries), encoding="utf-8")
+
+
+def read_rows(path: Path) -> list[Evaluated]:
+    """Read what :func:`write_rows` wrote.
+
+    Raises:
+        TrainingError: not such a table.
+    """
+
+    def number(text: str) -> float:
+        return math.nan if text == "n/a" else float(text)
+
+    rows = []
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            for entry in csv.DictReader(stream, delimiter="\t"):
+                f1, f2, bacc, hd95, found, expected, confidence = (
+                    number(entry[column]) for column in _SAMPLE_COLUMNS[3:]
+                )
+                agreement = StructureAgreement(
+                    int(entry["index"]), f1, f2, bacc, hd95, found, expected,
+                    presence(found > 0, expected > 0),
+                )  # fmt: skip
+                sure = confidence if math.isfinite(confidence) else None
+                rows.append(Evaluated(entry["sample_id"], entry["name"], agreement, sure))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path}: not a table of samples ({error})") from error
+    return rows
+
+
+def structure_summaries(rows: Sequence[Evaluated]) -> list[dict[str, Any]]:
+    """One entry a structure, with the fields of `metrics.StructureSummary` and its name."""
+    names = dict.fromkeys((row.agreement.index, row.name) for row in rows)
+    return [
+        {
+            **asdict(summarise([row.agreement for row in rows if row.agreement.index == index])),
+            "index": index,
+            "name": name,
+        }
+        for index, name in names
+    ]
+
+
 def write_tables(rows: Sequence[Evaluated], out: Path) -> dict[str, Any]:
     """Write ``per_sample.tsv``, ``summary.tsv`` and ``summary.json``; return the summary."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "per_sample.tsv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(_SAMPLE_COLUMNS)
-        for row in rows:
-            a = row.agreement
-            numbers = (a.f1, a.f2, a.bacc, a.hd95_mm, a.volume_mm3, a.reference_volume_mm3)
-            values = [_text(value) for value in (*numbers, row.confidence)]
-            writer.writerow((row.sample_id, a.index, row.name, *values))
-    names = dict.fromkeys((row.agreement.index, row.name) for row in rows)
-    summaries = []
-    for index, name in names:
-        found = summarise([row.agreement for row in rows if row.agreement.index == index])
-        summaries.append({**asdict(found), "index": index, "name": name})
-    with (out / "summary.tsv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(_SUMMARY_COLUMNS)
-        for entry in summaries:
-            writer.writerow(
-                [
-                    _text(entry[c]) if isinstance(entry[c], float) else entry[c]
-                    for c in _SUMMARY_COLUMNS
-                ]
-            )
+    write_rows(rows, out / "per_sample.tsv")
+    summaries = structure_summaries(rows)
+    (out / "summary.tsv").write_text(tsv(SUMMARY_COLUMNS, summaries), encoding="utf-8")
     means = [entry["f1_mean"] for entry in summaries if math.isfinite(entry["f1_mean"])]
     summary = {
         "samples": len({row.sample_id for row in rows}),
         "f1_mean": float(np.mean(means)) if means else None,
-        "structures": [
-            {
-                k: None if isinstance(v, float) and not math.isfinite(v) else v
-                for k, v in entry.items()
-            }
-            for entry in summaries
-        ],
+        "structures": [plain(entry) for entry in summaries],
         "volume_interval": volume_intervals(rows),
     }
     text = json.dumps(summary, indent=2) + "\n"
@@ -173,7 +221,22 @@ def write_tables(rows: Sequence[Evaluated], out: Path) -> dict[str, Any]:
     return summary
 
 
-def _text(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
+def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry as JSON takes it: None in the place of nan."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in entry.items()
+    }
+
+
+def tsv(columns: Sequence[str], entries: Iterable[Mapping[str, Any]]) -> str:
+    """A table: six digits a number, ``n/a`` for nan and None."""
+    lines = ["\t".join(columns)]
+    lines += ["\t".join(_text(entry[column]) for column in columns) for entry in entries]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: object) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "n/a"
-    return f"{value:.6g}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,8 +1,8 @@
 """The training loop: resumable at any step, and the same to the last bit when it is.
 
-A folder holds ``log.csv`` (a row a step), ``validation.csv`` (a row a validation),
-``curves.png``, ``checkpoint.pt``, ``validation.tsv`` (the samples never trained on) and at
-the end ``bundle/``.
+A folder holds ``settings.toml``, ``log.csv`` (a row a step), ``validation.csv`` (a row a
+validation), ``curves.png``, ``checkpoint.pt``, ``validation.tsv`` (the samples never trained
+on), at the end ``bundle/`` and, if wanted, ``tensorboard/``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import csv
 import dataclasses
 import logging
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,11 +25,14 @@ from torch import Tensor, nn
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.inference import with_position
+from deepmrseg_bids.inference import resolve_precision, with_position
 from deepmrseg_bids.metrics import confusion, f1
 from deepmrseg_bids.network import build_network, deepmrseg_loss
-from deepmrseg_bids.train.augment import apply, draw
-from deepmrseg_bids.train.config import AugmentConfig, TrainConfig
+from deepmrseg_bids.train import books
+from deepmrseg_bids.train.augment import Augmentation, apply, draw
+from deepmrseg_bids.train.checkpoint import State, restore, save
+from deepmrseg_bids.train.config import AugmentConfig, TrainConfig, changed_settings, load_config
+from deepmrseg_bids.train.events import Scalar, event_writer, find_tensorboard
 from deepmrseg_bids.train.samples import Prepared, Sample, prepare_sample, split_folds
 
 __all__ = ["train"]
@@ -39,15 +41,21 @@ _log = logging.getLogger(__name__)
 _STEP_COLUMNS = ("step", "loss", "learning_rate", "seconds", "data_seconds")
 
 
-@dataclass
-class _State:
-    """What changes while training, and what a checkpoint keeps."""
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same while training.
 
-    network: nn.Module
-    average: dict[str, Tensor]
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-    best: float = -1.0
+    Attributes:
+        precision: of the network's forward pass.
+        taught, held_out: samples to train on, and to validate.
+    """
+
+    config: TrainConfig
+    out: Path
+    device: torch.device
+    precision: torch.dtype
+    taught: int
+    held_out: int
 
 
 def train(
@@ -59,6 +67,7 @@ def train(
     device: str = "cpu",
     cache: Path | None = None,
     stop_at: int | None = None,
+    tensorboard: bool = False,
 ) -> Path:
     """Train one network and write its bundle.
 
@@ -68,57 +77,97 @@ def train(
         resume: go on from the checkpoint in ``out``, if there is one.
         cache: where prepared samples are kept between runs; None prepares them anew.
         stop_at: stop after this step (for tests and short sessions); the checkpoint stays.
+        tensorboard: write events to ``out/tensorboard`` as well.
 
     Returns:
         The folder of the bundle; without ``stop_at`` it is complete.
 
     Raises:
-        TrainingError: nothing to train on, or ``out`` holds a run and ``resume`` is off.
+        TrainingError: nothing to train on; nobody to validate where the settings ask for
+            the best weights or for early stopping; ``out`` holds a run and ``resume`` is
+            off, or one that was begun with other settings; TensorBoard is not installed.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists() and not resume:
-        raise TrainingError(f"{out} holds a run already: add --resume, or choose another folder")
     teaching, judging = _split(samples, config)
-    _write_samples(out / "validation.tsv", judging)
+    writer = find_tensorboard() if tensorboard else None
+    checkpoint = out / "checkpoint.pt"
+    resuming = checkpoint.exists()
+    if resuming:
+        _check_resumable(out, config, resume)
+    place = torch.device(device)
+    precision = resolve_precision(config.loop.precision, place)
+    run = _Run(config, out, place, precision, len(teaching), len(judging))
     torch.manual_seed(config.loop.seed)
-    state = _start(config, device)
-    if resume and checkpoint.exists():
-        _restore(state, checkpoint)
+    state = _start(config, place)
+    if resuming:
+        restore(state, checkpoint, keep=config.loop.keep == "best")
+    out.mkdir(parents=True, exist_ok=True)
+    books.write_text(out / "settings.toml", config.text)
+    _write_samples(out / "validation.tsv", judging)
+    if _finished(state, run) and (out / "bundle" / "bundle.json").is_file():
+        return out / "bundle"
     prepared = [prepare_sample(sample, config, cache) for sample in teaching]
     unseen = [prepare_sample(sample, config, cache) for sample in judging]
-    _log.info("%d samples to train on, %d to validate, from step %d of %d",
-              len(prepared), len(unseen), state.step, config.loop.steps)  # fmt: skip
-    _trim_log(out, state.step)
-    last = min(config.loop.steps, stop_at or config.loop.steps)
-    while state.step < last:
-        row = _one_step(state, prepared, config, device)
-        _append(out / "log.csv", _STEP_COLUMNS, row)
-        done = state.step == config.loop.steps
-        if unseen and (done or state.step % config.loop.validate_every == 0):
-            _validate(state, unseen, config, out, device)
-            _write_bundle(state, config, out, teaching, judging)
-        if done or state.step == last or state.step % config.loop.checkpoint_every == 0:
-            _save(state, checkpoint)
-    if state.step == config.loop.steps and not unseen:
-        _write_bundle(state, config, out, teaching, judging)
+    _log.info("%d samples to train on, %d to validate, from step %d of %d, in %s on %s",
+              len(prepared), len(unseen), state.step, config.loop.steps,
+              _name(precision), place)  # fmt: skip
+    for name in ("log.csv", "validation.csv"):
+        books.trim(out / name, state.step)
+    with event_writer(writer, out / "tensorboard", state.step) as scalar:
+        last = min(config.loop.steps, stop_at or config.loop.steps)
+        while state.step < last and not state.stopped:
+            _log_step(_one_step(state, prepared, run), run, scalar)
+            done = state.step == config.loop.steps
+            if done or state.step % config.loop.validate_every == 0:
+                _take_stock(state, unseen, run, scalar)
+            pause = done or state.stopped or state.step == last
+            if pause or state.step % config.loop.checkpoint_every == 0:
+                save(state, checkpoint)
+    if _finished(state, run) and not unseen:
+        _write_bundle(state, run)
     return out / "bundle"
 
 
 def _split(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sample], list[Sample]]:
+    """Who teaches and who judges."""
     if not samples:
         raise TrainingError("no samples to train on")
-    if not config.loop.folds:
-        return list(samples), []
-    folds = split_folds(samples, config.loop.folds, seed=config.loop.seed)
-    held_out = folds[config.loop.fold]
-    names = {sample.sample_id for sample in held_out}
-    people = {sample.participant_id for sample in held_out}
-    teaching = [s for s in samples if s.sample_id not in names and s.participant_id not in people]
+    teaching, held_out = list(samples), []
+    if config.loop.folds:
+        held_out = split_folds(samples, config.loop.folds, seed=config.loop.seed)[config.loop.fold]
+        people = {sample.participant_id for sample in held_out}
+        teaching = [sample for sample in samples if sample.participant_id not in people]
+    if not held_out and (config.loop.keep == "best" or config.loop.patience):
+        raise TrainingError(
+            'keep = "best" and patience need samples to validate: set folds to at least 2, or '
+            'keep = "last" and patience = 0'
+        )
     return teaching, held_out
 
 
-def _start(config: TrainConfig, device: str) -> _State:
+def _check_resumable(out: Path, config: TrainConfig, resume: bool) -> None:
+    """Refuse to write over a run, and to go on with one under other settings."""
+    if not resume:
+        raise TrainingError(f"{out} holds a run already: add --resume, or choose another folder")
+    kept = out / "settings.toml"
+    if not kept.is_file():
+        return  # begun by a version that did not write it
+    changed = changed_settings(load_config(kept), config)
+    if changed:
+        raise TrainingError(
+            f"{out} holds a run with other settings: {', '.join(changed)}; go on with those in "
+            "its settings.toml, or choose another folder"
+        )
+
+
+def _finished(state: State, run: _Run) -> bool:
+    return state.stopped or state.step >= run.config.loop.steps
+
+
+def _name(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
+
+
+def _start(config: TrainConfig, device: torch.device) -> State:
     network: nn.Module = build_network(config.network)
     layout = torch.channels_last if config.network.spatial_dims == 2 else torch.channels_last_3d
     network = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
@@ -127,7 +176,7 @@ def _start(config: TrainConfig, device: str) -> _State:
         network.parameters(), lr=config.loop.learning_rate, weight_decay=config.loop.weight_decay
     )
     average = {name: value.clone() for name, value in network.state_dict().items()}
-    return _State(network, average, optimiser)
+    return State(network, average, optimiser)
 
 
 def _rate(step: int, config: TrainConfig, samples: int) -> float:
@@ -157,21 +206,28 @@ def _batch(prepared: Sequence[Prepared], config: TrainConfig, step: int) -> tupl
     return images, targets
 
 
-def _one_step(
-    state: _State, prepared: Sequence[Prepared], config: TrainConfig, device: str
-) -> tuple[Any, ...]:
+def _forward(network: nn.Module, images: Tensor, run: _Run) -> Tensor:
+    """Logits (N, classes, *crop), float32, of images (N, 1, *crop) from the CPU."""
+    images = images.to(run.device)
+    if run.config.preparation.position:
+        images = with_position(images, run.config.preparation.spacing)
+    mixed = run.precision != torch.float32
+    with torch.autocast(run.device.type, dtype=run.precision, enabled=mixed):
+        logits: Tensor = network(images.contiguous(memory_format=torch.channels_last_3d))
+    return logits.float()
+
+
+def _one_step(state: State, prepared: Sequence[Prepared], run: _Run) -> tuple[Any, ...]:
+    """One step of the optimiser: its row of the log."""
     start = time.perf_counter()
+    config = run.config
     images, targets = _batch(prepared, config, state.step)
     loaded = time.perf_counter()
     rate = _rate(state.step, config, len(prepared))
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     state.network.train()
-    images = images.to(device)
-    if config.preparation.position:
-        images = with_position(images, config.preparation.spacing)
-    images = images.contiguous(memory_format=torch.channels_last_3d)
-    loss = deepmrseg_loss(state.network(images), targets.to(device))
+    loss = deepmrseg_loss(_forward(state.network, images, run), targets.to(run.device))
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
@@ -185,7 +241,7 @@ def _one_step(
     return state.step, f"{value:.5f}", f"{rate:.6f}", f"{seconds:.3f}", f"{loaded - start:.3f}"
 
 
-def _average(state: _State, decay: float) -> None:
+def _average(state: State, decay: float) -> None:
     """Move the running average towards the weights; early steps move it further."""
     keep = min(decay, state.step / (state.step + 10)) if decay else 0.0
     for name, value in state.network.state_dict().items():
@@ -195,100 +251,75 @@ def _average(state: _State, decay: float) -> None:
             state.average[name].copy_(value)
 
 
-def _validate(
-    state: _State, unseen: Sequence[Prepared], config: TrainConfig, out: Path, device: str
-) -> None:
-    """Dice of every label on the samples kept back, with the averaged weights."""
-    network = build_network(config.network).to(device)
+def _log_step(row: Sequence[Any], run: _Run, scalar: Scalar) -> None:
+    books.append(run.out / "log.csv", _STEP_COLUMNS, row)
+    step, loss, rate = row[:3]
+    scalar("loss", float(loss), step)
+    scalar("learning_rate", float(rate), step)
+
+
+def _take_stock(state: State, unseen: Sequence[Prepared], run: _Run, scalar: Scalar) -> None:
+    """Validate, tell, draw the curves and write the bundle so far."""
+    from deepmrseg_bids.train.curves import draw_curves, write_curves
+
+    loop = run.config.loop
+    if unseen:
+        mean = _validate(state, unseen, run, scalar)
+        state.judge(mean, keep=loop.keep == "best", patience=loop.patience)
+        if state.step >= loop.steps:
+            state.stopped = False  # it went to its end
+        if state.stopped:
+            _log.info("step %d: no better Dice than %.4f (step %d) in %d validations: stopped",
+                      state.step, state.best, state.best_step, state.waited)  # fmt: skip
+    steps, scores = (books.read(run.out / name) for name in ("log.csv", "validation.csv"))
+    _log.info("step %d: networks %.0f %% of the time", state.step,
+              100 * books.network_share(steps))  # fmt: skip
+    kept = state.kept()[1] if loop.keep == "best" else None
+    figure = draw_curves(steps, scores, title=run.config.task, kept=kept)
+    write_curves(figure, run.out / "curves.png")
+    if unseen:
+        _write_bundle(state, run)
+
+
+def _validate(state: State, unseen: Sequence[Prepared], run: _Run, scalar: Scalar) -> float:
+    """Dice of every label on the samples kept back, with the averaged weights: their mean."""
+    config = run.config
+    network = build_network(config.network).to(run.device)
     network.load_state_dict(state.average)
     network.eval()
     plain = draw(np.random.default_rng(0), AugmentConfig(), spacing=1.0)
-    scores = np.array([_dice(network, sample, plain, config, device) for sample in unseen])
-    means = np.nanmean(scores, axis=0)
+    scores = np.array([_dice(network, sample, plain, run) for sample in unseen])
+    labels = [_mean(column) for column in scores.T]
+    mean = _mean(np.array(labels))
     columns = ("step", "mean", *config.labels.names)
-    row = (state.step, *(f"{value:.4f}" for value in (means.mean(), *means)))
-    _append(out / "validation.csv", columns, row)
+    row = (state.step, *(f"{value:.4f}" for value in (mean, *labels)))
+    books.append(run.out / "validation.csv", columns, row)
     _log.info("step %d: Dice %s", state.step, " ".join(map(str, row[1:])))
-    state.best = max(state.best, float(means.mean()))
-    _plot(out, config)
+    for name, value in zip(columns[1:], (mean, *labels), strict=True):
+        scalar(f"dice/{name}", value, state.step)
+    return mean
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """The mean of those that are known; nan if none is.
+
+    >>> _mean(np.array([0.5, np.nan, 1.0]))
+    0.75
+    """
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def _dice(
-    network: nn.Module, sample: Prepared, plain: Any, config: TrainConfig, device: str
+    network: nn.Module, sample: Prepared, plain: Augmentation, run: _Run
 ) -> NDArray[np.float64]:
-    image, target = apply(sample, plain, config)
+    """(labels,) Dice on one sample; nan for a label that is on neither side."""
+    image, target = apply(sample, plain, run.config)
     with torch.inference_mode():
-        x = torch.from_numpy(image)[None, None].to(device)
-        if config.preparation.position:
-            x = with_position(x, config.preparation.spacing)
-        found = network(x).argmax(1)[0].cpu().numpy()
-    return np.array(
-        [f1(confusion(found == k, target == k)) for k in range(1, len(config.labels) + 1)]
-    )
-
-
-def _save(state: _State, path: Path) -> None:
-    """Write the checkpoint beside its final name, then move it there."""
-    part = path.with_suffix(".part")
-    torch.save(
-        {
-            "network": state.network.state_dict(),
-            "average": state.average,
-            "optimiser": state.optimiser.state_dict(),
-            "step": state.step,
-            "best": state.best,
-        },
-        part,
-    )
-    os.replace(part, path)
-
-
-def _restore(state: _State, path: Path) -> None:
-    kept = torch.load(path, weights_only=True)
-    state.network.load_state_dict(kept["network"])
-    state.average = kept["average"]
-    state.optimiser.load_state_dict(kept["optimiser"])
-    state.step, state.best = kept["step"], kept["best"]
-
-
-def _append(path: Path, columns: Sequence[str], row: Sequence[Any]) -> None:
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        if fresh:
-            writer.writerow(columns)
-        writer.writerow(row)
-
-
-def _trim_log(out: Path, step: int) -> None:
-    """Drop the rows of steps after the checkpoint: they are about to be done again."""
-    for name in ("log.csv", "validation.csv"):
-        path = out / name
-        if path.exists():
-            header, *rows = path.read_text(encoding="utf-8").splitlines()
-            kept = [row for row in rows if int(row.split(",")[0]) <= step]
-            path.write_text("\n".join([header, *kept]) + "\n", encoding="utf-8")
-
-
-def _plot(out: Path, config: TrainConfig) -> None:
-    """Learning curves: the loss, and Dice of every label."""
-    from matplotlib.figure import Figure
-
-    steps = np.genfromtxt(out / "log.csv", delimiter=",", names=True, ndmin=1)
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(steps["step"], steps["loss"], lw=0.5)
-    left.set(xlabel="step", ylabel="loss", yscale="log")
-    with (out / "validation.csv").open(encoding="utf-8") as stream:
-        header, *rows = csv.reader(stream)
-    table = np.array(rows, dtype=float)
-    for column in range(2, table.shape[1]):
-        right.plot(table[:, 0], table[:, column], lw=0.8, label=header[column])
-    right.plot(table[:, 0], table[:, 1], "k", lw=2, label="mean")
-    right.set(xlabel="step", ylabel="Dice on samples never trained on", ylim=(0, 1))
-    right.legend(fontsize=6)
-    figure.suptitle(config.task)
-    figure.savefig(out / "curves.png", dpi=100)
+        logits = _forward(network, torch.from_numpy(image)[None, None], run)
+        found = logits.argmax(1)[0].cpu().numpy()
+    labels = range(1, len(run.config.labels) + 1)
+    return np.array([f1(confusion(found == k, target == k)) for k in labels])
 
 
 def _write_samples(path: Path, samples: Sequence[Sample]) -> None:
@@ -300,38 +331,57 @@ def _write_samples(path: Path, samples: Sequence[Sample]) -> None:
             writer.writerow((s.sample_id, s.participant_id, *files, s.protocol))
 
 
-def _write_bundle(
-    state: _State,
-    config: TrainConfig,
-    out: Path,
-    teaching: Sequence[Sample],
-    judging: Sequence[Sample],
-) -> None:
-    """The averaged weights so far; the card says how far that is."""
-    rows = []
-    if judging:
-        with (out / "validation.csv").open(encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+def _write_bundle(state: State, run: _Run) -> None:
+    """The weights to keep so far; facts and card say of which step they are."""
+    config = run.config
+    weights, step = state.kept()
     facts: dict[str, Any] = {
-        "samples_trained_on": len(teaching),
-        "samples_held_out": len(judging),
+        "samples_trained_on": run.taught,
+        "samples_held_out": run.held_out,
         "steps": state.step,
-        "dice_held_out": {k: float(v) for k, v in rows[-1].items() if k != "step"} if rows else {},
+        "kept_step": step,
+        "stopped_early": state.stopped,
+        "precision": _name(run.precision),
+        "network_share": round(books.network_share(books.read(run.out / "log.csv")), 3),
+        "dice_held_out": _scores_at(run.out / "validation.csv", step),
     }
-    lines = [
-        f"# {config.task}",
-        "",
-        f"Trained for {state.step} of {config.loop.steps} steps on {len(teaching)} samples.",
-    ]
     ModelBundle.write(
-        out / "bundle",
+        run.out / "bundle",
         task=config.task,
         network=config.network,
         preparation=dataclasses.replace(config.preparation, window=config.loop.crop),
         labels=config.labels,
-        state=state.average,
+        state=weights,
         version=__version__,
         settings=config.text,
-        card="\n".join(lines) + "\n",
+        card=_card(state, run),
         facts=facts,
     )
+
+
+def _scores_at(path: Path, step: int) -> dict[str, float | None]:
+    """Dice at a validation: mean and labels; None for a label that nobody has."""
+    for row in books.read(path):
+        if row.pop("step") == str(step):
+            scores = {name: float(value) for name, value in row.items()}
+            return {name: None if math.isnan(value) else value for name, value in scores.items()}
+    return {}
+
+
+def _card(state: State, run: _Run) -> str:
+    loop = run.config.loop
+    lines = [
+        f"# {run.config.task}",
+        "",
+        f"Trained for {state.step} of {loop.steps} steps on {run.taught} samples.",
+    ]
+    if state.stopped:
+        lines.append(
+            f"It was stopped early: {state.waited} validations brought no better mean Dice."
+        )
+    if state.best_average is not None:
+        lines.append(
+            f"The weights are those of step {state.best_step}, the best of its validations "
+            f"(mean Dice {state.best:.4f})."
+        )
+    return "\n".join(lines) + "\n"

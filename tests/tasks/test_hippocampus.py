@@ -1,14 +1,18 @@
 """Both hippocampi through a network that knows left ones."""
 
+from dataclasses import replace
+from importlib.resources import files
+
 import numpy as np
 import pytest
 
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.geometry import Grid, centred_grid
-from deepmrseg_bids.image import LabelMap, Volume
+from deepmrseg_bids.image import LabelMap, Volume, read_volume
+from deepmrseg_bids.inference import PredictorPool
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import Posteriors, Segmentation, native_posteriors
-from deepmrseg_bids.tasks import hippocampus
+from deepmrseg_bids.tasks import hippocampus, run
 from tests.support import ORIENTATIONS, stored_as
 from tests.tasks.phantom import ByLevel, dice, paint, tilted
 
@@ -53,6 +57,25 @@ def deep(sides=("left", "right"), *, speck=False):
     )
 
 
+def off_by(found, step):
+    """The same deep structures, seen somewhere else in the world."""
+    posteriors = found.posteriors[0]
+    affine = posteriors.grid.affine.copy()
+    affine[:3, 3] += step
+    grid = Grid(posteriors.grid.shape, affine)
+    return replace(found, posteriors=(replace(posteriors, grid=grid),))
+
+
+def speckled(codes="RAS"):
+    """A larger field, and the darkest and the brightest level wherever a crop is cut."""
+    grid = centred_grid((0, 0, 0), (108, 64, 52), 1.0)
+    data = paint(grid, HEAD, TISSUE)
+    for first, level in ((0, NEARBY), (2, ANTERIOR)):
+        some = data[first::4, first::4, first::4]
+        some[some == TISSUE] = level
+    return Volume(*stored_as(data, grid, codes))
+
+
 def volume(codes="RAS"):
     if codes == "oblique":
         grid = tilted(FIELD, 9)
@@ -91,13 +114,132 @@ def test_anterior_and_posterior_of_each_side_get_labels_of_their_own(codes):
     assert all(row.confidence > 0.9 for row in result.measures)
 
 
+SIX_MM = [sign * 6 * axis for axis in np.eye(3) for sign in (-1, 1)]
+
+
+@pytest.mark.parametrize("step", SIX_MM, ids=str)
+@pytest.mark.parametrize("codes", ["RAS", "PSR", "LPI"])
+def test_an_error_of_deepbrain_leaves_no_trace(codes, step):
+    scan = speckled(codes)
+    truth = hippocampus.segment(scan, deep(), predictor())
+    result = hippocampus.segment(scan, off_by(deep(), step), predictor())
+    np.testing.assert_array_equal(result.labels.data, truth.labels.data)
+    assert [row.confidence for row in result.measures] == [row.confidence for row in truth.measures]
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PIL", "LSA"])
+def test_a_search_never_crosses_to_the_other_side(codes):
+    scan = speckled(codes)
+    world = scan.grid.to_world(np.indices(scan.grid.shape).reshape(3, -1).T)
+    x = world[:, 0].reshape(scan.grid.shape)
+    for step in ((6, 0, 0), (-6, 6, 6)):
+        labels = hippocampus.segment(scan, off_by(deep(), step), predictor()).labels.data
+        assert (x[(labels == 1) | (labels == 2)] < 0).all()
+        assert (x[(labels == 3) | (labels == 4)] > 0).all()
+        for label, level, left in ((1, ANTERIOR, True), (4, POSTERIOR, False)):
+            assert dice(labels == label, (scan.data == level) & ((x < 0) == left)) > 0.7
+
+
+def test_a_crop_that_fits_is_cut_no_more_than_twice():
+    model = predictor()
+    hippocampus.segment(volume(), deep(), model)
+    assert len(model.seen) <= 4  # both sides, each look
+
+
+def test_both_sides_are_seen_together_until_both_have_come_to_rest():
+    model = predictor()
+    sizes = []
+    seen_by = model.many
+    model.many = lambda images: sizes.append(len(images)) or seen_by(images)
+    hippocampus.segment(speckled(), off_by(deep(), (6, 0, 0)), model)
+    assert set(sizes) == {2} and len(sizes) > 1
+
+
+def test_deepbrain_far_off_is_told():
+    result = hippocampus.segment(speckled(), off_by(deep(), (0, 14, 0)), predictor())
+    for side in ("Left", "Right"):
+        assert any(
+            f"{side}-Hippocampus was found" in line and "mm from where deepbrain" in line
+            for line in result.warnings
+        ), result.warnings
+
+
+def test_a_search_without_an_end_is_told():
+    """What is found lies always ahead of the crop's middle."""
+
+    class Ahead(ByLevel):
+        def __call__(self, image):
+            out = np.zeros((3, *image.shape), np.float32)
+            out[1, 10:20, -20:-4, 10:20] = 1
+            out[0] = 1 - out[1]
+            return out
+
+    model = predictor()
+    model.__class__ = Ahead
+    result = hippocampus.segment(volume(), deep(), model)
+    for side in ("Left", "Right"):
+        assert f"the search for {side}-Hippocampus did not settle" in result.warnings
+
+
+def test_of_a_search_that_leads_nowhere_the_fullest_look_stands():
+    class Fading(ByLevel):
+        """Each look finds half of what the one before found, somewhere else."""
+
+        def __call__(self, image):
+            self.seen.append(image)
+            out = np.zeros((3, *image.shape), np.float32)
+            out[1, 4:14, 30 : 30 + 12 // len(self.seen), 6:16] = 1
+            out[0] = 1 - out[1]
+            return out
+
+    model = predictor()
+    model.__class__ = Fading
+    result = hippocampus.segment(volume(), deep(["left"]), model)
+    assert len(model.seen) == 2
+    assert result.measures[0].volume_mm3 == 10 * 12 * 10
+
+
+@pytest.mark.parametrize("edges", [(8, 9, 10), (12, 12, 12), (9, 11, 7)], ids=str)
+@pytest.mark.parametrize("step", [(0, 0, 0), (1, -2, 1), (-2, 1, 2)], ids=str)
+def test_an_outline_is_moved_onto_what_was_found(edges, step):
+    outline = np.zeros(edges)
+    outline[3:5, 3:6, 2:4] = np.random.default_rng(1).uniform(0.5, 1, (2, 3, 2))
+    found = np.roll(outline, step, (0, 1, 2))
+    np.testing.assert_array_equal(hippocampus._best_fit(outline, found), step)
+
+
+@pytest.fixture(scope="module")
+def average():
+    """The MNI152 average, and what the shipped models find in it."""
+    name = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+    scan, pool = read_volume(str(files("nilearn.datasets") / "data" / name)), PredictorPool()
+    ((_, found),) = run(scan, ["deepbrain"], pool)
+    return scan, found, pool("hippocampus")
+
+
+def whole_volumes(result):
+    parts = [row.volume_mm3 for row in result.measures]
+    return np.array([*parts, parts[0] + parts[1], parts[2] + parts[3]])
+
+
+def test_a_deepbrain_six_millimetres_off_moves_no_volume_by_more_than_three_percent(average):
+    scan, found, model = average
+    truth = whole_volumes(hippocampus.segment(scan, found, model))
+    assert truth.min() > 500
+    for step in SIX_MM:
+        result = hippocampus.segment(scan, off_by(found, step), model)
+        change = 100 * np.abs(whole_volumes(result) / truth - 1)
+        assert change.max() <= 3, (step, change)
+
+
 @pytest.mark.parametrize(
     ("there", "missing", "labels"), [("left", "Right", {1, 2}), ("right", "Left", {3, 4})]
 )
 def test_a_side_that_was_not_found_is_left_empty_with_a_warning(there, missing, labels):
     model = predictor()
     result = hippocampus.segment(volume(), deep([there]), model)
-    assert len(model.seen) == 1
+    assert len(model.seen) <= 2
     assert set(np.unique(result.labels.data)) == {0, *labels}
     assert result.warnings == (f"{missing}-Hippocampus was not found, so its parts are missing",)
     empty = [row for row in result.measures if row.index not in labels]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.network import build_network
-from deepmrseg_bids.train.config import AugmentConfig, LoopConfig, load_config, preset_names
+from deepmrseg_bids.train.config import (
+    AugmentConfig,
+    LoopConfig,
+    changed_settings,
+    load_config,
+    preset_names,
+)
 from deepmrseg_bids.train.samples import class_map
 
 
@@ -70,9 +77,54 @@ def test_changes_replace_fields_of_the_loop_and_none_leaves_them(settings_file) 
     assert (config.loop.steps, config.loop.seed, config.loop.folds) == (7, 3, 0)
 
 
-def test_the_text_of_the_file_is_kept(settings_file) -> None:
-    path = settings_file()
-    assert load_config(path).text == path.read_text()
+@pytest.mark.parametrize("name", preset_names())
+def test_the_text_is_the_settings_in_force_and_reads_back_as_them(name, tmp_path: Path) -> None:
+    config = load_config(name, steps=7, fold=1, keep="best", precision="float32")
+    path = tmp_path / "again.toml"
+    path.write_text(config.text, encoding="utf-8")
+    again = load_config(path)
+    assert again == config
+    assert (again.loop.steps, again.loop.fold) == (7, 1)
+    assert again.text == config.text
+    assert not changed_settings(config, again)
+
+
+def test_the_text_follows_a_change_made_in_python(settings_file) -> None:
+    config = load_config(settings_file())
+    shorter = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=3))
+    assert "steps = 40" in config.text
+    assert "steps = 3" in shorter.text
+
+
+def test_the_text_says_the_defaults(settings_file) -> None:
+    text = load_config(settings_file()).text
+    assert 'optimiser = "adamw"' in text
+    assert 'keep = "last"' in text
+    assert "flip = 0.0" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("steps = 40", "steps = 41", ["loop.steps (was 40, now 41)"]),
+        ("width = 4", "width = 8", ["network.width (was 4, now 8)"]),
+        ("spacing = 1.0", "spacing = 1", []),
+        ("spacing = 1.0", "spacing = 1.0\nshape = [8, 8, 8]",
+         ["preparation.shape (was None, now (8, 8, 8))"]),
+        ("batch = 2", "batch = 2\nprecision = 'float32'",
+         ["loop.precision (was 'auto', now 'float32')"]),
+        ("checkpoint_every = 5", "checkpoint_every = 6", []),
+        ('name = "Ball"', 'name = "Ball", color = "#000000", abbreviation = "B"', []),
+        ('name = "Ball"', 'name = "Bell"', ["labels (was [(5, 'Ball')], now [(5, 'Bell')])"]),
+        ("[loop]", "[protocols.p]\n1 = [3]\n[loop]",
+         ["protocols.p (was None, now {'1': [3]})"]),
+        ("steps = 40\n", "steps = 1\nseed = 2\n",
+         ["loop.seed (was 0, now 2)", "loop.steps (was 40, now 1)"]),
+    ],
+)  # fmt: skip
+def test_settings_that_make_another_network_are_named(settings_file, old, new, told) -> None:
+    before = load_config(settings_file())
+    assert changed_settings(before, load_config(settings_file((old, new)))) == told
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
@@ -99,6 +151,9 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
         ("batch = 2", 'optimiser = "sgd"', "optimiser must be adam or adamw, got 'sgd'"),
         ("batch = 2", 'schedule = "steps"', "schedule must be onecycle or exponential"),
         ("batch = 2", "ema = 1", "ema"),
+        ("batch = 2", 'keep = "first"', "loop keep must be last or best, got 'first'"),
+        ("batch = 2", "patience = -1", "loop patience must be at least 0, got -1"),
+        ("batch = 2", 'precision = "half"', "precision must be auto, float32 or bfloat16"),
         ("width = 4", "width = 5", "network width"),
         ("classes = 2", "classes = 3", "3 classes, the label table asks for 2"),
         ("spacing = 1.0", "spacing = 0", "spacing"),

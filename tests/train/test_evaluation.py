@@ -6,8 +6,15 @@ import math
 
 import pytest
 
+from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.metrics import StructureAgreement
-from deepmrseg_bids.train.evaluation import Evaluated, volume_intervals, write_tables
+from deepmrseg_bids.train.evaluation import (
+    Evaluated,
+    read_rows,
+    volume_intervals,
+    write_rows,
+    write_tables,
+)
 
 NAN = math.nan
 
@@ -131,3 +138,23 @@ def test_an_interval_never_reaches_beyond_a_factor_of_three():
 def test_the_low_end_is_never_above_the_high_end(ratio):
     low, high = volume_intervals(three(ratio, ratio, ratio))["Ball"]
     assert low <= high
+
+
+def test_what_was_written_is_read_again(tmp_path):
+    write_rows(ROWS, tmp_path / "rows.tsv")
+    again = read_rows(tmp_path / "rows.tsv")
+    write_rows(again, tmp_path / "again.tsv")
+    assert (tmp_path / "again.tsv").read_bytes() == (tmp_path / "rows.tsv").read_bytes()
+    assert [row.agreement.status for row in again] == ["both", "both", "absent", "missed"]
+    assert [row.confidence for row in again] == [0.875, 0.875, None, None]
+
+
+@pytest.mark.parametrize("text", ["", "a\tb\n1\t2\n", "sample_id\tindex\tname\nx\tone\tBall\n"])
+def test_a_table_of_something_else_is_not_read(tmp_path, text):
+    path = tmp_path / "rows.tsv"
+    path.write_text(text)
+    if not text:
+        assert read_rows(path) == []
+        return
+    with pytest.raises(TrainingError, match="not a table of samples"):
+        read_rows(path)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Callable
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from deepmrseg_bids import inference
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.intensity import normalise
 from deepmrseg_bids.train import loop
+from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.loop import train
 from deepmrseg_bids.train.samples import load_samples
 from tests.support import ball
@@ -35,6 +40,19 @@ def books(out: Path) -> list[tuple[str, ...]]:
 
 def network_of(out: Path) -> dict[str, torch.Tensor]:
     return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+def facts(bundle: Path) -> dict:
+    """The facts of a bundle, without what the clock says; strict JSON."""
+    tree = json.loads((bundle / "bundle.json").read_text(), parse_constant=pytest.fail)
+    assert 0 < tree["facts"].pop("network_share") < 1
+    return tree["facts"]
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, *means: Sequence[float] | float) -> None:
+    """Let the validations on two held-out samples find these values of Dice, in this order."""
+    answers = iter([np.atleast_1d(mean) for mean in means for _ in range(2)])
+    monkeypatch.setattr(loop, "_dice", lambda *_: next(answers))
 
 
 def equal(a: object, b: object) -> bool:
@@ -139,9 +157,10 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     assert equal(network_of(tmp_path / "whole"), network_of(tmp_path / "killed"))
     assert books(tmp_path / "whole") == books(tmp_path / "killed")
     assert rows(tmp_path / "whole/validation.csv") == rows(tmp_path / "killed/validation.csv")
-    for name in ("bundle/weights.safetensors", "bundle/bundle.json"):
-        whole, other = (tmp_path / run / name for run in ("whole", "killed"))
+    for name in ("weights.safetensors", "card.md", "train.toml"):
+        whole, other = (tmp_path / run / "bundle" / name for run in ("whole", "killed"))
         assert whole.read_bytes() == other.read_bytes(), name
+    assert facts(tmp_path / "whole/bundle") == facts(tmp_path / "killed/bundle")
 
 
 def test_a_kept_cache_changes_nothing(balls, toy, tmp_path: Path) -> None:
@@ -154,10 +173,13 @@ def test_a_kept_cache_changes_nothing(balls, toy, tmp_path: Path) -> None:
     assert equal(kept[0], kept[2])
 
 
-def test_a_finished_run_that_is_resumed_does_nothing_more(balls, toy, tmp_path: Path) -> None:
+def test_a_finished_run_that_is_resumed_does_nothing_more(
+    balls, toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples, config = load_samples(balls(2)), toy(steps=3)
     train(samples, config, tmp_path / "run")
     before = rows(tmp_path / "run/log.csv")
+    monkeypatch.setattr(loop, "prepare_sample", lambda *_: pytest.fail("there is nothing to do"))
     assert train(samples, config, tmp_path / "run", resume=True) == tmp_path / "run/bundle"
     assert rows(tmp_path / "run/log.csv") == before
 
@@ -234,3 +256,318 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(
     with pytest.raises(TrainingError, match="loss is nan at step 1: lower the learning rate"):
         train(load_samples(balls(2)), toy(), tmp_path / "run")
     assert not (tmp_path / "run/checkpoint.pt").exists()
+
+
+# --- best weights and early stopping
+
+JUDGED = {"folds": 2, "validate_every": 2, "checkpoint_every": 1}
+
+
+def weights_of(bundle: Path) -> dict[str, torch.Tensor]:
+    return ModelBundle.open(bundle).load().state_dict()
+
+
+def halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As they come back from a bundle."""
+    return {k: v.half().float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+@pytest.mark.parametrize(("keep", "step", "dice"), [("best", 4, 0.9), ("last", 6, 0.5)])
+def test_the_bundle_holds_the_weights_to_keep_and_says_which(
+    balls, toy, tmp_path: Path, monkeypatch, keep, step, dice
+) -> None:
+    samples = load_samples(balls(4))
+    config = toy(AUGMENT, steps=6, keep=keep, **JUDGED)
+    averages = {}
+    take_stock = loop._take_stock
+
+    def spy(state, *rest):
+        averages[state.step] = {name: value.clone() for name, value in state.average.items()}
+        take_stock(state, *rest)
+
+    monkeypatch.setattr(loop, "_take_stock", spy)
+    scripted(monkeypatch, 0.3, 0.9, 0.5)
+    bundle = train(samples, config, tmp_path / "run")
+    assert set(averages) == {2, 4, 6}
+    assert equal(weights_of(bundle), halved(averages[step]))
+    assert not equal(weights_of(bundle), halved(averages[10 - step]))
+    found = facts(bundle)
+    assert (found["steps"], found["kept_step"], found["stopped_early"]) == (6, step, False)
+    assert found["dice_held_out"] == {"mean": dice, "Ball": dice}
+    assert ("the weights are those of step 4" in (bundle / "card.md").read_text().lower()) == (
+        keep == "best"
+    )
+
+
+def test_the_best_weights_and_the_patience_survive_a_kill(
+    balls, toy, tmp_path: Path, monkeypatch
+) -> None:
+    samples = load_samples(balls(4))
+    config = toy(AUGMENT, steps=20, keep="best", patience=2, **JUDGED)
+    scripted(monkeypatch, 0.9, 0.5)
+    train(samples, config, tmp_path / "run", stop_at=2)
+    best = network_of(tmp_path / "run")["average"]
+    train(samples, config, tmp_path / "run", stop_at=5, resume=True)
+    scripted(monkeypatch, 0.4)
+    bundle = train(samples, config, tmp_path / "run", resume=True)
+    assert equal(weights_of(bundle), halved(best))
+    assert network_of(tmp_path / "run")["step"] == 6
+    found = facts(bundle)
+    assert (found["steps"], found["kept_step"], found["stopped_early"]) == (6, 2, True)
+
+
+def test_a_run_stops_when_its_patience_is_at_an_end_and_stays_stopped(
+    balls, toy, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    samples, config = load_samples(balls(4)), toy(steps=20, patience=2, **JUDGED)
+    scripted(monkeypatch, 0.5, 0.4, 0.6, 0.6, 0.1)
+    with caplog.at_level(logging.INFO):
+        bundle = train(samples, config, tmp_path / "run")
+    assert "step 10: no better Dice than 0.6000 (step 6) in 2 validations: stopped" in caplog.text
+    assert len(books(tmp_path / "run")) == 10
+    found = facts(bundle)
+    assert (found["steps"], found["kept_step"], found["stopped_early"]) == (10, 10, True)
+    card = (bundle / "card.md").read_text()
+    assert "10 of 20 steps" in card
+    assert "stopped early: 2 validations" in card
+    assert train(samples, config, tmp_path / "run", resume=True) == bundle
+    assert len(books(tmp_path / "run")) == 10
+
+
+def test_a_run_that_reached_its_end_was_not_stopped_early(
+    balls, toy, tmp_path: Path, monkeypatch
+) -> None:
+    scripted(monkeypatch, 0.9, 0.5)
+    bundle = train(load_samples(balls(4)), toy(steps=4, patience=1, **JUDGED), tmp_path / "run")
+    assert facts(bundle)["stopped_early"] is False
+    assert "stopped" not in (bundle / "card.md").read_text()
+
+
+@pytest.mark.parametrize("asked", [{"keep": "best"}, {"patience": 1}])
+def test_what_validation_decides_is_refused_without_one(balls, toy, tmp_path: Path, asked) -> None:
+    with pytest.raises(TrainingError, match="need samples to validate: set folds"):
+        train(load_samples(balls(2)), toy(folds=0, **asked), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_that_nobody_has_leaves_the_mean_a_number(
+    balls, settings_file, tmp_path: Path, monkeypatch
+) -> None:
+    two = ('name = "Ball" }', 'name = "Ball" }, { index = 6, name = "Cube" }')
+    path = settings_file(two, ("classes = 2", "classes = 3"))
+    config = load_config(path, steps=6, keep="best", **JUDGED)
+    scripted(monkeypatch, [0.4, np.nan], [0.8, np.nan], [np.nan, np.nan])
+    bundle = train(load_samples(balls(4)), config, tmp_path / "run")
+    found = rows(tmp_path / "run/validation.csv")
+    assert [row["mean"] for row in found] == ["0.4000", "0.8000", "nan"]
+    assert {row["Cube"] for row in found} == {"nan"}
+    assert facts(bundle)["kept_step"] == 4
+    assert facts(bundle)["dice_held_out"] == {"mean": 0.8, "Ball": 0.8, "Cube": None}
+
+
+def test_a_label_on_neither_side_has_no_dice(balls, toy, tmp_path: Path) -> None:
+    config = toy(steps=1)
+    sample = loop.prepare_sample(load_samples(balls(1))[0], config)
+    empty = dataclasses.replace(sample, target=np.zeros_like(sample.target))
+
+    def nothing(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.ones_like(x), torch.zeros_like(x)], 1)
+
+    plain = loop.draw(np.random.default_rng(0), loop.AugmentConfig(), spacing=1.0)
+    run = loop._Run(config, tmp_path, torch.device("cpu"), torch.float32, 1, 1)
+    assert np.isnan(loop._dice(nothing, empty, plain, run)).all()
+    assert loop._dice(nothing, sample, plain, run).tolist() == [0]
+
+
+# --- precision
+
+
+@pytest.mark.parametrize(
+    ("asked", "capable", "used"),
+    [
+        ("bfloat16", False, torch.bfloat16),
+        ("auto", True, torch.bfloat16),
+        ("auto", False, torch.float32),
+        ("float32", True, torch.float32),
+    ],
+)
+def test_the_network_runs_in_the_precision_and_the_loss_in_float32(
+    balls, toy, tmp_path: Path, monkeypatch, asked, capable, used
+) -> None:
+    networks, losses = set(), set()
+    build, criterion = loop.build_network, loop.deepmrseg_loss
+
+    def watched(config):
+        network = build(config)
+        network.register_forward_hook(lambda module, given, out: networks.add(out.dtype))
+        return network
+
+    def spy(logits, target):
+        losses.add(logits.dtype)
+        return criterion(logits, target)
+
+    monkeypatch.setattr(inference, "_cpu_has_bfloat16", lambda: capable)
+    monkeypatch.setattr(loop, "build_network", watched)
+    monkeypatch.setattr(loop, "deepmrseg_loss", spy)
+    config = toy(steps=2, precision=asked, **JUDGED)
+    bundle = train(load_samples(balls(4)), config, tmp_path / "run")
+    assert (networks, losses) == ({used}, {torch.float32})
+    kept = network_of(tmp_path / "run")
+    assert all(v.dtype == torch.float32 for v in kept["average"].values() if v.is_floating_point())
+    assert facts(bundle)["precision"] == str(used).removeprefix("torch.")
+
+
+def test_it_learns_in_bfloat16_too(balls, toy, tmp_path: Path) -> None:
+    train(load_samples(balls(4)), toy(steps=30, precision="bfloat16"), tmp_path / "run")
+    losses = [float(row["loss"]) for row in rows(tmp_path / "run/log.csv")]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+# --- settings
+
+
+def test_the_settings_in_force_are_in_the_folder_and_in_the_bundle(
+    balls, toy, tmp_path: Path
+) -> None:
+    config = toy(steps=2, folds=2, fold=1)
+    bundle = train(load_samples(balls(4)), config, tmp_path / "run")
+    for path in (tmp_path / "run/settings.toml", bundle / "train.toml"):
+        found = load_config(path)
+        assert found == config
+        assert (found.loop.steps, found.loop.folds, found.loop.fold) == (2, 2, 1)
+
+
+def test_a_run_does_not_go_on_with_other_settings(balls, toy, tmp_path: Path) -> None:
+    samples = load_samples(balls(2))
+    train(samples, toy(steps=4), tmp_path / "run", stop_at=2)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    told = r"other settings: augment.flip \(was 0.0, now 0.5\), loop.steps \(was 4, now 6\);"
+    with pytest.raises(TrainingError, match=told):
+        train(samples, toy("[augment]\nflip = 0.5\n", steps=6), tmp_path / "run", resume=True)
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_what_changes_no_network_may_change_on_the_way(balls, toy, tmp_path: Path) -> None:
+    samples = load_samples(balls(2))
+    train(samples, toy(steps=3), tmp_path / "run", stop_at=2)
+    train(samples, toy(steps=3, checkpoint_every=1), tmp_path / "run", resume=True)
+    assert load_config(tmp_path / "run/settings.toml").loop.checkpoint_every == 1
+    assert len(books(tmp_path / "run")) == 3
+
+
+def test_a_folder_from_before_settings_were_kept_is_resumed_and_gets_them(
+    balls, toy, tmp_path: Path
+) -> None:
+    samples, config = load_samples(balls(2)), toy(steps=3)
+    train(samples, config, tmp_path / "run", stop_at=2)
+    (tmp_path / "run/settings.toml").unlink()
+    train(samples, config, tmp_path / "run", resume=True)
+    assert load_config(tmp_path / "run/settings.toml") == config
+
+
+def test_a_folder_from_before_settings_were_kept_is_left_alone_by_another_network(
+    balls, settings_file, tmp_path: Path
+) -> None:
+    samples = load_samples(balls(2))
+    train(samples, load_config(settings_file(), steps=3), tmp_path / "run", stop_at=1)
+    (tmp_path / "run/settings.toml").unlink()
+    other = load_config(settings_file(("width = 4", "width = 8")), steps=3)
+    with pytest.raises(TrainingError, match="not a checkpoint of this network"):
+        train(samples, other, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run/settings.toml").exists()
+
+
+def test_a_folder_without_a_checkpoint_may_begin_with_other_settings(
+    balls, toy, tmp_path: Path
+) -> None:
+    samples = load_samples(balls(2))
+    train(samples, toy(steps=3), tmp_path / "run", stop_at=1)
+    (tmp_path / "run/checkpoint.pt").unlink()
+    train(samples, toy(steps=2), tmp_path / "run", resume=True)
+    assert [row[0] for row in books(tmp_path / "run")] == ["1", "2"]
+
+
+# --- what a kill leaves behind
+
+
+@pytest.mark.parametrize("left", ["", "ste"])
+def test_tables_that_were_torn_by_a_kill_are_mended(balls, toy, tmp_path: Path, left: str) -> None:
+    samples = load_samples(balls(4))
+    config = toy(steps=6, folds=2, validate_every=6, checkpoint_every=2)
+    train(samples, config, tmp_path / "whole")
+    train(samples, config, tmp_path / "torn", stop_at=4)
+    with (tmp_path / "torn/log.csv").open("a") as stream:
+        stream.write("5,2.1")
+    (tmp_path / "torn/validation.csv").write_text(left)
+    train(samples, config, tmp_path / "torn", resume=True)
+    assert books(tmp_path / "whole") == books(tmp_path / "torn")
+    assert rows(tmp_path / "whole/validation.csv") == rows(tmp_path / "torn/validation.csv")
+
+
+def test_a_run_killed_before_its_first_row_begins_again(balls, toy, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/log.csv").touch()
+    train(load_samples(balls(2)), toy(steps=2), tmp_path / "run", resume=True)
+    assert len(books(tmp_path / "run")) == 2
+
+
+# --- the share of the networks, and pictures
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_it_tells_what_share_of_the_time_the_networks_take(
+    balls, toy, tmp_path: Path, caplog, folds: int
+) -> None:
+    config = toy(steps=3, folds=folds, validate_every=2)
+    with caplog.at_level(logging.INFO):
+        bundle = train(load_samples(balls(4)), config, tmp_path / "run")
+    told = [text for text in caplog.messages if "networks" in text]
+    found = rows(tmp_path / "run/log.csv")
+    assert [text.split(":")[0] for text in told] == ["step 2", "step 3"]
+    data, seconds = (sum(float(r[k]) for r in found) for k in ("data_seconds", "seconds"))
+    assert told[-1].endswith(f"networks {100 * (1 - data / seconds):.0f} % of the time")
+    share = ModelBundle.open(bundle).facts["network_share"]
+    assert share == pytest.approx(1 - data / seconds, abs=1e-3)
+    assert (tmp_path / "run/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- TensorBoard
+
+
+def test_tensorboard_that_is_not_there_is_told_before_anything_is_trained(
+    balls, toy, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(TrainingError, match=r"pip install 'deepmrseg-bids\[tensorboard\]'"):
+        train(load_samples(balls(2)), toy(steps=2), tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_loss_rate_and_dice_are_told_to_tensorboard(
+    balls, toy, tmp_path: Path, monkeypatch
+) -> None:
+    told: list[tuple[str, float, int]] = []
+
+    class Board:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert folder == str(tmp_path / "run/tensorboard")
+            told.append(("from", 0.0, purge_step))
+
+        def add_scalar(self, *value) -> None:
+            told.append(value)
+
+        def close(self) -> None:
+            told.append(("closed", 0.0, 0))
+
+    monkeypatch.setattr(loop, "find_tensorboard", lambda: Board)
+    samples, config = load_samples(balls(4)), toy(steps=3, **JUDGED)
+    train(samples, config, tmp_path / "run", tensorboard=True, stop_at=2)
+    train(samples, config, tmp_path / "run", tensorboard=True, resume=True)
+    assert [(name, step) for name, _, step in told] == [
+        ("from", 1), ("loss", 1), ("learning_rate", 1), ("loss", 2), ("learning_rate", 2),
+        ("dice/mean", 2), ("dice/Ball", 2), ("closed", 0),
+        ("from", 3), ("loss", 3), ("learning_rate", 3), ("dice/mean", 3), ("dice/Ball", 3),
+        ("closed", 0),
+    ]  # fmt: skip
+    losses = [f"{value:.5f}" for name, value, _ in told if name == "loss"]
+    assert losses == [row["loss"] for row in rows(tmp_path / "run/log.csv")]

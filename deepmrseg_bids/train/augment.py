@@ -42,6 +42,7 @@ class Augmentation:
         curve: (points,) values of the intensity curve, or None for the identity.
         thick: (axis, voxels) of imitated thick slices.
         outline: voxels by which the stripped brain is grown, or None to keep the head.
+        contrast, brightness: factor and shift of the scaled intensities.
         deface: (3,) unit normal pointing at the face and its distance, or None.
         seed: for the noise and the synthesis.
     """
@@ -59,6 +60,8 @@ class Augmentation:
     outline: int | None
     deface: tuple[float, float, float] | None
     seed: int
+    contrast: float = 1.0
+    brightness: float = 0.0
 
 
 def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> Augmentation:
@@ -84,6 +87,8 @@ def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> 
         outline=int(rng.integers(0, 4)) if rng.random() < config.strip else None,
         deface=_face_plane(rng) if rng.random() < config.deface else None,
         seed=int(rng.integers(2**31)),
+        contrast=float(np.exp(rng.uniform(-1, 1) * config.contrast)) if config.contrast else 1.0,
+        brightness=float(rng.uniform(-1, 1) * config.brightness) if config.brightness else 0.0,
     )
 
 
@@ -131,11 +136,16 @@ def apply(
     if chosen.flip:
         target = np.array(config.labels.mirrored, dtype=np.uint8)[target]
     image = _degrade(image, mask, chosen, rng, config.preparation.spacing)
-    if config.preparation.intensity == "head":
-        return normalise(image, mode="head"), target
-    if config.preparation.intensity == "brain" and chosen.outline is not None:
+    mode = config.preparation.intensity
+    if mode == "head":
+        mask = np.ones_like(mask)
+    elif mode == "brain" and chosen.outline is not None:
         mask = _grown(mask, chosen.outline - 1)
-    return normalise(image, mode=config.preparation.intensity, mask=mask), target
+    scaled = normalise(image, mode=mode, mask=mask)
+    if (chosen.contrast, chosen.brightness) != (1.0, 0.0):
+        shift, factor = np.float32(chosen.brightness), np.float32(chosen.contrast)
+        scaled = np.where(mask, scaled * factor + shift, scaled)
+    return scaled, target
 
 
 def _coordinates(prepared: Prepared, chosen: Augmentation, shape: tuple[int, int, int]) -> Tensor:

@@ -43,6 +43,9 @@ class AugmentConfig:
         elastic_mm: standard deviation of the smooth displacement at its control points.
         bias: half-range of the logarithm of the smooth multiplicative field.
         gamma: half-range of the logarithm of the exponent.
+        contrast: half-range of the logarithm of a factor on the scaled intensities, as if
+            they had been scaled by a somewhat other box or mask.
+        brightness: half-range of a shift of the scaled intensities, in deviations.
         noise: largest standard deviation of the noise, in deviations of the image.
         blur_mm: largest sigma of the smoothing.
         thick_mm: thickest slices that are imitated along a random axis.
@@ -59,6 +62,8 @@ class AugmentConfig:
     elastic_mm: float = 0.0
     bias: float = 0.0
     gamma: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
     noise: float = 0.0
     blur_mm: float = 0.0
     thick_mm: float = 0.0

@@ -63,7 +63,11 @@ class ByLevel:
         span: tuple[float, float],
     ) -> None:
         self.bundle = SimpleNamespace(
-            labels=labels, preparation=preparation, facts={}, network=SimpleNamespace(classes=3)
+            task="phantom",
+            labels=labels,
+            preparation=preparation,
+            facts={},
+            network=SimpleNamespace(classes=3),
         )
         self.windows, self.span = windows, span
         self.seen: list[np.ndarray] = []

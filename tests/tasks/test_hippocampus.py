@@ -12,7 +12,7 @@ from deepmrseg_bids.image import LabelMap, Volume, read_volume
 from deepmrseg_bids.inference import PredictorPool
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import Posteriors, Segmentation, native_posteriors
-from deepmrseg_bids.tasks import hippocampus, run
+from deepmrseg_bids.tasks import hippocampus, prepared, run
 from tests.support import ORIENTATIONS, stored_as
 from tests.tasks.phantom import ByLevel, dice, paint, tilted
 
@@ -34,9 +34,9 @@ def side(sign):
 HEAD = [*side(-1), *side(1)]
 
 
-def predictor(shape=(32, 44, 28)):
+def predictor(shape=(32, 44, 28), window=(0, 0, 0)):
     windows = [(ANTERIOR - 12, ANTERIOR + 12), (POSTERIOR - 12, POSTERIOR + 12)]
-    preparation = Preparation(1.0, "crop", shape, margin=6)
+    preparation = Preparation(1.0, "crop", shape, margin=6, window=window)
     return ByLevel(NETWORK_TABLE, preparation, windows, (NEARBY, ANTERIOR))
 
 
@@ -86,7 +86,7 @@ def volume(codes="RAS"):
 def test_the_network_sees_the_right_hippocampus_as_the_left_one():
     model = predictor()
     hippocampus.segment(volume(), deep(), model)
-    left, right = model.seen
+    left, right = model.seen[:2]
     np.testing.assert_allclose(left, right, atol=1e-5)
     assert np.abs(left - left[::-1]).max() > 1, "a crop that is its own mirror image says nothing"
 
@@ -131,20 +131,31 @@ def test_an_error_of_deepbrain_leaves_no_trace(codes, step):
 @pytest.mark.parametrize("codes", ["RAS", "PIL", "LSA"])
 def test_a_search_never_crosses_to_the_other_side(codes):
     scan = speckled(codes)
-    world = scan.grid.to_world(np.indices(scan.grid.shape).reshape(3, -1).T)
-    x = world[:, 0].reshape(scan.grid.shape)
-    for step in ((6, 0, 0), (-6, 6, 6)):
+    places = {1: (-25, 8, -4), 2: (-23, -8, 3), 3: (25, 8, -4), 4: (23, -8, 3)}
+    for step in ((6, 0, 0), (-4, 4, 4)):
         labels = hippocampus.segment(scan, off_by(deep(), step), predictor()).labels.data
-        assert (x[(labels == 1) | (labels == 2)] < 0).all()
-        assert (x[(labels == 3) | (labels == 4)] > 0).all()
-        for label, level, left in ((1, ANTERIOR, True), (4, POSTERIOR, False)):
-            assert dice(labels == label, (scan.data == level) & ((x < 0) == left)) > 0.7
+        for label, place in places.items():
+            points = scan.grid.to_world(np.argwhere(labels == label))
+            assert (np.sign(points[:, 0]) == np.sign(place[0])).all()
+            np.testing.assert_allclose(points.mean(axis=0), place, atol=1)
 
 
 def test_a_crop_that_fits_is_cut_no_more_than_twice():
     model = predictor()
     hippocampus.segment(volume(), deep(), model)
     assert len(model.seen) <= 4  # both sides, each look
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PSR"])
+def test_a_search_looks_at_windows_and_the_last_look_is_at_the_whole_crop(codes):
+    model = predictor((36, 48, 32), window=(32, 44, 28))
+    scan = speckled(codes)
+    result = hippocampus.segment(scan, off_by(deep(), (3, -2, 4)), model)
+    shapes = [image.shape for image in model.seen]
+    assert set(shapes[:-2]) == {(32, 44, 28)} and len(shapes) > 2
+    assert shapes[-2:] == [(36, 48, 32)] * 2
+    whole = hippocampus.segment(scan, deep(), predictor((36, 48, 32)))
+    np.testing.assert_array_equal(result.labels.data, whole.labels.data)
 
 
 def test_both_sides_are_seen_together_until_both_have_come_to_rest():
@@ -284,7 +295,7 @@ def test_a_prepared_crop_of_any_shape_gets_its_labels_exactly_at_their_voxels(sh
     affine[:3, 3] = (-31, 12.5, 7.25)
     data, grid = stored_as(raw, Grid(shape, affine), codes)
     model = predictor((10, 12, 8))
-    result = hippocampus.segment_prepared(Volume(data, grid), model)
+    result = prepared.segment(Volume(data, grid), model)
     expected = np.select([data == ANTERIOR, data == POSTERIOR], [1, 2])
     np.testing.assert_array_equal(result.labels.data, expected)
     assert result.labels.grid == grid
@@ -297,7 +308,7 @@ def test_a_prepared_crop_of_any_shape_gets_its_labels_exactly_at_their_voxels(sh
 def test_outside_a_prepared_crop_the_network_sees_the_mean():
     raw = np.random.default_rng(0).choice([NEARBY, TISSUE, ANTERIOR], (6, 6, 6)).astype(np.float32)
     model = predictor((10, 10, 10))
-    hippocampus.segment_prepared(Volume(raw, Grid(raw.shape, np.eye(4))), model)
+    prepared.segment(Volume(raw, Grid(raw.shape, np.eye(4))), model)
     (image,) = model.seen
     assert image.shape == (10, 10, 10)
     inside = np.zeros(image.shape, bool)

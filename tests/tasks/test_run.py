@@ -147,11 +147,18 @@ def test_the_table_of_a_task_is_what_it_writes():
     )
 
 
-@pytest.mark.parametrize("task", ["deepbrain", "hippocampus"])
-def test_a_prepared_image_goes_straight_to_its_network(monkeypatch, task):
+@pytest.mark.parametrize(
+    ("task", "module", "function"),
+    [
+        ("deepbrain", "deepbrain", "segment_prepared"),
+        ("hippocampus", "prepared", "segment"),
+        ("deepbrain-of-ours", "prepared", "segment"),
+    ],
+)
+def test_a_prepared_image_goes_straight_to_its_network(monkeypatch, task, module, function):
     seen = []
     monkeypatch.setattr(
-        getattr(tasks, task), "segment_prepared", lambda *given: seen.append(given) or "done"
+        getattr(tasks, module), function, lambda *given: seen.append(given) or "done"
     )
     assert tasks.segment_prepared(task, SCAN, predictors(task)) == "done"
     assert seen == [(SCAN, predictors(task))]

@@ -274,3 +274,24 @@ def test_two_mirrors_are_none() -> None:
     lookup = np.array(load_config("deepbrain").labels.mirrored)
     assert np.array_equal(lookup[lookup], np.arange(15))
     assert np.all(lookup[1:] != np.arange(1, 15))
+
+
+def test_contrast_and_brightness_change_the_scale_of_what_counts_and_nothing_else(config) -> None:
+    whole = prepared()
+    plain, target = apply(whole, drawn(0, PLAIN), config)
+    changed = dataclasses.replace(drawn(0, PLAIN), contrast=1.5, brightness=-0.25)
+    image, same = apply(whole, changed, config)
+    counted = whole.mask[INNER]
+    np.testing.assert_allclose(image[counted], 1.5 * plain[counted] - 0.25, atol=1e-5)
+    np.testing.assert_array_equal(image[~counted], plain[~counted])
+    np.testing.assert_array_equal(same, target)
+
+
+def test_contrast_and_brightness_are_drawn_within_their_ranges() -> None:
+    found = [drawn(seed, AugmentConfig(contrast=0.2, brightness=0.3)) for seed in range(50)]
+    assert all(np.exp(-0.2) <= one.contrast <= np.exp(0.2) for one in found)
+    assert all(abs(one.brightness) <= 0.3 for one in found)
+    assert np.std([one.contrast for one in found]) > 0.05
+    assert np.std([one.brightness for one in found]) > 0.1
+    plain = drawn(3, PLAIN)
+    assert (plain.contrast, plain.brightness) == (1.0, 0.0)

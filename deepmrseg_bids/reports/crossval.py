@@ -138,7 +138,7 @@ def _box_plots(judged: Sequence[Judged], score: str, path: Path) -> None:
     axes.set_ylabel(_SCORES[score])
     axes.set_ylim(top=1.0)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=len(networks))
     figure.savefig(path)
 
 

@@ -42,6 +42,7 @@ class Augmentation:
         curve: (points,) values of the intensity curve, or None for the identity.
         thick: (axis, voxels) of imitated thick slices.
         outline: voxels by which the stripped brain is grown, or None to keep the head.
+        coarse: voxels along an edge of the coarse voxels that are imitated; 1 for none.
         contrast, brightness: factor and shift of the scaled intensities.
         deface: (3,) unit normal pointing at the face and its distance, or None.
         seed: for the noise and the synthesis.
@@ -62,6 +63,7 @@ class Augmentation:
     seed: int
     contrast: float = 1.0
     brightness: float = 0.0
+    coarse: float = 1.0
 
 
 def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> Augmentation:
@@ -89,7 +91,13 @@ def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> 
         seed=int(rng.integers(2**31)),
         contrast=float(np.exp(rng.uniform(-1, 1) * config.contrast)) if config.contrast else 1.0,
         brightness=float(rng.uniform(-1, 1) * config.brightness) if config.brightness else 0.0,
+        coarse=_coarseness(rng, config.coarse_mm / spacing) if config.coarse_mm else 1.0,
     )
+
+
+def _coarseness(rng: np.random.Generator, most: float) -> float:
+    """From 1 to ``most`` voxels, in four of ten crops; else 1."""
+    return 1 + float(rng.random() < 0.4) * rng.random() * max(most - 1, 0)
 
 
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -243,7 +251,9 @@ def _degrade(
         x = _blur(x, chosen.blur)
     axis, thickness = chosen.thick
     if thickness > 1.2:
-        x = _thick(x, axis, thickness)
+        x = _thick(x, (axis,), thickness)
+    if chosen.coarse > 1.2:
+        x = _thick(x, (0, 1, 2), chosen.coarse)
     image = x[0, 0].numpy()
     if chosen.noise:
         spread = float(image.std())
@@ -269,11 +279,12 @@ def _blur(x: Tensor, sigma: float) -> Tensor:
     return x
 
 
-def _thick(x: Tensor, axis: int, thickness: float) -> Tensor:
+def _thick(x: Tensor, axes: tuple[int, ...], thickness: float) -> Tensor:
     """Average over thick slices and interpolate back to the size it had."""
     size = list(x.shape[2:])
     coarse = list(size)
-    coarse[axis] = max(4, round(size[axis] / thickness))
+    for axis in axes:
+        coarse[axis] = max(4, round(size[axis] / thickness))
     small = functional.interpolate(x, size=coarse, mode="area")
     return functional.interpolate(small, size=size, mode="trilinear", align_corners=False)
 

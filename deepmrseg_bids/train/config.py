@@ -49,6 +49,7 @@ class AugmentConfig:
         noise: largest standard deviation of the noise, in deviations of the image.
         blur_mm: largest sigma of the smoothing.
         thick_mm: thickest slices that are imitated along a random axis.
+        coarse_mm: largest cubic voxels that are imitated.
         remap: chance of a random intensity curve that keeps the order of tissues.
         invert: chance of a random intensity curve in any order (T2-like, inverted).
         strip: chance to remove all that is not brain; deface: chance to cut the face off.
@@ -67,6 +68,7 @@ class AugmentConfig:
     noise: float = 0.0
     blur_mm: float = 0.0
     thick_mm: float = 0.0
+    coarse_mm: float = 0.0
     remap: float = 0.0
     invert: float = 0.0
     strip: float = 0.0

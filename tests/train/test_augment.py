@@ -295,3 +295,16 @@ def test_contrast_and_brightness_are_drawn_within_their_ranges() -> None:
     assert np.std([one.brightness for one in found]) > 0.1
     plain = drawn(3, PLAIN)
     assert (plain.contrast, plain.brightness) == (1.0, 0.0)
+
+
+def test_coarse_voxels_blur_along_every_axis(config) -> None:
+    noise = np.random.default_rng(0).random((20, 20, 20)).astype(np.float16)
+    whole = dataclasses.replace(prepared(), image=noise, mask=np.ones(noise.shape, bool))
+    plain, _ = apply(whole, drawn(0, PLAIN), config)
+    image, _ = apply(whole, dataclasses.replace(drawn(0, PLAIN), coarse=2.0), config)
+    for axis in range(3):
+        rough, smooth = (np.abs(np.diff(x, axis=axis)).mean() for x in (plain, image))
+        assert smooth < 0.8 * rough
+    found = [drawn(seed, AugmentConfig(coarse_mm=3)).coarse for seed in range(50)]
+    assert 1 == min(found) < 2 < max(found) <= 3
+    assert 5 <= sum(one > 1 for one in found) <= 35

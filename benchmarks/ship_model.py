@@ -3,8 +3,9 @@
     python benchmarks/ship_model.py RUN/bundle EVALUATION TASK
 
 ``EVALUATION`` is what `deepmrseg evaluate` wrote for the samples that the run kept back
-(``RUN/validation.tsv``), or what `deepmrseg crossval` wrote with the settings of a run that
-kept nobody back. The volume intervals of the bundle come from it.
+(``RUN/validation.tsv``). For a run that kept nobody back it is what `deepmrseg crossval` wrote
+with the same settings, or `deepmrseg evaluate` for another run with the same settings that kept
+a fold back. The volume intervals of the bundle come from it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,7 @@ DATA = {
         "in a small share also IXI and clinical heads with automatic labels (DLMUSE) and 12 "
         "label maps"
     ),
-    "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04 (MRI of Vanderbilt "
-    "University Medical Center), with manual labels",
+    "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04, with manual labels",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "
@@ -58,6 +58,10 @@ LIMITS = {
     "hippocampus": "Trained on crops at 1 mm; thick slices lower its accuracy. The border between "
     "the anterior and the posterior part follows the protocol of its training set.",
 }
+OTHER_RUN = (
+    "The shipped network was trained on all samples. The figures below are of a network trained "
+    "with the same settings on three folds of four, judged on the fourth, whole people."
+)
 HELD_OUT = (
     "One fold of four, whole people, was kept back and never trained on; the figures below are "
     "on that fold."
@@ -71,10 +75,10 @@ USE = {
 }
 
 
-def protocol(summary: dict[str, Any]) -> str:
+def protocol(summary: dict[str, Any], facts: dict[str, Any]) -> str:
     """How the figures were made."""
     if "folds" not in summary:
-        return HELD_OUT
+        return HELD_OUT if facts["samples_held_out"] else OTHER_RUN
     again = f", {summary['repeats']} times" if summary["repeats"] > 1 else ""
     return (
         f"The shipped network was trained on all samples. The figures below are of networks "
@@ -112,7 +116,7 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
             f"- **Training**: {facts['steps']} steps on {facts['samples_trained_on']} samples; the "
             "settings are in `train.toml`."
         ),
-        f"- **Protocol**: {protocol(summary)}",
+        f"- **Protocol**: {protocol(summary, facts)}",
         f"- **Intended use**: {USE[task]}",
         f"- **Known limits**: {LIMITS[task]}",
         "",
@@ -149,7 +153,7 @@ def main() -> None:
         "cite": CITE[task],
         "dice_held_out": {"mean": round(summary["f1_mean"], 4)}
         | {row["name"]: round(row["f1_mean"], 4) for row in summary["structures"]},
-        "protocol": protocol(summary),
+        "protocol": protocol(summary, tree["facts"]),
         "volume_interval": summary["volume_interval"],
     }
     (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")

@@ -80,6 +80,7 @@ def _add_train(commands: Any) -> None:
                         help="threads (default: all cores)")  # fmt: skip
     parser.add_argument("--cache", type=Path, help="keep prepared samples in this folder")
     parser.add_argument("--steps", type=positive, help="replace the number of steps")
+    parser.add_argument("--folds", type=int, help="folds people are dealt into (0: all teach)")
     parser.add_argument("--fold", type=int, help="which fold validates (counted from 0)")
     parser.add_argument("--keep", choices=("last", "best"),
                         help="ship the last weights, or the best of all validations")  # fmt: skip
@@ -220,6 +221,7 @@ def _train(args: argparse.Namespace) -> int:
     config = load_config(
         args.config,
         steps=args.steps,
+        folds=args.folds,
         fold=args.fold,
         keep=args.keep,
         patience=args.patience,

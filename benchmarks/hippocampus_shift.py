@@ -1,6 +1,7 @@
 """How far do the volumes of `hippocampus` move when `deepbrain` is some millimetres off?
 
-    python benchmarks/hippocampus_shift.py HEAD... [--model TASK=BUNDLE] [--tsv OUT.tsv]
+    python benchmarks/hippocampus_shift.py HEAD... [--only ERROR] [--model TASK=BUNDLE]
+                                           [--threads N] [--tsv OUT.tsv]
 
 For each raw T1w head `brain` and `deepbrain` run once. Then `hippocampus` runs on what
 `deepbrain` found, moved by 2, 4 and 6 mm along each axis, 6 mm along and 6 mm a side of each
@@ -97,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("heads", nargs="+", type=Path)
     parser.add_argument("--model", action="append", default=[], metavar="TASK=BUNDLE")
+    parser.add_argument("--only", default="", help="errors whose name holds this")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tsv", type=Path, help="a row for each error of each head")
     args = parser.parse_args()
@@ -117,6 +119,8 @@ def main() -> None:
         base = volumes(truth)
         worst: dict[str, list[Any]] = {"none (mm3)": [(base, True, predictor.calls)]}
         for kind, wrong in errors(deep):
+            if args.only not in kind:
+                continue
             predictor.calls = 0
             result = hippocampus.segment(volume, wrong, predictor)
             change = 100 * np.abs(volumes(result) / np.maximum(base, 1e-9) - 1)

@@ -26,7 +26,7 @@ def test_the_presets_are_the_tasks_networks() -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_loads_and_its_parts_fit_together(name: str) -> None:
     config = load_config(name)
-    assert config.task == ("hippocampus" if name == "paper" else name)
+    assert config.task == ("hippocampus" if name == "paper" else name.partition("-")[0])
     assert build_network(config.network).config.classes == len(config.labels) + 1
     assert all(edge % config.network.patch == 0 for edge in config.loop.crop)
     assert f'task = "{config.task}"' in config.text
@@ -79,7 +79,7 @@ def test_changes_replace_fields_of_the_loop_and_none_leaves_them(settings_file) 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_the_text_is_the_settings_in_force_and_reads_back_as_them(name, tmp_path: Path) -> None:
-    config = load_config(name, steps=7, fold=1, keep="best", precision="float32")
+    config = load_config(name, steps=7, folds=4, fold=1, keep="best", precision="float32")
     path = tmp_path / "again.toml"
     path.write_text(config.text, encoding="utf-8")
     again = load_config(path)

@@ -83,7 +83,7 @@ def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> 
         blur=float(rng.random() * config.blur_mm / spacing * (rng.random() < 0.5)),
         thick=(
             int(rng.integers(3)),
-            1 + float(rng.random() < 0.3) * rng.random() * max(config.thick_mm / spacing - 1, 0),
+            _coarseness(rng, 0.3, config.thick_mm / spacing),
         ),
         curve=_curve(rng, config),
         outline=int(rng.integers(0, 4)) if rng.random() < config.strip else None,
@@ -91,13 +91,13 @@ def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> 
         seed=int(rng.integers(2**31)),
         contrast=float(np.exp(rng.uniform(-1, 1) * config.contrast)) if config.contrast else 1.0,
         brightness=float(rng.uniform(-1, 1) * config.brightness) if config.brightness else 0.0,
-        coarse=_coarseness(rng, config.coarse_mm / spacing) if config.coarse_mm else 1.0,
+        coarse=_coarseness(rng, 0.4, config.coarse_mm / spacing) if config.coarse_mm else 1.0,
     )
 
 
-def _coarseness(rng: np.random.Generator, most: float) -> float:
-    """From 1 to ``most`` voxels, in four of ten crops; else 1."""
-    return 1 + float(rng.random() < 0.4) * rng.random() * max(most - 1, 0)
+def _coarseness(rng: np.random.Generator, chance: float, most: float) -> float:
+    """With a chance from 1 to ``most`` voxels, else 1."""
+    return 1 + float(rng.random() < chance) * rng.random() * max(most - 1, 0)
 
 
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append", "network_share", "read", "trim", "write_text"]
+__all__ = ["append", "network_share", "read", "replacing", "trim", "write_text"]
 
 
 def append(path: Path, columns: Sequence[str], row: Sequence[Any]) -> None:
@@ -57,8 +58,18 @@ def network_share(rows: Sequence[dict[str, str]]) -> float:
     return 1 - data / seconds if seconds > 0 else float("nan")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write beside the final name, then move: whoever reads sees all of it or none."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside the final one to write to; moved there if nothing went wrong.
+
+    Whoever reads sees all of the file or none, also when two processes write it at once.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    yield part
     os.replace(part, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

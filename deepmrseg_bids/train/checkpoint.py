@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.train.books import replacing
 
 __all__ = ["State", "restore", "save"]
 
@@ -56,22 +56,21 @@ class State:
 
 def save(state: State, path: Path) -> None:
     """Write the checkpoint beside its final name, then move it there."""
-    part = path.with_suffix(".part")
-    torch.save(
-        {
-            "network": state.network.state_dict(),
-            "average": state.average,
-            "optimiser": state.optimiser.state_dict(),
-            "step": state.step,
-            "best": state.best,
-            "best_step": state.best_step,
-            "best_average": state.best_average,
-            "waited": state.waited,
-            "stopped": state.stopped,
-        },
-        part,
-    )
-    os.replace(part, path)
+    with replacing(path) as part:
+        torch.save(
+            {
+                "network": state.network.state_dict(),
+                "average": state.average,
+                "optimiser": state.optimiser.state_dict(),
+                "step": state.step,
+                "best": state.best,
+                "best_step": state.best_step,
+                "best_average": state.best_average,
+                "waited": state.waited,
+                "stopped": state.stopped,
+            },
+            part,
+        )
 
 
 def restore(state: State, path: Path, *, keep: bool) -> None:

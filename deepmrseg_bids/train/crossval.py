@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from deepmrseg_bids.errors import MetricError, TrainingError
 from deepmrseg_bids.image import write_labels
 from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
 from deepmrseg_bids.metrics import PairedTest, paired_test
+from deepmrseg_bids.train.books import write_text
 from deepmrseg_bids.train.config import TrainConfig, changed_settings, load_config
 from deepmrseg_bids.train.evaluation import (
     SUMMARY_COLUMNS,
@@ -236,8 +236,8 @@ def _claim(protocol: CrossValidation, splits: Sequence[Sequence[Sequence[Sample]
         )
     rows = sorted(dealt, key=lambda r: (int(r[0]), int(r[3]), r[1]))
     lines = ["\t".join(row) for row in (columns, *rows)]
-    _replace(folds, "\n".join(lines) + "\n")
-    _replace(settings, protocol.config.text)
+    write_text(folds, "\n".join(lines) + "\n")
+    write_text(settings, protocol.config.text)
 
 
 def _train_and_judge(
@@ -265,9 +265,7 @@ def _train_and_judge(
         prepared=config.task != "brain",
         keep=lambda sample, found: write_labels(labels / f"{sample.sample_id}.nii.gz", found),
     )
-    part = run.table.with_suffix(f".{os.getpid()}")
-    write_rows(rows, part)
-    os.replace(part, run.table)
+    write_rows(rows, run.table)
     scores = [row.agreement.f1 for row in rows if math.isfinite(row.agreement.f1)]
     _log.info("%s: mean Dice %.4f", name, np.mean(scores) if scores else math.nan)
 
@@ -297,15 +295,13 @@ def summaries(judged: Sequence[Judged]) -> dict[str, list[dict[str, Any]]]:
     for network in dict.fromkeys(one.network for one in judged):
         mine = [one for one in judged if one.network == network]
         entries = structure_summaries([one.row for one in mine])
+        repeats = [
+            {entry["index"]: entry["ccc"] for entry in structure_summaries(rows)}
+            for repeat in sorted({one.repeat for one in mine})
+            if (rows := [one.row for one in mine if one.repeat == repeat])
+        ]
         for entry in entries:
-            cccs = [
-                again["ccc"]
-                for repeat in sorted({one.repeat for one in mine})
-                for again in structure_summaries(
-                    [one.row for one in mine if one.repeat == repeat
-                     and one.row.agreement.index == entry["index"]]
-                )
-            ]  # fmt: skip
+            cccs = [ccc[entry["index"]] for ccc in repeats if entry["index"] in ccc]
             entry["ccc"] = float(np.mean(cccs))
         found[network] = entries
     return found
@@ -418,24 +414,22 @@ def _holm(p: Sequence[float]) -> list[float]:
 def _write_tables(judged: Sequence[Judged], protocol: CrossValidation) -> None:
     """The tables of all runs together; every file is moved into place when it is complete."""
     out = protocol.out
-    table = out / f"per_sample.{os.getpid()}"
     write_rows(
         [one.row for one in judged],
-        table,
+        out / "per_sample.tsv",
         more={
             "network": [one.network for one in judged],
             "repeat": [one.repeat for one in judged],
             "fold": [one.fold for one in judged],
         },
     )
-    os.replace(table, out / "per_sample.tsv")
     found = summaries(judged)
     entries = [{**entry, "network": network} for network, rows in found.items() for entry in rows]
-    _replace(out / "summary.tsv", tsv((*SUMMARY_COLUMNS, "network"), entries))
+    write_text(out / "summary.tsv", tsv((*SUMMARY_COLUMNS, "network"), entries))
     tests = compare(judged, *protocol.networks) if len(protocol.networks) == 2 else []
-    _replace(out / "comparison.tsv", tsv(_COMPARISON, tests))
+    write_text(out / "comparison.tsv", tsv(_COMPARISON, tests))
     sure = [entry for network in found for entry in calibration(judged, network)]
-    _replace(out / "calibration.tsv", tsv(_CALIBRATION, sure))
+    write_text(out / "calibration.tsv", tsv(_CALIBRATION, sure))
     means = {
         network: _finite_mean([entry["f1_mean"] for entry in rows])
         for network, rows in found.items()
@@ -454,15 +448,9 @@ def _write_tables(judged: Sequence[Judged], protocol: CrossValidation) -> None:
             for network in found
         },
     }
-    _replace(out / "summary.json", json.dumps(tree, indent=2) + "\n")
+    write_text(out / "summary.json", json.dumps(tree, indent=2) + "\n")
 
 
 def _finite_mean(values: Iterable[float]) -> float | None:
     kept = [value for value in values if math.isfinite(value)]
     return float(np.mean(kept)) if kept else None
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from deepmrseg_bids.train.books import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,6 +82,5 @@ def _column(rows: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float64]
 
 def write_curves(figure: Figure, path: Path) -> None:
     """Save as PNG beside the final name, then move it there."""
-    part = path.with_name(f"{path.name}.part")
-    figure.savefig(part, dpi=100, format="png")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=100, format="png")

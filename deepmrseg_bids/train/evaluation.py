@@ -22,6 +22,7 @@ from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.metrics import StructureAgreement, labelmap_agreement, presence, summarise
 from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks import run, segment_prepared, table_of
+from deepmrseg_bids.train.books import write_text
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.samples import Sample, reference_classes
 
@@ -159,7 +160,7 @@ def write_rows(
                 **{column: values[place] for column, values in more.items()},
             }
         )
-    path.write_text(tsv((*_SAMPLE_COLUMNS, *more), entries), encoding="utf-8")
+    write_text(path, tsv((*_SAMPLE_COLUMNS, *more), entries))
 
 
 def read_rows(path: Path) -> list[Evaluated]:

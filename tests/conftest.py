@@ -15,6 +15,8 @@ from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.network import NetworkConfig
 from tests.support import ORIENTATIONS
 
+pytest_plugins = ["tests.robustness.plugin"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:

@@ -1,0 +1,145 @@
+"""Every input and fault that the app must survive, and what the user is promised.
+
+``docs/robustness.md`` has one line for each; the tests write it (``tests/robustness/table.py``).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One input or fault; ``name`` is what a test is marked with."""
+
+    area: str
+    name: str
+    promise: str
+
+
+def _rows(area: str, promise: str, *names: str) -> tuple[Row, ...]:
+    return tuple(Row(area, name, promise) for name in names)
+
+
+_IMAGES, _HEADERS, _HEADS = "Images", "Headers", "Heads"
+_DATA, _FOLDERS, _FAULTS = "Data sets and names", "Folders", "Disks, signals, processes"
+_MODELS, _PLACES, _GPU = "Models", "Places", "GPU"
+
+ROWS: tuple[Row, ...] = (
+    *_rows(_IMAGES, "session failed: which file, what is wrong, what to do",
+           "truncated gzip", "corrupt gzip", "empty file", "text named .nii.gz",
+           "broken annex link"),
+    *_rows(_IMAGES, "squeezed with a warning", "4D with one volume"),
+    *_rows(_IMAGES, "failed: says the shape", "4D with several volumes"),
+    *_rows(_IMAGES, "cleaned with a warning", "NaN or infinity"),
+    *_rows(_IMAGES, "failed: no signal", "all zeros", "constant"),
+    *_rows(_IMAGES, "same as other types", "negative values", "float64", "int32", "scaled ints"),
+    *_rows(_HEADERS, "failed", "singular affine", "zero affine", "NaN in the affine"),
+    *_rows(_HEADERS, "failed unless --force-header", "no sform and no qform"),
+    *_rows(_HEADERS, "warning, sform used", "sform and qform differ"),
+    *_rows(_HEADERS, "the same anatomy gets the same labels, to within resampling",
+           "oblique", "any of the 48 axis orientations"),
+    *_rows(_HEADERS, "failed or flagged: not a whole head", "upside-down header"),
+    *_rows(_HEADS, "works with a warning about quality", "5 mm slices"),
+    *_rows(_HEADS, "works within --mem", "0.5 mm voxels, 512^3"),
+    *_rows(_HEADS, "failed or flagged: not a whole head", "20 mm slab", "a crop"),
+    *_rows(_HEADS, "works", "skull-stripped", "defaced", "contrast-enhanced"),
+    *_rows(_HEADS, "flagged by QC", "a T2w named T1w"),
+    *_rows(_HEADS, "failed or flagged", "a phantom"),
+    *_rows(_HEADS, "task skipped with the reason", "no T1w", "no FLAIR"),
+    *_rows(_HEADS, "registered", "FLAIR on another grid"),
+    *_rows(_HEADS, "flagged: poor alignment", "FLAIR of another person"),
+    *_rows(_DATA, "the choice is documented, logged, and set by --bids-filter-file",
+           "several T1w in a session"),
+    *_rows(_DATA, "warning", "invalid JSON beside the image", "invalid TSV beside the image"),
+    *_rows(_DATA, "error before any work, naming the folder",
+           "no dataset_description.json", "not a BIDS data set"),
+    *_rows(_DATA, "works; reports escape it",
+           "label or path with spaces, accents, quotes, <script>", "path of 200 characters"),
+    *_rows(_FOLDERS, "works", "read-only BIDS_DIR"),
+    *_rows(_FOLDERS, "error before any work", "OUT_DIR not writable", "OUT_DIR = BIDS_DIR",
+           "OUT_DIR inside BIDS_DIR, not under derivatives/", "work dir inside BIDS_DIR"),
+    *_rows(_FAULTS,
+           "clear error, what is done stays; the next run finishes the rest, with the same bytes",
+           "disk full", "memory limit", "worker killed", "SIGINT", "SIGTERM",
+           "power cut (SIGKILL at any instant)"),
+    *_rows(_FAULTS, "both finish, or the second says so; never a broken file",
+           "two runs on one OUT_DIR at once"),
+    *_rows(_MODELS, "refused before any work: expected and found SHA-256",
+           "model file changed", "model file truncated"),
+    *_rows(_MODELS, "refused before any work", "model of a newer format", "model is a pickle"),
+    *_rows(_PLACES, "works", "no network", "no home directory", "arbitrary user id",
+           "read-only container"),
+    *_rows(_PLACES, "error before any work: which template, which variable to set",
+           "no TemplateFlow template at hand and no network"),
+    *_rows(_GPU, "error before any work", "GPU asked for and none there"),
+    *_rows(_GPU, "smaller batches, then CPU with a warning if auto", "GPU memory too small"),
+)  # fmt: skip
+
+NOT_TESTED_YET = {
+    "truncated gzip",
+    "corrupt gzip",
+    "empty file",
+    "text named .nii.gz",
+    "broken annex link",
+    "4D with one volume",
+    "4D with several volumes",
+    "NaN or infinity",
+    "all zeros",
+    "constant",
+    "negative values",
+    "float64",
+    "int32",
+    "scaled ints",
+    "singular affine",
+    "zero affine",
+    "NaN in the affine",
+    "no sform and no qform",
+    "sform and qform differ",
+    "oblique",
+    "any of the 48 axis orientations",
+    "upside-down header",
+    "5 mm slices",
+    "0.5 mm voxels, 512^3",
+    "20 mm slab",
+    "a crop",
+    "skull-stripped",
+    "defaced",
+    "contrast-enhanced",
+    "a T2w named T1w",
+    "a phantom",
+    "no T1w",
+    "no FLAIR",
+    "FLAIR on another grid",
+    "FLAIR of another person",
+    "several T1w in a session",
+    "invalid JSON beside the image",
+    "invalid TSV beside the image",
+    "no dataset_description.json",
+    "not a BIDS data set",
+    "label or path with spaces, accents, quotes, <script>",
+    "path of 200 characters",
+    "read-only BIDS_DIR",
+    "OUT_DIR not writable",
+    "OUT_DIR = BIDS_DIR",
+    "OUT_DIR inside BIDS_DIR, not under derivatives/",
+    "work dir inside BIDS_DIR",
+    "disk full",
+    "memory limit",
+    "worker killed",
+    "SIGINT",
+    "SIGTERM",
+    "power cut (SIGKILL at any instant)",
+    "two runs on one OUT_DIR at once",
+    "model file changed",
+    "model file truncated",
+    "model of a newer format",
+    "model is a pickle",
+    "no network",
+    "no home directory",
+    "arbitrary user id",
+    "read-only container",
+    "no TemplateFlow template at hand and no network",
+    "GPU asked for and none there",
+    "GPU memory too small",
+}
+"""Rows that no test fills so far: take a name out when its test is there."""

@@ -1,18 +1,34 @@
-"""The configuration of a run: validated once, frozen, and saved beside its results."""
+"""The configuration of a run: validated once, frozen, saved beside its results, read again."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import os
+import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.runtime import usable_cores
 
-__all__ = ["TASKS", "RunConfig"]
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["TASKS", "RunConfig", "parse_size", "read_config"]
 
 TASKS = ("brain", "deepbrain", "hippocampus", "wml")
+_UNITS = {"K": 2**-10, "M": 1, "": 1, "G": 2**10, "T": 2**20}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.ASCII)
+_HEADER = """\
+# Made by deepmrseg-bids {version}. The same run again:
+#     deepmrseg-bids --config-file THIS_FILE
+"""
 
 
 @dataclass(frozen=True)
@@ -22,6 +38,7 @@ class RunConfig:
     Attributes:
         tasks: empty for all that a session's images allow.
         omp_nthreads: threads of one process; 0 lets the run choose.
+        mem: MiB that the whole run may take; 0 for what the machine has to spare.
         models: bundles in the place of the shipped ones, as (task, folder).
 
     Raises:
@@ -40,12 +57,20 @@ class RunConfig:
     skip_bids_validation: bool = False
     nprocs: int = 0
     omp_nthreads: int = 0
+    mem: int = 0
+    low_mem: bool = False
     device: str = "auto"
     precision: str = "auto"
     probabilities: bool = False
     tta: bool = False
     work_dir: Path | None = None
+    clean_workdir: bool = False
+    write_graph: bool = False
+    resource_monitor: bool = False
+    dry_run: bool = False
+    stop_on_first_crash: bool = False
     reports: bool = True
+    reports_only: bool = False
     force: bool = False
     verbosity: int = 0
 
@@ -53,13 +78,16 @@ class RunConfig:
         if self.level not in ("participant", "group"):
             raise UsageError(f"the analysis level is participant or group, got {self.level!r}")
         unknown = [task for task in self.tasks if task not in TASKS]
+        unknown += [task for task, _ in self.models if task not in TASKS]
         if unknown:
             raise UsageError(f"unknown tasks {unknown}; known are {', '.join(TASKS)}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"precision is auto, float32 or bfloat16, got {self.precision!r}")
-        for name in ("nprocs", "omp_nthreads"):
+        for name in ("nprocs", "omp_nthreads", "mem"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is a whole number >= 0, got {getattr(self, name)}")
+        if self.reports_only and not self.reports:
+            raise UsageError("--reports-only and --no-reports exclude each other; leave one out")
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))
         cores = usable_cores()
         object.__setattr__(self, "nprocs", min(self.nprocs or cores, cores))
@@ -74,8 +102,10 @@ class RunConfig:
         return self.omp_nthreads or max(1, self.nprocs // max(1, sessions))
 
     def save(self, path: Path) -> None:
-        """Write every field that has a value as TOML."""
+        """Write every field that has a value as TOML; :func:`read_config` reads it."""
         import tomli_w
+
+        from deepmrseg_bids import __version__
 
         values: dict[str, Any] = {}
         for field in dataclasses.fields(self):
@@ -88,4 +118,89 @@ class RunConfig:
                 value = str(value)
             if value is not None:
                 values[field.name] = value
-        path.write_text(tomli_w.dumps(values), encoding="utf-8")
+        text = _HEADER.format(version=__version__) + tomli_w.dumps(values)
+        path.write_text(text, encoding="utf-8")
+
+
+def parse_size(text: str) -> int:
+    """A size of memory in MiB: a bare number is MB, K, M, G and T count in steps of 1024.
+
+    Raises:
+        UsageError: not a size, or less than 1 MB.
+
+    >>> parse_size("4G"), parse_size("800"), parse_size("1.5g")
+    (4096, 800, 1536)
+    """
+    match = _SIZE.fullmatch(text.strip().upper())
+    size = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if size < 1:
+        raise UsageError(
+            f"a size of memory is a number of MB, or one with K, M, G or T (8G), got {text!r}"
+        )
+    return size
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values of a TOML file, by field of :class:`RunConfig`, as that class takes them.
+
+    Keys are the long flags, with hyphens or underscores; ``models`` is a table of folders by
+    task, ``reports = false`` stands for ``--no-reports``. Relative paths are relative to the
+    current folder, as on the command line.
+
+    Raises:
+        UsageError: not a TOML file, an unknown key, or a value of the wrong kind.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # TOML and Unicode errors are ValueErrors
+        raise UsageError(f"--config-file {path}: cannot be read as TOML ({error})") from error
+    kinds = get_type_hints(RunConfig)
+    named = {key.replace("-", "_"): value for key, value in tree.items()}
+    if unknown := [key for key in tree if key.replace("-", "_") not in kinds]:
+        raise UsageError(f"--config-file {path}: unknown {_proposed(unknown, kinds)}")
+    values = {}
+    for key, value in named.items():
+        try:
+            values[key] = _value(key, value, kinds[key])
+        except (TypeError, ValueError, UsageError) as error:
+            raise UsageError(f"--config-file {path}: {key}: {error}") from error
+    return values
+
+
+def _proposed(unknown: list[str], known: Mapping[str, object]) -> str:
+    """``key 'nproc' (did you mean 'nprocs'?)`` for each unknown key."""
+    texts = []
+    for key in unknown:
+        near = difflib.get_close_matches(key.replace("-", "_"), known, n=1)
+        texts.append(repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""))
+    keys = f"key{'s' if len(texts) > 1 else ''} {', '.join(texts)}"
+    return keys if all("?" in text for text in texts) else f"{keys}; known are {', '.join(known)}"
+
+
+def _value(key: str, value: Any, kind: Any) -> Any:
+    """A value of a TOML file as a field takes it."""
+    if key == "mem" and isinstance(value, str):
+        return parse_size(value)
+    if key == "models":
+        table = _typed(value, dict, "a table of folders by task")
+        return tuple((task, _path(folder)) for task, folder in table.items())
+    if kind in (Path, Path | None):
+        return _path(value)
+    if kind in (bool, str):
+        return _typed(value, kind, {bool: "true or false", str: "a text"}[kind])
+    if kind is int:
+        if isinstance(value, bool):
+            raise TypeError(f"a whole number was expected, got {value!r}")
+        return _typed(value, int, "a whole number")
+    texts = _typed(value, list, "a list of texts")
+    return tuple(_typed(text, str, "a list of texts") for text in texts)
+
+
+def _path(value: Any) -> Path:
+    return Path(os.path.abspath(_typed(value, str, "a path")))
+
+
+def _typed(value: Any, kind: type, expected: str) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{expected} was expected, got {value!r}")
+    return value

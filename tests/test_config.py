@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deepmrseg_bids import config as module
-from deepmrseg_bids.config import TASKS, RunConfig
+from deepmrseg_bids.config import TASKS, RunConfig, parse_size, read_config
 from deepmrseg_bids.errors import UsageError
 
 if sys.version_info >= (3, 11):
@@ -101,3 +101,66 @@ def test_what_is_saved_can_be_read_and_holds_every_field(tmp_path):
     assert (tree["nprocs"], tree["omp_nthreads"], tree["verbosity"]) == (1, 1, -1)
     assert (tree["reports"], tree["tta"], tree["probabilities"]) == (False, False, False)
     assert tree["device"] == tree["precision"] == "auto"
+
+
+def test_what_is_saved_is_the_same_configuration_when_it_is_read(tmp_path):
+    config = make(
+        participant_label=("01", 'a"b'),
+        tasks=("brain",),
+        models=(("brain", Path("/m/o d\\els")),),
+        bids_filter_file=Path("/f.json"),
+        work_dir=Path("/w é"),
+        nprocs=1,
+        mem=4096,
+        reports=False,
+        verbosity=-1,
+    )
+    config.save(tmp_path / "run.toml")
+    assert RunConfig(**read_config(tmp_path / "run.toml")) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nproc = 1", r"unknown key 'nproc' \(did you mean 'nprocs'\?\)"),
+        ("zzz = 1\nyyy = 2", "unknown keys 'zzz', 'yyy'; known are bids_dir, out_dir"),
+        ("nprocs = true", "nprocs: a whole number was expected, got True"),
+        ("tta = 1", "tta: true or false was expected, got 1"),
+        ('tasks = "brain"', "tasks: a list of texts was expected, got 'brain'"),
+        ("tasks = [1]", "tasks: a list of texts was expected, got 1"),
+        ("models = []", "models: a table of folders by task was expected"),
+        ("work_dir = 3", "work_dir: a path was expected, got 3"),
+        ('mem = "much"', "mem: a size of memory is a number of MB, .*'much'"),
+        ("a = ", "cannot be read as TOML"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_with_its_place(tmp_path, text, expected):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(UsageError, match=f"--config-file {tmp_path}/run.toml: {expected}"):
+        read_config(tmp_path / "run.toml")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read as TOML"):
+        read_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"),
+    [("512", 512), ("2048K", 2), ("8G", 8192), ("8GB", 8192), ("8gib", 8192), ("1T", 2**20),
+     ("0.5G", 512), (" 700 M ", 700)],
+)  # fmt: skip
+def test_sizes_of_memory_are_mb_or_have_a_unit(text, mib):
+    assert parse_size(text) == mib
+
+
+@pytest.mark.parametrize("text", ["", "G", "0", "-1", "1P", "8 G B", "1e3", "10K", "nan"])
+def test_what_is_no_size_of_memory_is_refused(text):
+    with pytest.raises(UsageError, match="a size of memory is") as caught:
+        parse_size(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_pages_cannot_be_all_and_nothing():
+    with pytest.raises(UsageError, match="exclude each other"):
+        make(reports_only=True, reports=False)

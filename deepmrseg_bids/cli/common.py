@@ -8,43 +8,52 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
 from deepmrseg_bids.runtime import usable_cores
 
-__all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "add_compute_options", "guarded", "model_paths",
-           "positive", "set_up_logging", "thread_count"]  # fmt: skip
+__all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "add_compute_options", "both", "guarded",
+           "model_paths", "positive", "set_up_logging", "thread_count"]  # fmt: skip
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
-def add_compute_options(parser: argparse.ArgumentParser) -> None:
-    """``--device``, ``--precision``, ``--omp-nthreads`` and ``--tta``."""
-    parser.add_argument(
-        "--device",
-        default="auto",
-        metavar="{auto,cpu,cuda[:i]}",
-        help="where the networks run; cuda without a GPU is an error (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="auto: bfloat16 where the hardware computes with it (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--omp-nthreads",
-        "--omp_nthreads",
-        type=positive,
-        metavar="N",
-        help="threads of one process (default: the cores at hand, shared by what runs at once)",
-    )
-    parser.add_argument(
-        "--tta",
-        action="store_true",
-        help="average over a left/right flip: a little more accurate, twice the time",
-    )
+def both(*flags: str) -> list[str]:
+    """Each flag, and behind a long one with hyphens its spelling with underscores.
+
+    >>> both("-w", "--work-dir")
+    ['-w', '--work-dir', '--work_dir']
+    """
+    spelled = []
+    for flag in flags:
+        spelled.append(flag)
+        if flag.startswith("--") and "-" in flag[2:]:
+            spelled.append("--" + flag[2:].replace("-", "_"))
+    return spelled
+
+
+def add_compute_options(parser: argparse._ActionsContainer, *, defaults: bool = True) -> None:
+    """``--device``, ``--precision``, ``--omp-nthreads`` and ``--tta``.
+
+    Args:
+        defaults: without them an option that is not given leaves no value behind.
+    """
+    absent: dict[str, Any] = {} if defaults else {"default": argparse.SUPPRESS}
+    auto = absent or {"default": "auto"}
+    parser.add_argument("--device", **auto, metavar="{auto,cpu,cuda[:i]}",
+                        help="where the networks run; cuda without a GPU is an error "
+                        "(default: auto)")  # fmt: skip
+    parser.add_argument("--precision", **auto, choices=("auto", "float32", "bfloat16"),
+                        help="auto: bfloat16 where the hardware computes with it "
+                        "(default: auto)")  # fmt: skip
+    parser.add_argument(*both("--omp-nthreads"), **absent, type=positive, metavar="N",
+                        help="threads of one process (default: the cores at hand, shared by "
+                        "what runs at once)")  # fmt: skip
+    parser.add_argument("--tta", **absent, action="store_true",
+                        help="average over a left/right flip: a little more accurate, twice "
+                        "the time")  # fmt: skip
 
 
 def positive(text: str) -> int:

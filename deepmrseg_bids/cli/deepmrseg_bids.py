@@ -9,116 +9,171 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.cli.common import (
     add_compute_options,
+    both,
     guarded,
     model_paths,
     positive,
     set_up_logging,
 )
-from deepmrseg_bids.config import TASKS, RunConfig
+from deepmrseg_bids.config import TASKS, RunConfig, parse_size, read_config
+from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.runtime import prepare_process
 
-__all__ = ["build_parser", "main"]
+__all__ = ["build_parser", "config_from", "main", "parse"]
 
+_USAGE = "%(prog)s BIDS_DIR OUT_DIR {participant,group} [options]"
 _EPILOG = """\
 exit codes: 0 all that was asked for is done; 2 wrong usage; 3 some sessions failed or were
 skipped, the others are done; 4 nothing could be processed; 130 interrupted.
 For research, not for diagnosis.
 """
+_PLACES = {"bids_dir": "BIDS_DIR", "out_dir": "OUT_DIR", "level": "{participant,group}"}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``deepmrseg-bids``; flags that NiPreps apps have mean the same here."""
+    """The parser of ``deepmrseg-bids``; flags that NiPreps apps have mean the same here.
+
+    What is not on the command line leaves no value behind, so that a ``--config-file`` can
+    give it. A field of :class:`RunConfig` is the name of its flag.
+    """
     parser = argparse.ArgumentParser(
         prog="deepmrseg-bids",
+        usage=_USAGE,
         description="Segment raw brain MRI of a BIDS data set with DeepMRSeg networks.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the raw data set")
-    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where results go")
-    parser.add_argument("level", choices=("participant", "group"), help="analysis level")
+    # None, not SUPPRESS: a place that a configuration file gives is left out here
+    parser.add_argument("bids_dir", type=_path, nargs="?", default=None, metavar="BIDS_DIR",
+                        help="the raw data set")  # fmt: skip
+    parser.add_argument("out_dir", type=_path, nargs="?", default=None, metavar="OUT_DIR",
+                        help="where results go")  # fmt: skip
+    parser.add_argument("level", choices=("participant", "group"), nargs="?", default=None,
+                        help="analysis level")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"deepmrseg-bids {__version__}")
     _add_selection(parser.add_argument_group("what to process"))
     _add_resources(parser.add_argument_group("resources"))
-    add_compute_options(parser.add_argument_group("networks"))  # type: ignore[arg-type]
+    add_compute_options(parser.add_argument_group("networks"), defaults=False)
+    _add_running(parser.add_argument_group("how to run"))
     _add_outputs(parser.add_argument_group("outputs"))
     return parser
 
 
+def _path(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _size(text: str) -> int:
+    """``--mem`` for argparse."""
+    try:
+        return parse_size(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _add_selection(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--participant-label", "--participant_label", nargs="+", default=[],
-                       metavar="LABEL", help="subjects, with or without sub-")  # fmt: skip
-    group.add_argument("--session-label", "--session_label", "--session-id", "--session_id",
-                       nargs="+", default=[], metavar="LABEL",
+    group.add_argument(*both("--participant-label"), nargs="+", metavar="LABEL",
+                       help="subjects, with or without sub-")  # fmt: skip
+    group.add_argument(*both("--session-label", "--session-id"), nargs="+", metavar="LABEL",
                        help="sessions, with or without ses-")  # fmt: skip
-    group.add_argument("--tasks", nargs="+", choices=TASKS, default=[],
-                       help="default: all that the session's images allow")  # fmt: skip
-    group.add_argument("--model", action="append", default=[], metavar="TASK=PATH",
+    group.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK",
+                       help=f"of {', '.join(TASKS)}; default: all that the session's images "
+                       "allow")  # fmt: skip
+    group.add_argument("--model", action="append", metavar="TASK=PATH",
                        help="use another bundle for a task")  # fmt: skip
-    group.add_argument("--bids-filter-file", "--bids_filter_file", type=Path, metavar="FILE",
+    group.add_argument(*both("--bids-filter-file"), type=_path, metavar="FILE",
                        help='JSON with pybids filters: {"t1w": {...}, "flair": {...}}')  # fmt: skip
-    group.add_argument("--bids-database-dir", "--bids_database_dir", type=Path, metavar="DIR",
+    group.add_argument(*both("--bids-database-dir"), type=_path, metavar="DIR",
                        help="keep the index of the data set here between runs")  # fmt: skip
-    group.add_argument("--skip-bids-validation", "--skip_bids_validation", action="store_true",
+    group.add_argument(*both("--skip-bids-validation"), action="store_true",
                        help="do not check that BIDS_DIR looks like a BIDS data set")  # fmt: skip
 
 
 def _add_resources(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--nprocs", "--n-cpus", "--n_cpus", type=positive, default=0, metavar="N",
+    group.add_argument(*both("--nprocs", "--n-cpus"), type=positive, metavar="N",
                        help="cores for the whole run (default: all)")  # fmt: skip
-    group.add_argument("-w", "--work-dir", "--work_dir", type=Path, metavar="DIR",
+    group.add_argument("--mem", type=_size, metavar="SIZE",
+                       help="memory for the whole run: a number of MB, or one with K, M, G or T "
+                       "(default: what the machine has to spare)")  # fmt: skip
+    group.add_argument(*both("--low-mem"), action="store_true",
+                       help="take less memory, and more time: one session at a time")  # fmt: skip
+    group.add_argument(*both("-w", "--work-dir"), type=_path, metavar="DIR",
                        help="for intermediate files (default: a temporary folder)")  # fmt: skip
+    group.add_argument(*both("--clean-workdir"), action="store_true",
+                       help="empty the work folder first")  # fmt: skip
+
+
+def _add_running(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(*both("--config-file"), type=_path, metavar="FILE",
+                       help="TOML with any of these options; the command line wins")  # fmt: skip
+    group.add_argument(*both("--dry-run"), action="store_true",
+                       help="print the plan, with predicted time and memory; write "
+                       "nothing")  # fmt: skip
+    group.add_argument("--force", action="store_true",
+                       help="do again what earlier runs have finished")  # fmt: skip
+    group.add_argument(*both("--stop-on-first-crash"), action="store_true",
+                       help="begin no session after one has failed")  # fmt: skip
+    group.add_argument(*both("--write-graph"), action="store_true",
+                       help="draw the workflow into OUT_DIR/logs")  # fmt: skip
+    group.add_argument(*both("--resource-monitor"), action="store_true",
+                       help="record processor and memory use in OUT_DIR/logs")  # fmt: skip
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--probabilities", action="store_true", help="write posteriors too")
-    group.add_argument("--no-reports", "--no_reports", action="store_true",
+    group.add_argument(*both("--reports-only"), action="store_true",
+                       help="only write the HTML pages, from what is there")  # fmt: skip
+    group.add_argument(*both("--no-reports"), dest="reports", action="store_false",
                        help="write no HTML pages")  # fmt: skip
-    group.add_argument("--force", action="store_true",
-                       help="do again what earlier runs have finished")  # fmt: skip
-    group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    group.add_argument("-q", "--quiet", action="count", default=0, help="say less")
+    group.add_argument("-v", "--verbose", action="count", help="say more")
+    group.add_argument("-q", "--quiet", action="count", help="say less")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """A command line; options may stand before, among and behind the three places."""
+    parser = build_parser()
+    args = parser.parse_intermixed_args(argv)
+    missing = [text for name, text in _PLACES.items() if getattr(args, name) is None]
+    if missing and "config_file" not in args:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    return args
 
 
 def config_from(args: argparse.Namespace) -> RunConfig:
-    """The configuration that a command line asks for.
+    """The configuration of a command line; what it says wins over a ``--config-file``.
 
     Raises:
         UsageError: a value that means nothing.
     """
-    models = model_paths(args.model)
-    return RunConfig(
-        bids_dir=args.bids_dir.absolute(),
-        out_dir=args.out_dir.absolute(),
-        level=args.level,
-        participant_label=tuple(args.participant_label),
-        session_label=tuple(args.session_label),
-        tasks=tuple(args.tasks),
-        models=tuple((task, path.absolute()) for task, path in models.items()),
-        bids_filter_file=args.bids_filter_file,
-        bids_database_dir=args.bids_database_dir,
-        skip_bids_validation=args.skip_bids_validation,
-        nprocs=args.nprocs,
-        omp_nthreads=args.omp_nthreads or 0,
-        device=args.device,
-        precision=args.precision,
-        probabilities=args.probabilities,
-        tta=args.tta,
-        work_dir=args.work_dir.absolute() if args.work_dir else None,
-        reports=not args.no_reports,
-        force=args.force,
-        verbosity=args.verbose - args.quiet,
-    )
+    given = {key: value for key, value in vars(args).items() if value is not None}
+    file = given.pop("config_file", None)
+    values: dict[str, Any] = {} if file is None else read_config(file)
+    loud, quiet = given.pop("verbose", None), given.pop("quiet", None)
+    if (loud, quiet) != (None, None):
+        given["verbosity"] = (loud or 0) - (quiet or 0)
+    if "model" in given:
+        models = model_paths(given.pop("model"))
+        given["models"] = tuple((task, path.absolute()) for task, path in models.items())
+    for name in ("participant_label", "session_label", "tasks"):
+        if name in given:
+            given[name] = tuple(given[name])
+    values |= given
+    if missing := [text for name, text in _PLACES.items() if name not in values]:
+        raise UsageError(f"{', '.join(missing)} must be given; see deepmrseg-bids --help")
+    return RunConfig(**values)
 
 
 def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     from deepmrseg_bids.app.execute import prepare_nipype
 
     config = config_from(args)
+    set_up_logging(config.verbosity)
     command = shlex.join(["deepmrseg-bids", *argv])
     with tempfile.TemporaryDirectory(prefix="deepmrseg-nipype-") as folder:
         prepare_nipype(Path(folder))
@@ -135,9 +190,8 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepmrseg-bids`` and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    args = build_parser().parse_args(argv)
+    args = parse(argv)
     prepare_process()
-    set_up_logging(args.verbose - args.quiet)
     return guarded(lambda: _run(args, argv))
 
 

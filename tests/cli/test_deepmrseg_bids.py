@@ -1,5 +1,6 @@
 """The command line of the BIDS-App: its flags, and the configuration they make."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -13,32 +14,56 @@ BASE = ["/raw", "/out", "participant"]
 
 
 def parse(*arguments):
-    return command.build_parser().parse_args([*BASE, *arguments])
+    return command.parse([*BASE, *arguments])
+
+
+def flags():
+    """Every option of the parser that has a long spelling."""
+    return [action for action in command.build_parser()._actions
+            if any(flag.startswith("--") for flag in action.option_strings)]  # fmt: skip
+
+
+@pytest.mark.parametrize("action", flags(), ids=lambda action: action.option_strings[-1])
+def test_every_long_flag_is_known_with_hyphens_and_with_underscores(action):
+    for flag in action.option_strings:
+        if flag.startswith("--"):
+            assert "--" + flag[2:].replace("-", "_") in action.option_strings
+            assert "--" + flag[2:].replace("_", "-") in action.option_strings
+
+
+@pytest.mark.parametrize("action", flags(), ids=lambda action: action.option_strings[-1])
+def test_every_flag_sets_a_field_of_the_configuration(action):
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    others = {"help", "version", "config_file", "model", "verbose", "quiet"}
+    assert action.dest in fields | others
 
 
 @pytest.mark.parametrize(
-    ("field", "values", "spellings"),
+    "spellings",
     [
-        ("participant_label", ["01", "02"], ["--participant-label", "--participant_label"]),
-        (
-            "session_label",
-            ["1"],
-            ["--session-label", "--session_label", "--session-id", "--session_id"],
-        ),
-        ("bids_filter_file", ["f.json"], ["--bids-filter-file", "--bids_filter_file"]),
-        ("bids_database_dir", ["db"], ["--bids-database-dir", "--bids_database_dir"]),
-        ("skip_bids_validation", [], ["--skip-bids-validation", "--skip_bids_validation"]),
-        ("nprocs", ["3"], ["--nprocs", "--n-cpus", "--n_cpus"]),
-        ("omp_nthreads", ["2"], ["--omp-nthreads", "--omp_nthreads"]),
-        ("work_dir", ["w"], ["-w", "--work-dir", "--work_dir"]),
-        ("no_reports", [], ["--no-reports", "--no_reports"]),
+        ["--session-label", "--session_label", "--session-id", "--session_id"],
+        ["--nprocs", "--n-cpus", "--n_cpus"],
+        ["-w", "--work-dir", "--work_dir"],
     ],
 )
-def test_every_spelling_of_a_flag_means_the_same(field, values, spellings):
-    found = [vars(parse(spelling, *values)) for spelling in spellings]
+def test_names_of_one_flag_mean_the_same(spellings):
+    found = [vars(parse(spelling, "3")) for spelling in spellings]
     assert all(entry == found[0] for entry in found)
-    assert found[0][field] != vars(parse())[field]
-    assert {key for key in found[0] if found[0][key] != vars(parse())[key]} == {field}
+    assert len(set(found[0]) - set(vars(parse()))) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*BASE, "--nprocs", "1", "--tta"],
+        ["--nprocs", "1", *BASE, "--tta"],
+        ["/raw", "--nprocs", "1", "/out", "--tta", "participant"],
+    ],
+)
+def test_options_may_stand_anywhere(arguments):
+    found = command.parse(arguments)
+    assert (found.bids_dir, found.out_dir, found.level) == (Path("/raw"), Path("/out"), BASE[2])
+    assert (found.nprocs, found.tta) == (1, True)
 
 
 def test_the_version_is_that_of_the_package(capsys):
@@ -84,7 +109,7 @@ def test_the_configuration_holds_what_the_command_line_said(monkeypatch, tmp_pat
                  "--model", "brain=m", "--device", "cpu", "--precision", "float32", "--tta",
                  "--probabilities", "--no-reports", "-w", "work", "-v", "-v", "-q",
                  "--omp-nthreads", "1", "--nprocs", "1", "--skip-bids-validation"]  # fmt: skip
-    found = command.config_from(command.build_parser().parse_args(arguments))
+    found = command.config_from(command.parse(arguments))
     assert found == RunConfig(
         bids_dir=tmp_path / "raw",
         out_dir=tmp_path / "out",
@@ -107,6 +132,26 @@ def test_the_configuration_holds_what_the_command_line_said(monkeypatch, tmp_pat
 
 def test_what_is_not_said_has_the_default_of_the_configuration():
     assert command.config_from(parse()) == RunConfig(Path("/raw"), Path("/out"), "participant")
+
+
+def from_file(tmp_path, text, *arguments):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    return command.config_from(command.parse(["--config-file", str(path), *arguments]))
+
+
+def test_a_configuration_file_gives_what_the_command_line_does_not(tmp_path):
+    text = 'bids_dir = "/raw"\nout_dir = "/out"\nlevel = "participant"\nmem = "4G"\n'
+    text += 'tasks = ["brain"]\ntta = true\nreports = false\nlow-mem = true\n'
+    found = from_file(tmp_path, text, "/other", "--tasks", "deepbrain", "-v")
+    assert (found.bids_dir, found.out_dir, found.level) == (Path("/other"), Path("/out"), BASE[2])
+    assert (found.tasks, found.verbosity) == (("deepbrain",), 1)
+    assert (found.tta, found.reports, found.mem, found.low_mem) == (True, False, 4096, True)
+
+
+def test_a_place_that_neither_gives_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"OUT_DIR, \{participant,group\} must be given"):
+        from_file(tmp_path, 'bids_dir = "/raw"\n')
 
 
 def test_a_model_of_no_task_is_an_error_of_ours():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 
 import numpy as np
+import pytest
 
 from deepmrseg_bids.geometry import Grid
 
@@ -36,3 +39,23 @@ def ball(seed: int, edge: int = 20) -> tuple[np.ndarray, np.ndarray]:
     inside = away < rng.uniform(3.5, 5) ** 2
     image = 100 + 10 * rng.standard_normal(inside.shape) + 60 * inside
     return image.astype(np.float32), (inside * 5).astype(np.uint8)
+
+
+def need(*programs: str, package: str) -> None:
+    """Skip the test where a real part is not installed; where CI runs it, fail instead.
+
+    ``.ci/run`` installs every real part and sets ``DEEPMRSEG_CI=1``: a test that skipped there
+    would look like one that passed.
+
+    Args:
+        programs: what must be on PATH (``/usr/sbin`` is looked at too).
+        package: what to install, for the message.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    missing = [program for program in programs if shutil.which(program, path=path) is None]
+    if not missing:
+        return
+    message = f"{', '.join(missing)} not found: install {package}"
+    if os.environ.get("DEEPMRSEG_CI"):
+        pytest.fail(message)
+    pytest.skip(message)

@@ -39,6 +39,7 @@ class RunConfig:
         tasks: empty for all that a session's images allow.
         omp_nthreads: threads of one process; 0 lets the run choose.
         mem: MiB that the whole run may take; 0 for what the machine has to spare.
+        force_header: read images without sform and qform too.
         models: bundles in the place of the shipped ones, as (task, folder).
 
     Raises:
@@ -55,6 +56,7 @@ class RunConfig:
     bids_filter_file: Path | None = None
     bids_database_dir: Path | None = None
     skip_bids_validation: bool = False
+    force_header: bool = False
     nprocs: int = 0
     omp_nthreads: int = 0
     mem: int = 0

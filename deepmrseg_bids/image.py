@@ -20,6 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from deepmrseg_bids.errors import HeaderError, ImageReadError, SignalError
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Array, Grid
 
 __all__ = [
@@ -46,6 +47,9 @@ _READ_ERRORS = (
 
 
 _LARGEST_LABEL = 2**24  # up to here float32 holds every whole number
+_MOST_VOXELS = 2**30  # 1024^3: 0.25 mm over a whole head
+_SAME_WAY = 0.7  # cosine: 45 degrees between the axes of two forms
+_GZIP_LIMIT = 1032  # deflate makes nothing smaller than this many times
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +59,13 @@ class Volume:
     Attributes:
         data: (I, J, K) float32, finite.
         grid: the scan's own grid.
-        warnings: what was found and mended while reading, one line each.
+        findings: what was noticed and mended while reading.
         source: the file it came from, if any.
     """
 
     data: NDArray[np.float32]
     grid: Grid
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     source: Path | None = None
 
     def __post_init__(self) -> None:
@@ -81,8 +85,12 @@ class LabelMap:
             raise ValueError(f"labels of shape {self.data.shape} on a grid of {self.grid.shape}")
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
+def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> Volume:
     """Read a scan, mend what can be mended, and refuse the rest.
+
+    Args:
+        force_header: read a scan with neither sform nor qform too; its axes are then taken to
+            run to the left, to the front and up, as most software does.
 
     Raises:
         ImageReadError: missing, empty, truncated, not NIfTI, or with several volumes.
@@ -91,28 +99,34 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     """
     path = Path(path)
     image = _load(path)
-    data: NDArray[np.float32] = _array(image, path)
-    warnings: list[str] = []
-    if data.ndim == 4 and data.shape[3] == 1:
-        warnings.append("4D with one volume: taken as 3D")
-        data = data[..., 0]
-    if data.ndim != 3 or min(data.shape, default=0) < 2:
-        shape = " x ".join(map(str, data.shape))
+    findings: list[Finding] = []
+    single = len(image.shape) == 4 and image.shape[3] == 1
+    if not (len(image.shape) == 3 or single) or min(image.shape[:3]) < 2:
+        shape = " x ".join(map(str, image.shape))
         raise ImageReadError(f"{path}: one 3D volume was expected, found {shape}")
-    grid = Grid((data.shape[0], data.shape[1], data.shape[2]), _affine(image, path, warnings))
+    affine = _affine(image, path, findings, force=force_header)
+    data: NDArray[np.float32] = _array(image, path)
+    if single:
+        text = "4D with one volume: taken as 3D"
+        findings.append(Finding("single-volume-4d", "warning", text))
+        data = data[..., 0]
+    grid = Grid((data.shape[0], data.shape[1], data.shape[2]), affine)
     bad = ~np.isfinite(data)
     if bad.any():
-        warnings.append(f"{int(bad.sum())} voxels are NaN or infinite: set to 0")
+        text = f"{int(bad.sum())} voxels are NaN or infinite: set to 0"
+        findings.append(Finding("nan-voxels", "warning", text))
         data = np.where(bad, np.float32(0), data)
     if data.min() == data.max():
         raise SignalError(f"{path}: no signal, every voxel is {data.flat[0]:g}")
-    return Volume(data, grid, tuple(warnings), path)
+    return Volume(data, grid, tuple(findings), path)
 
 
 def voxel_count(path: str | os.PathLike[str]) -> int:
-    """How many voxels the header promises; 0 if it cannot be read."""
+    """How many voxels the header promises; 0 if the scan cannot be read."""
     try:
-        return math.prod(_load(Path(path)).shape)
+        image = _load(Path(path))
+        _check_size(image, Path(path))
+        return math.prod(image.shape)
     except ImageReadError:
         return 0
 
@@ -170,7 +184,7 @@ def _load(path: Path) -> nib.Nifti1Image:
     if path.stat().st_size == 0:
         raise ImageReadError(f"{path}: the file is empty; copy or download it again")
     try:
-        image = nib.load(path)
+        image = nib.load(path, mmap=False)  # a map of a file that shrinks kills the process
     except _READ_ERRORS as error:
         raise ImageReadError(f"{path}: not a readable NIfTI image ({error})") from error
     if not isinstance(image, nib.Nifti1Image):
@@ -178,8 +192,35 @@ def _load(path: Path) -> nib.Nifti1Image:
     return image
 
 
+def _check_size(image: nib.Nifti1Image, path: Path) -> None:
+    """See, before memory is asked for, that the file can hold what its header promises."""
+    stored = cast(Any, image.dataobj)
+    shape = " x ".join(map(str, image.shape))
+    if min(image.shape, default=0) < 1:
+        raise ImageReadError(f"{path}: one 3D volume was expected, found {shape or 'no voxel'}")
+    if math.prod(image.shape) > _MOST_VOXELS:
+        raise ImageReadError(
+            f"{path}: the header promises {shape} voxels, more than any head scan has; it is "
+            "damaged: copy or download the file again"
+        )
+    promised = stored.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
+    size = path.stat().st_size
+    if promised > size * (_GZIP_LIMIT if path.suffix == ".gz" else 1):
+        raise ImageReadError(
+            f"{path}: the file is truncated: its header promises {promised} bytes, it has {size}; "
+            "copy or download it again"
+        )
+
+
 def _array(image: nib.Nifti1Image, path: Path, *, integers: bool = False) -> Array:
     """The voxels as float32, or, if wanted and stored so, as the integers they are."""
+    kind = image.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise ImageReadError(
+            f"{path}: one number a voxel was expected, found {kind}: a colour or complex image; "
+            "convert it to magnitudes"
+        )
+    _check_size(image, path)
     try:
         stored = cast(Any, image.dataobj)
         plain = stored.slope == 1 and stored.inter == 0
@@ -196,19 +237,30 @@ def _array(image: nib.Nifti1Image, path: Path, *, integers: bool = False) -> Arr
         ) from error
 
 
-def _affine(image: nib.Nifti1Image, path: Path, warnings: list[str]) -> NDArray[np.float64]:
+def _affine(
+    image: nib.Nifti1Image, path: Path, findings: list[Finding], *, force: bool = False
+) -> NDArray[np.float64]:
     header = image.header
     sform, s_code = header.get_sform(coded=True)
     try:
         qform, q_code = header.get_qform(coded=True)
     except (ValueError, np.linalg.LinAlgError):
         qform, q_code = None, 0
-    if not s_code and not q_code:
+    if s_code or q_code:
+        affine = np.asarray(sform if s_code else qform, dtype=np.float64)
+    elif force:
+        affine = np.asarray(header.get_base_affine(), dtype=np.float64)
+        text = (
+            "neither sform nor qform is set: the axes are taken to run to the left, to the front "
+            "and up; left and right may be exchanged"
+        )
+        findings.append(Finding("assumed-geometry", "warning", text))
+    else:
         raise HeaderError(
             f"{path}: neither sform nor qform is set, so left and right cannot be told apart; "
-            "convert the scan again with its geometry"
+            "convert the scan again with its geometry, or use --force-header to take the axes as "
+            "running to the left, to the front and up"
         )
-    affine = np.asarray(sform if s_code else qform, dtype=np.float64)
     if not np.isfinite(affine).all():
         raise HeaderError(f"{path}: the affine holds NaN or infinite values")
     volume = abs(np.linalg.det(affine[:3, :3]))
@@ -218,10 +270,31 @@ def _affine(image: nib.Nifti1Image, path: Path, warnings: list[str]) -> NDArray[
             f"{path}: the affine is singular or its voxels are impossible "
             f"({', '.join(f'{edge:.3g}' for edge in edges)} mm)"
         )
-    both = s_code and q_code and qform is not None and np.isfinite(qform).all()
-    if both and not np.allclose(sform, qform, atol=0.05 * float(edges.min())):
-        warnings.append("sform and qform differ: the sform is used")
+    if s_code and q_code and qform is not None and np.isfinite(qform).all():
+        findings += _disagreement(affine, qform)
+    space = {2: "another image", 3: "Talairach space", 4: "MNI space"}.get(s_code or q_code)
+    if space:
+        text = f"the header says that the image was aligned to {space}: not as it was scanned"
+        findings.append(Finding("not-scanner-space", "info", text))
     return affine
+
+
+def _disagreement(sform: NDArray[np.float64], qform: NDArray[np.float64]) -> list[Finding]:
+    """What the two positions of a header disagree about; the sform is used."""
+    one, other = sform[:3, :3], qform[:3, :3]
+    edges = np.linalg.norm(one, axis=0)
+    cosines = (one * other).sum(axis=0) / np.maximum(edges * np.linalg.norm(other, axis=0), 1e-9)
+    if cosines.min() < _SAME_WAY:
+        text = (
+            "sform and qform disagree about where left, front or up is: the sform is used; find "
+            "out which one is right before you use the results"
+        )
+        return [Finding("orientation-differs", "error", text)]
+    edge = float(edges.min())
+    if not np.allclose(sform, qform, atol=0.05 * edge):
+        text = "sform and qform differ: the sform is used"
+        return [Finding("sform-qform-differ", "warning", text)]
+    return []
 
 
 def _smallest_type(largest: int) -> type[np.unsignedinteger[Any]]:

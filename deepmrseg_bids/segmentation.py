@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.bundle import ModelBundle
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Array, Grid, overlap, resample
 from deepmrseg_bids.image import LabelMap
 from deepmrseg_bids.labels import LabelTable
@@ -80,7 +81,7 @@ class Segmentation:
     Attributes:
         labels: on the input's own grid.
         posteriors: what the labels were made from; several where a task works in parts.
-        warnings: what a careful reader should know, one line each.
+        findings: what a careful reader should know.
         brain_mm3: volume of the brain mask of the same scan.
     """
 
@@ -89,7 +90,7 @@ class Segmentation:
     table: LabelTable
     measures: tuple[Measure, ...]
     posteriors: tuple[Posteriors, ...] = ()
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     brain_mm3: float | None = None
 
 

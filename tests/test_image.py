@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmrseg_bids.errors import HeaderError, ImageReadError, SignalError
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import (
     LabelMap,
@@ -70,14 +71,14 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 # --- files that are not images
 
 
-def test_a_sound_scan_is_read_as_float32_on_its_own_grid_without_warnings(save) -> None:
+def test_a_sound_scan_is_read_as_float32_on_its_own_grid_without_findings(save) -> None:
     path = save(scan())
     volume = read_volume(path)
     assert volume.data.dtype == np.float32
     assert np.array_equal(volume.data, scan())
     assert volume.grid.shape == SHAPE
     assert np.allclose(volume.grid.affine, AFFINE)
-    assert volume.warnings == ()
+    assert volume.findings == ()
     assert volume.source == path
 
 
@@ -171,7 +172,9 @@ def test_colour_images_are_refused(save) -> None:
 def test_4d_with_one_volume_is_taken_as_3d_with_a_warning(save) -> None:
     volume = read_volume(save(scan()[..., None]))
     assert np.array_equal(volume.data, scan())
-    assert volume.warnings == ("4D with one volume: taken as 3D",)
+    assert volume.findings == (
+        Finding("single-volume-4d", "warning", "4D with one volume: taken as 3D"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,9 @@ def test_nan_and_infinity_become_zero_with_a_count(save) -> None:
     data = scan()
     data[0, 0, 0], data[1, 0, 0], data[2, 0, 0] = np.nan, np.inf, -np.inf
     volume = read_volume(save(data))
-    assert volume.warnings == ("3 voxels are NaN or infinite: set to 0",)
+    assert volume.findings == (
+        Finding("nan-voxels", "warning", "3 voxels are NaN or infinite: set to 0"),
+    )
     assert np.isfinite(volume.data).all()
     assert volume.data[2, 0, 0] == 0
     assert volume.data[3, 0, 0] == data[3, 0, 0]
@@ -209,7 +214,7 @@ def test_every_number_type_gives_the_same_scan(save, kind) -> None:
     volume = read_volume(save(scan(np.dtype(kind))))
     assert np.array_equal(volume.data, scan())
     assert volume.data.dtype == np.float32
-    assert volume.warnings == ()
+    assert volume.findings == ()
 
 
 def test_negative_values_stay(save) -> None:
@@ -258,19 +263,19 @@ def test_neither_sform_nor_qform_is_refused_with_the_reason(save) -> None:
 def test_the_qform_is_used_where_there_is_no_sform(save) -> None:
     volume = read_volume(save(scan(), sform=None, qform=oblique()))
     assert np.allclose(volume.grid.affine, oblique(), atol=1e-5)
-    assert volume.warnings == ()
+    assert volume.findings == ()
 
 
 def test_the_sform_is_used_and_a_different_qform_is_told(save) -> None:
     volume = read_volume(save(scan(), sform=oblique(), qform=AFFINE))
     assert np.allclose(volume.grid.affine, oblique(), atol=1e-5)
-    assert volume.warnings == ("sform and qform differ: the sform is used",)
+    assert [one.code for one in volume.findings] == ["sform-qform-differ"]
 
 
 def test_rounding_between_sform_and_qform_is_not_told(save) -> None:
     nearly = AFFINE.copy()
     nearly[0, 3] += 0.01
-    assert read_volume(save(scan(), qform=nearly)).warnings == ()
+    assert read_volume(save(scan(), qform=nearly)).findings == ()
 
 
 def test_a_broken_quaternion_is_no_harm_where_the_sform_is_set(save) -> None:

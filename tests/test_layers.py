@@ -17,6 +17,7 @@ PACKAGE = Path(deepmrseg_bids.__file__).parent
 
 LAYERS = (
     "errors",
+    "findings",
     "runtime",
     "labels",
     "geometry",

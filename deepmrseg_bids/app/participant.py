@@ -24,6 +24,7 @@ from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError, UsageError
+from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.labels import LabelTable
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def _job(config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle]
         precision=config.precision,
         flips=config.tta,
         probabilities=config.probabilities,
+        force_header=config.force_header,
         memory_gb=_memory_gb(session),
         notes=session.notes,
     )
@@ -185,9 +187,14 @@ def _rows(outcome: SessionOutcome) -> list[SessionRow]:
     """A line of ``sessions.tsv`` for each task of a session."""
     subject = f"sub-{outcome.subject}"
     session = f"ses-{outcome.session}" if outcome.session else ""
-    return [
-        SessionRow(subject, session, t.task, t.status, t.reason, *_cost(t)) for t in outcome.tasks
-    ]
+    rows = []
+    for task in outcome.tasks:
+        findings = worst_first(task.findings or outcome.findings)
+        tags = ",".join(dict.fromkeys(finding.tag for finding in findings))
+        rows.append(
+            SessionRow(subject, session, task.task, task.status, task.reason, *_cost(task), tags)
+        )
+    return rows
 
 
 def _cost(task: TaskOutcome) -> tuple[float | None, float | None]:

@@ -30,6 +30,7 @@ from deepmrseg_bids.bids.tables import (
     write_morph,
     write_sessions,
 )
+from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.labels import LabelTable
 
 __all__ = [
@@ -123,7 +124,7 @@ def sidecar(
     software: Mapping[str, str],
     models: Mapping[str, Mapping[str, str]],
     parameters: Mapping[str, Any],
-    warnings: Sequence[str] = (),
+    findings: Sequence[Finding] = (),
     spatial_reference: str | None = None,
     kind: str | None = None,
     label_map: Sequence[str] | None = None,
@@ -138,12 +139,14 @@ def sidecar(
         software: versions by name.
         models: by task: ``{"Version": ..., "SHA256": ...}``.
         parameters: what was asked for.
-        warnings: about the input or the result, one line each.
+        findings: about the input and the result. ``Warnings`` repeats the messages of those
+            that are not mere information.
         spatial_reference: BIDS URI or URI of the image whose grid it lies on.
         kind: the BIDS ``Type`` of a mask, as ``Brain``.
         label_map: the name of each volume of 4D posteriors.
         resolution: in words; BIDS wants it where the name has ``res``.
     """
+    findings = worst_first(findings)
     tree: dict[str, Any] = {
         "Description": description,
         "Sources": list(sources),
@@ -151,7 +154,8 @@ def sidecar(
         "Software": dict(software),
         "Models": {task: dict(facts) for task, facts in models.items()},
         "Parameters": dict(parameters),
-        "Warnings": list(warnings),
+        "Findings": [finding.to_json() for finding in findings],
+        "Warnings": [one.message for one in findings if one.severity != "info"],
     }
     optional = {
         "SpatialReference": spatial_reference,

@@ -22,10 +22,11 @@ from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import sidecar
 from deepmrseg_bids.bids.files import Staging, write_json, write_text
-from deepmrseg_bids.bids.resume import Digests, FileDigest, same_provenance, warnings_of
+from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, same_provenance
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
+from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.image import Volume, read_volume, write_labels, write_probabilities
 from deepmrseg_bids.inference import (
     PredictorPool,
@@ -64,6 +65,7 @@ class TaskOutcome:
     Attributes:
         status: done, resumed (by an earlier run), skipped or failed.
         files: written, relative to OUT_DIR.
+        findings: about the input and the result, as in its sidecars.
     """
 
     task: str
@@ -72,7 +74,7 @@ class TaskOutcome:
     seconds: float = 0.0
     peak_mib: float = 0.0
     files: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     model: str = ""
 
 
@@ -84,6 +86,7 @@ class SessionJob:
         subject, session: labels without prefix; session None where there is none.
         bids_dir: the raw data set, for BIDS URIs.
         models: bundles in the place of the shipped ones, as (task, folder).
+        force_header: read images without sform and qform too.
         memory_gb: what the session is expected to take.
         notes: what was decided while the session was looked up.
         finished: tasks of this session that an earlier run did; ``tasks`` holds the others.
@@ -101,6 +104,7 @@ class SessionJob:
     flips: bool = False
     threads: int = 1
     probabilities: bool = False
+    force_header: bool = False
     memory_gb: float = 2.0
     notes: tuple[str, ...] = ()
     finished: tuple[TaskOutcome, ...] = ()
@@ -116,6 +120,7 @@ class SessionOutcome:
     """What became of one session.
 
     Attributes:
+        findings: about the images.
         inputs: the SHA-256 of each image that was read.
     """
 
@@ -123,7 +128,7 @@ class SessionOutcome:
     session: str | None
     t1w: str | None
     tasks: tuple[TaskOutcome, ...]
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     inputs: tuple[FileDigest, ...] = ()
 
@@ -136,9 +141,10 @@ def outcome_from_json(text: str) -> SessionOutcome:
     """The inverse of :meth:`SessionOutcome.to_json`."""
     tree = json.loads(text)
     for entry in (tree, *tree["tasks"]):
-        for key in ("warnings", "notes", "files"):
+        for key in ("notes", "files"):
             if key in entry:
                 entry[key] = tuple(entry[key])
+        entry["findings"] = tuple(Finding(**one) for one in entry.get("findings", ()))
     tree["tasks"] = tuple(TaskOutcome(**task) for task in tree["tasks"])
     tree["inputs"] = tuple(FileDigest(*digest) for digest in tree.get("inputs", ()))
     return SessionOutcome(**tree)
@@ -174,13 +180,13 @@ def segment_session(job: SessionJob, out_dir: Path, *, work: Path, record: Path)
 def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
     prepare_process()
     outcomes: list[TaskOutcome] = []
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     inputs: tuple[FileDigest, ...] = ()
     try:
         if job.t1w is None:
             raise SkippedTask("the session has no T1w image")
-        volume = read_volume(job.t1w)
-        warnings = volume.warnings
+        volume = read_volume(job.t1w, force_header=job.force_header)
+        findings = volume.findings
         inputs = (FileDigest.of(job.t1w),)
         outcomes.extend(_run_tasks(job, volume, inputs, out_dir, work))
     except Exception as error:  # the edge of a session: whatever it is stays in it
@@ -193,7 +199,7 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
         session=job.session,
         t1w=None if job.t1w is None else str(job.t1w),
         tasks=(*job.finished, *outcomes),
-        warnings=warnings,
+        findings=findings,
         notes=job.notes,
         inputs=inputs,
     )
@@ -210,10 +216,11 @@ def _run_tasks(
     start = time.perf_counter()
     for task, result in run(volume, job.tasks, pool, flair=flair):
         if isinstance(result, Segmentation):
+            findings = worst_first((*volume.findings, *result.findings))
             with Staging(out_dir, work) as staging:
-                files = _stage(job, result, pool, staging, digests, volume.warnings)
+                files = _stage(job, result, pool, staging, digests, findings)
             outcome = TaskOutcome(
-                task, "done", files=files, warnings=result.warnings, model=_model(task, pool)
+                task, "done", files=files, findings=findings, model=_model(task, pool)
             )
         else:
             outcome = _stopped(task, result)
@@ -275,7 +282,7 @@ def finished_tasks(
                     task,
                     "resumed",
                     files=tuple(str(name) for name in every),
-                    warnings=warnings_of(out_dir, files[0]),
+                    findings=findings_of(out_dir, files[0]),
                     model=_model_name(bundles[task]),
                 )
             )
@@ -312,7 +319,11 @@ def _provenance(
             model: {"Version": bundle.version, "SHA256": bundle.sha256}
             for model, bundle in models.items()
         },
-        "Parameters": {"Precision": precision.split(".")[-1], "FlipAveraging": job.flips},
+        "Parameters": {
+            "Precision": precision.split(".")[-1],
+            "FlipAveraging": job.flips,
+            **({"ForceHeader": True} if job.force_header else {}),
+        },
     }
 
 
@@ -339,7 +350,7 @@ def _stage(
     pool: PredictorPool,
     staging: Staging,
     inputs: Mapping[Path, str],
-    warnings: Sequence[str],
+    findings: Sequence[Finding],
 ) -> tuple[str, ...]:
     """Write all files of one task; return their names in OUT_DIR."""
     assert job.t1w is not None
@@ -357,7 +368,7 @@ def _stage(
             software=made["Software"],
             models=made["Models"],
             parameters=made["Parameters"],
-            warnings=[*warnings, *result.warnings],
+            findings=findings,
             **more,
         )
 

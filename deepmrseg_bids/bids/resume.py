@@ -10,6 +10,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +18,9 @@ from typing import Any, NamedTuple
 from deepmrseg_bids.bids.files import write_text
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bundle import file_sha256
+from deepmrseg_bids.findings import Finding
 
-__all__ = ["Digests", "FileDigest", "same_provenance", "warnings_of"]
+__all__ = ["Digests", "FileDigest", "findings_of", "same_provenance"]
 
 _COLUMNS = ("path", "size", "mtime_ns", "sha256")
 _PROVENANCE = ("InputSHA256", "Software", "Models", "Parameters")
@@ -109,10 +111,14 @@ def same_provenance(
     return True
 
 
-def warnings_of(out_dir: Path, file: os.PathLike[str]) -> tuple[str, ...]:
-    """The warnings in the sidecar of a file."""
-    tree = _sidecar(out_dir, file) or {}
-    return tuple(str(line) for line in tree.get("Warnings", ()))
+def findings_of(out_dir: Path, file: os.PathLike[str]) -> tuple[Finding, ...]:
+    """The findings in the sidecar of a file; entries that are none are left out."""
+    entries = (_sidecar(out_dir, file) or {}).get("Findings", ())
+    found = []
+    for entry in entries if isinstance(entries, list) else ():
+        with suppress(ValueError):
+            found.append(Finding.from_json(entry))
+    return tuple(found)
 
 
 def _sidecar(out_dir: Path, file: os.PathLike[str]) -> dict[str, Any] | None:

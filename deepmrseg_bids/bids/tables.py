@@ -30,7 +30,7 @@ __all__ = [
 
 STATUSES = ("done", "resumed", "skipped", "failed")
 _SESSION_COLUMNS = (
-    "participant_id", "session_id", "task", "status", "reason", "seconds", "peak_mib"
+    "participant_id", "session_id", "task", "status", "reason", "seconds", "peak_mib", "findings",
 )  # fmt: skip
 _COUNT = "lesion_count"
 _DECIMALS = {
@@ -92,6 +92,7 @@ class SessionRow:
         session_id: with ``ses-``; empty without sessions.
         status: done, resumed, skipped or failed.
         reason: one line; line breaks and tabs become spaces.
+        findings: their tags, worst first, with a comma between them.
     """
 
     participant_id: str
@@ -101,6 +102,7 @@ class SessionRow:
     reason: str = ""
     seconds: float | None = None
     peak_mib: float | None = None
+    findings: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -169,7 +171,7 @@ def write_sessions(path: str | os.PathLike[str], rows: Iterable[SessionRow]) -> 
     """Write ``logs/sessions.tsv``, in the order given."""
     lines = [
         [row.participant_id, row.session_id or "n/a", row.task, row.status, row.reason or "n/a",
-         _cell(row.seconds, 1), _cell(row.peak_mib, 0)]
+         _cell(row.seconds, 1), _cell(row.peak_mib, 0), row.findings or "n/a"]
         for row in rows
     ]  # fmt: skip
     write_text(path, _tsv(_SESSION_COLUMNS, lines))
@@ -183,13 +185,14 @@ def read_sessions(path: str | os.PathLike[str]) -> list[SessionRow]:
     """
     path = Path(path)
     columns, rows = _read_tsv(path)
-    if tuple(columns) != _SESSION_COLUMNS:
+    if tuple(columns) not in (_SESSION_COLUMNS, _SESSION_COLUMNS[:-1]):  # the last came later
         raise DatasetError(f"{path}: not a log of sessions; expected {_SESSION_COLUMNS}")
     try:
         return [
             SessionRow(
                 row["participant_id"], _text(row["session_id"]), row["task"], row["status"],
                 _text(row["reason"]), _number(row["seconds"]), _number(row["peak_mib"]),
+                _text(row.get("findings", "n/a")),
             )
             for row in rows
         ]  # fmt: skip

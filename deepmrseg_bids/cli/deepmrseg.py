@@ -65,6 +65,8 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--model", action="append", default=[], metavar="TASK=PATH",
                         help="use another bundle for a task")  # fmt: skip
     parser.add_argument("--probabilities", action="store_true", help="write the posteriors too")
+    parser.add_argument("--force-header", "--force_header", action="store_true",
+                        help="segment images with neither sform nor qform too")  # fmt: skip
     add_compute_options(parser)
     parser.set_defaults(run=_predict)
 
@@ -142,6 +144,7 @@ def _add_models(commands: Any) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from deepmrseg_bids.findings import worst_first
     from deepmrseg_bids.image import read_volume
     from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
     from deepmrseg_bids.segmentation import Segmentation
@@ -164,7 +167,7 @@ def _predict(args: argparse.Namespace) -> int:
     for path, name in zip(args.images, names, strict=True):
         start = time.perf_counter()
         try:
-            volume = read_volume(path)
+            volume = read_volume(path, force_header=args.force_header)
             flair = read_volume(args.flair) if args.flair else None
             results = list(run(volume, args.task, pool, flair=flair))
         except DeepMRSegError as error:
@@ -177,8 +180,9 @@ def _predict(args: argparse.Namespace) -> int:
                 failed += 1
                 continue
             _write_result(args, name, result)
-            for line in (*volume.warnings, *result.warnings):
-                _log.warning("%s: %s: %s", name, task, line)
+            for finding in worst_first((*volume.findings, *result.findings)):
+                level = logging.INFO if finding.severity == "info" else logging.WARNING
+                _log.log(level, "%s: %s: %s", name, task, finding)
         seconds = time.perf_counter() - start
         _log.info("%s: %.1f s, %.1f s of it in the networks, peak %.0f MiB",
                   name, seconds, pool.seconds, peak_memory_mib())  # fmt: skip

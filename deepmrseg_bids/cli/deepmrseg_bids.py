@@ -93,6 +93,9 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
                        help="keep the index of the data set here between runs")  # fmt: skip
     group.add_argument(*both("--skip-bids-validation"), action="store_true",
                        help="do not check that BIDS_DIR looks like a BIDS data set")  # fmt: skip
+    group.add_argument(*both("--force-header"), action="store_true",
+                       help="segment images with neither sform nor qform too: their axes are "
+                       "taken to run to the left, to the front and up")  # fmt: skip
 
 
 def _add_resources(group: argparse._ArgumentGroup) -> None:

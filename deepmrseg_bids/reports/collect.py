@@ -9,6 +9,7 @@ from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.outputs import SessionOutcome, TaskOutcome
 from deepmrseg_bids.bids.tables import read_morph
+from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report
 
@@ -23,10 +24,8 @@ def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: 
             subject=outcome.subject,
             session=outcome.session,
             tasks=tuple(_task(outcome, task, out_dir) for task in outcome.tasks),
-            warnings=tuple(
-                dict.fromkeys(
-                    [*outcome.warnings, *(line for task in outcome.tasks for line in task.warnings)]
-                )
+            findings=worst_first(
+                [*outcome.findings, *(one for task in outcome.tasks for one in task.findings)]
             ),
             notes=outcome.notes,
         )

@@ -10,13 +10,14 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.image import Volume, read_labels, read_volume
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.reports.figures import contour_figure
@@ -72,12 +73,16 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class SessionResult:
-    """What became of one session; ``session`` is None in a data set without sessions."""
+    """What became of one session; ``session`` is None in a data set without sessions.
+
+    Attributes:
+        findings: about the images and the results, those that matter most first.
+    """
 
     subject: str
     session: str | None
     tasks: tuple[TaskResult, ...]
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -170,7 +175,8 @@ def _sessions(results: Sequence[SessionResult]) -> list[_Session]:
     for number, result in enumerate(results, start=1):
         label = (result.session or "").removeprefix("ses-")
         anchor = f"{number}-{_slug(label or 'session')}"
-        read = lru_cache(maxsize=1)(read_volume)  # the tasks of a session share their scan
+        # the tasks of a session share their scan; to draw it, any header will do
+        read = lru_cache(maxsize=1)(partial(read_volume, force_header=True))
         tasks = tuple(
             _task(task, f"{anchor}-{_slug(task.task)}", read, limit) for task in result.tasks
         )

@@ -92,8 +92,8 @@ def run(
         except DeepMRSegError as error:
             result = error
         if isinstance(result, Segmentation):
-            warnings = tuple(dict.fromkeys((*found.warnings, *result.warnings)))
-            result = replace(result, brain_mm3=found.volume_mm3, warnings=warnings)
+            findings = tuple(dict.fromkeys((*found.findings, *result.findings)))
+            result = replace(result, brain_mm3=found.volume_mm3, findings=findings)
         yield task, result
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import SegmentationError
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid, canonical_grid, overlap, resample
 from deepmrseg_bids.image import LabelMap, Volume
 from deepmrseg_bids.inference import Predictor
@@ -40,7 +41,7 @@ class Brain:
     grid: Grid
     centre: tuple[float, float, float] | None
     confidence: float | None
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def volume_mm3(self) -> float:
@@ -85,8 +86,9 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
         filled & ~inside, 1, np.where(ndimage.binary_dilation(inside), probability, 0)
     ).astype(np.float32)
     centre = _deep_centre(posteriors[2], inside, grid)
-    warnings = () if centre else ("the deep structures were not found",)
-    return Brain(probability, grid, centre, expected_dice(probability, filled), warnings)
+    unseen = Finding("no-deep-structures", "error", "the deep structures were not found")
+    findings = () if centre else (unseen,)
+    return Brain(probability, grid, centre, expected_dice(probability, filled), findings)
 
 
 def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
@@ -95,7 +97,7 @@ def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
     rows = measure(labels, TABLE, {1: brain.confidence}, predictor.bundle)
     outside = np.stack([1 - brain.probability, brain.probability])
     return Segmentation(
-        "brain", labels, TABLE, rows, (Posteriors(outside, brain.grid, (0, 1)),), brain.warnings
+        "brain", labels, TABLE, rows, (Posteriors(outside, brain.grid, (0, 1)),), brain.findings
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.errors import SegmentationError, SignalError
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Array, Grid, centred_grid, resample
 from deepmrseg_bids.image import Volume
 from deepmrseg_bids.inference import Predictor
@@ -76,5 +77,5 @@ def _segment(volume: Volume, centre: Array, mask_on: _MaskOn, predictor: Predict
     labels = label_map(posteriors, volume.grid)
     rows = measure(labels, table, confidences(posteriors), predictor.bundle)
     missing = [row.name for row in rows if row.volume_mm3 == 0]
-    warnings = (f"not found: {', '.join(missing)}",) if missing else ()
-    return Segmentation("deepbrain", labels, table, rows, (posteriors,), warnings)
+    lost = tuple(Finding("structure-missing", "error", f"{name} was not found") for name in missing)
+    return Segmentation("deepbrain", labels, table, rows, (posteriors,), lost)

@@ -21,6 +21,7 @@ from scipy import ndimage, signal
 
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import SegmentationError
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Array, Grid, canonical_grid, resample
 from deepmrseg_bids.image import LabelMap, Volume
 from deepmrseg_bids.inference import Predictor
@@ -70,11 +71,12 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
     unknown = [name for name in _WHOLE.values() if name not in number]
     if unknown:
         raise SegmentationError(f"the model of deepbrain knows no {' and no '.join(unknown)}")
-    searches, warnings = [], []
+    searches, findings = [], []
     for side, name in _WHOLE.items():
         seen = likely == number[name]
         if np.count_nonzero(seen) < _SMALLEST:
-            warnings.append(f"{name} was not found, so its parts are missing")
+            text = f"{name} was not found, so its parts are missing"
+            findings.append(Finding("structure-missing", "error", text))
         else:
             preparation = predictor.bundle.preparation
             searches.append(_Search(volume, seen, deep.grid, side, preparation))
@@ -85,16 +87,18 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
         found = label_map(search.found, volume.grid).data
         labels = np.where(found > 0, found, labels).astype(np.uint8)
         sureness |= confidences(search.found)
-        warnings += search.doubts()
+        findings += search.doubts()
     whole = LabelMap(labels, volume.grid)
     own = predictor.bundle.labels.names
     known_as = {index: own[k] for pair in _CLASSES.values() for k, index in enumerate(pair)}
     rows = measure(whole, TABLE, sureness, predictor.bundle, calibrated_as=known_as)
-    missing = [row.name for row in rows if row.index in sureness and not row.volume_mm3]
-    if missing:
-        warnings.append(f"not found: {', '.join(missing)}")
+    findings += [
+        Finding("structure-missing", "error", f"{row.name} was not found")
+        for row in rows
+        if row.index in sureness and not row.volume_mm3
+    ]
     parts = tuple(search.found for search in searches)
-    return Segmentation("hippocampus", whole, TABLE, rows, parts, tuple(warnings))
+    return Segmentation("hippocampus", whole, TABLE, rows, parts, tuple(findings))
 
 
 def _search(searches: Sequence[_Search], predictor: Predictor) -> None:
@@ -255,15 +259,17 @@ class _Search:
         """The posteriors that stand."""
         return self.last or self.looks[self.found_at][1]
 
-    def doubts(self) -> list[str]:
-        """Warnings about how it was found."""
-        name, warnings = _WHOLE[self.side], []
+    def doubts(self) -> list[Finding]:
+        """What is odd about how it was found."""
+        name, findings = _WHOLE[self.side], []
         drift = np.linalg.norm(np.subtract(self.found_at, self.first)) * self.preparation.spacing
         if drift > _DRIFT_MM:
-            warnings.append(f"{name} was found {drift:.0f} mm from where deepbrain saw it")
+            text = f"{name} was found {drift:.0f} mm from where deepbrain saw it"
+            findings.append(Finding("hippocampus-far", "warning", text))
         if self.off > _RESTLESS:
-            warnings.append(f"the search for {name} did not settle")
-        return warnings
+            text = f"the search for {name} did not settle"
+            findings.append(Finding("hippocampus-restless", "warning", text))
+        return findings
 
 
 def _best_fit(outline: Array, found: Array) -> NDArray[np.int64]:

@@ -37,6 +37,7 @@ from deepmrseg_bids.bids.derivatives import (
     write_sessions,
 )
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import LabelMap, write_labels, write_probabilities
 from deepmrseg_bids.labels import Label, LabelTable
@@ -254,7 +255,10 @@ def a_sidecar(**more: Any) -> dict[str, Any]:
         software={"deepmrseg-bids": "1.0"},
         models={"wml": {"Version": "1", "SHA256": "cd" * 32}},
         parameters={"tta": False},
-        warnings=["4D with one volume: taken as 3D"],
+        findings=[
+            Finding("oblique", "info", "tilted"),
+            Finding("single-volume-4d", "warning", "4D with one volume: taken as 3D"),
+        ],
         spatial_reference=source,
         **more,
     )
@@ -265,6 +269,8 @@ def test_a_sidecar_says_where_a_file_comes_from() -> None:
     assert tree["Sources"] == [f"bids:raw:sub-01/ses-1/anat/{T1W}"] == list(tree["InputSHA256"])
     assert tree["Type"] == "Brain" and tree["LabelMap"] == ["background", "lesion"]
     assert tree["Models"]["wml"]["SHA256"] == "cd" * 32
+    assert [one["Code"] for one in tree["Findings"]] == ["single-volume-4d", "oblique"]
+    assert tree["Warnings"] == ["4D with one volume: taken as 3D"]
     assert "Resolution" not in tree
 
 
@@ -350,13 +356,31 @@ def test_a_missing_table_of_volumes_is_refused(tmp_path: Path) -> None:
 
 def test_the_log_of_sessions_holds_one_line_a_task(tmp_path: Path) -> None:
     rows = [
-        SessionRow("sub-01", "ses-1", "wml", "failed", "no\tsignal\n  at <all>\r\n", 1.25, 800.4),
+        SessionRow(
+            "sub-01",
+            "ses-1",
+            "wml",
+            "failed",
+            "no\tsignal\n  at <all>\r\n",
+            1.25,
+            800.4,
+            "warning:oblique,info:oblique",
+        ),
         SessionRow("sub-02", "", "brain", "done"),
     ]
     write_sessions(tmp_path / "logs" / "sessions.tsv", rows)
     assert table(tmp_path / "logs" / "sessions.tsv")[1:] == [
-        ["sub-01", "ses-1", "wml", "failed", "no signal at <all>", "1.2", "800"],
-        ["sub-02", "n/a", "brain", "done", "n/a", "n/a", "n/a"],
+        [
+            "sub-01",
+            "ses-1",
+            "wml",
+            "failed",
+            "no signal at <all>",
+            "1.2",
+            "800",
+            "warning:oblique,info:oblique",
+        ],
+        ["sub-02", "n/a", "brain", "done", "n/a", "n/a", "n/a", "n/a"],
     ]
     back = read_sessions(tmp_path / "logs" / "sessions.tsv")
     assert back[0].reason == "no signal at <all>" and back[1] == rows[1]

@@ -21,6 +21,7 @@ from deepmrseg_bids.bids.outputs import (
 )
 from deepmrseg_bids.bids.resume import Digests, FileDigest
 from deepmrseg_bids.errors import SegmentationError, SkippedTask
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import LabelMap
 from deepmrseg_bids.labels import Label, LabelTable
@@ -28,10 +29,11 @@ from deepmrseg_bids.segmentation import Measure, Posteriors, Segmentation
 
 TABLE = LabelTable((Label(1, "Brain"),))
 GRID = Grid((4, 5, 6), np.eye(4))
+DARK = Finding("contrast-doubtful", "warning", "dark é")
 STEM = "sub-01/ses-2/anat/sub-01_ses-2"
 
 
-def segmentation(task, *warnings):
+def segmentation(task, *findings):
     data = np.zeros(GRID.shape, np.uint8)
     data[1:3, 1:3, 1:3] = 1
     posteriors = np.stack([1.0 - data, data]).astype(np.float32)
@@ -41,7 +43,7 @@ def segmentation(task, *warnings):
         TABLE,
         (Measure(1, "Brain", 8.0, 7.0, 9.0, 0.9),),
         (Posteriors(posteriors, GRID, (0, 1)),),
-        warnings,
+        findings,
         16.0,
     )
 
@@ -101,10 +103,10 @@ def test_an_outcome_comes_back_from_its_text():
         None,
         "/d/sub-01_T1w.nii.gz",
         (
-            TaskOutcome("brain", "done", "", 1.5, 300.0, ("a", "b"), ("é",), "1 abc"),
+            TaskOutcome("brain", "done", "", 1.5, 300.0, ("a", "b"), (DARK,), "1 abc"),
             TaskOutcome("wml", "skipped", 'no "FLAIR"'),
         ),
-        warnings=("w",),
+        findings=(DARK,),
         notes=("n", "m"),
         inputs=(FileDigest("/d/sub-01_T1w.nii.gz", 12, 34, "abc"),),
     )
@@ -140,17 +142,18 @@ def test_exactly_the_files_that_are_named_are_published(session, tmp_path, proba
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_a_sidecar_names_sources_models_and_warnings(session, tmp_path):
-    outcome = session([("deepbrain", segmentation("deepbrain", "dark"))])
+def test_a_sidecar_names_sources_models_and_findings(session, tmp_path):
+    outcome = session([("deepbrain", segmentation("deepbrain", DARK))])
     tree = json.loads((tmp_path / "out" / f"{STEM}_seg-deepbrain_dseg.json").read_text())
     uri = "bids:raw:sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz"
     assert tree["Sources"] == [uri] == list(tree["InputSHA256"])
     assert tree["SpatialReference"] == uri
     assert set(tree["Models"]) == {"brain", "deepbrain"}
-    assert tree["Warnings"] == ["dark"]
+    assert tree["Warnings"] == ["dark é"]
+    assert DARK.to_json() in tree["Findings"]
     assert tree["Parameters"] == {"Precision": "float32", "FlipAveraging": False}
     assert outcome.tasks[0].model == "1 deepbrain-01"
-    assert outcome.tasks[0].warnings == ("dark",)
+    assert DARK in outcome.tasks[0].findings
 
 
 def test_volumes_are_told_as_a_share_of_the_brain(session, tmp_path):
@@ -259,7 +262,7 @@ BUNDLES = {task: Pool()(task).bundle for task in ("brain", "deepbrain", "hippoca
 @pytest.fixture
 def again(session, tmp_path):
     """What a second run takes for finished, after a first one of brain and deepbrain."""
-    outcome = session([(task, segmentation(task, "dark")) for task in ("brain", "deepbrain")])
+    outcome = session([(task, segmentation(task, DARK)) for task in ("brain", "deepbrain")])
     job = SessionJob("01", "2", tmp_path / "raw", Path(outcome.t1w), None,
                      ("brain", "deepbrain", "hippocampus"), precision="float32")  # fmt: skip
 
@@ -277,7 +280,7 @@ def test_what_was_done_is_finished_and_the_rest_is_not(again):
     for now, before in zip(found, again.outcome.tasks, strict=True):
         assert now.files == before.files
         assert now.model == before.model
-        assert now.warnings == ("dark",)
+        assert now.findings == before.findings
 
 
 def test_another_input_is_not_finished(again):

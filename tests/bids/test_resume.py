@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from deepmrseg_bids.bids.resume import Digests, FileDigest, same_provenance, warnings_of
+from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, same_provenance
 from deepmrseg_bids.bundle import file_sha256
+from deepmrseg_bids.findings import Finding
 
 MADE = {
     "InputSHA256": {"bids:raw:a": "1"},
@@ -56,16 +57,20 @@ def test_a_table_that_cannot_be_read_only_costs_time(image, tmp_path, text):
     assert Digests.read(table).sha256(image) == file_sha256(image)
 
 
+DARK = Finding("contrast-doubtful", "warning", "dark")
+
+
 @pytest.fixture
 def outputs(tmp_path):
     (tmp_path / "x_dseg.nii.gz").write_bytes(b"image")
-    (tmp_path / "x_dseg.json").write_text(json.dumps({**MADE, "Warnings": ["dark"], "Type": "B"}))
+    tree = {**MADE, "Findings": [DARK.to_json(), {"Code": 1}, 2], "Type": "B"}
+    (tmp_path / "x_dseg.json").write_text(json.dumps(tree))
     return tmp_path
 
 
 def test_files_made_the_same_way_are_finished(outputs):
     assert same_provenance(outputs, ["x_dseg.nii.gz"], MADE)
-    assert warnings_of(outputs, "x_dseg.nii.gz") == ("dark",)
+    assert findings_of(outputs, "x_dseg.nii.gz") == (DARK,)
 
 
 @pytest.mark.parametrize("key", list(MADE))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import LabelMap, write_labels
 from deepmrseg_bids.labels import Label, LabelTable
@@ -147,12 +148,17 @@ def test_the_summary_has_every_session_and_task_with_status_and_reason(
         assert piece in summary
 
 
-def test_warnings_and_notes_are_shown(tmp_path: Path, done: TaskResult) -> None:
-    session = SessionResult(
-        "01", None, (done,), ("sform and qform differ",), ("run-2 was left out",)
-    )
+SEEN = Finding("sform-qform-differ", "warning", "sform and qform differ")
+
+
+def test_findings_and_notes_are_shown(tmp_path: Path, done: TaskResult) -> None:
+    session = SessionResult("01", None, (done,), (SEEN,), ("run-2 was left out",))
     text = write(tmp_path, session).text
-    assert "Warning : sform and qform differ" in text and "run-2 was left out" in text
+    assert (
+        "Warning : sform and qform differ" in text
+        and SEEN.code in text
+        and "run-2 was left out" in text
+    )
 
 
 def test_every_string_is_escaped(tmp_path: Path, done: TaskResult) -> None:
@@ -169,7 +175,7 @@ def test_every_string_is_escaped(tmp_path: Path, done: TaskResult) -> None:
                 unfinished(EVIL, "failed", EVIL),
                 unfinished("wml", EVIL, EVIL),
             ),
-            (EVIL,),
+            (Finding("oblique", "error", EVIL),),
             (EVIL,),
         ),
     )

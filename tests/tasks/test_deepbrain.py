@@ -5,6 +5,7 @@ import pytest
 
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import DeepMRSegError, SegmentationError
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.image import Volume
 from deepmrseg_bids.intensity import OUTSIDE
 from deepmrseg_bids.labels import Label, LabelTable
@@ -62,7 +63,7 @@ def test_labels_land_at_the_right_place_in_the_world(codes):
     for index, level in LEVELS.items():
         np.testing.assert_allclose(found[index], MIDDLE + OFFSETS[index], atol=1)
         assert dice(result.labels.data == index, volume.data == level) > 0.85
-    assert result.warnings == ()
+    assert result.findings == ()
 
 
 def test_voxels_of_another_size_get_the_same_volumes():
@@ -103,7 +104,9 @@ def test_a_missing_structure_is_named_in_a_warning():
     model = predictor()
     model.windows[0] = (1e6, 2e6)
     result = deepbrain.segment(volume, brain_around(MIDDLE), model)
-    assert result.warnings == ("not found: Right-Caudate",)
+    assert result.findings == (
+        Finding("structure-missing", "error", "Right-Caudate was not found"),
+    )
     rows = {row.index: row for row in result.measures}
     assert rows[36].volume_mm3 == 0 and rows[36].confidence is None
     assert rows[37].volume_mm3 > 0

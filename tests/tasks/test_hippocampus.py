@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.bundle import Preparation
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid, centred_grid
 from deepmrseg_bids.image import LabelMap, Volume, read_volume
 from deepmrseg_bids.inference import PredictorPool
@@ -96,7 +97,7 @@ def test_anterior_and_posterior_of_each_side_get_labels_of_their_own(codes):
     scan = volume(codes)
     result = hippocampus.segment(scan, deep(), predictor())
     assert result.labels.grid == scan.grid
-    assert result.warnings == ()
+    assert result.findings == ()
     world = scan.grid.to_world(np.indices(scan.grid.shape).reshape(3, -1).T)
     x = world[:, 0].reshape(scan.grid.shape)
     labels = result.labels.data
@@ -125,7 +126,7 @@ def test_an_error_of_deepbrain_leaves_no_trace(codes, step):
     result = hippocampus.segment(scan, off_by(deep(), step), predictor())
     np.testing.assert_array_equal(result.labels.data, truth.labels.data)
     assert [row.confidence for row in result.measures] == [row.confidence for row in truth.measures]
-    assert result.warnings == ()
+    assert result.findings == ()
 
 
 @pytest.mark.parametrize("codes", ["RAS", "PIL", "LSA"])
@@ -171,9 +172,9 @@ def test_deepbrain_far_off_is_told():
     result = hippocampus.segment(speckled(), off_by(deep(), (0, 14, 0)), predictor())
     for side in ("Left", "Right"):
         assert any(
-            f"{side}-Hippocampus was found" in line and "mm from where deepbrain" in line
-            for line in result.warnings
-        ), result.warnings
+            one.code == "hippocampus-far" and f"{side}-Hippocampus was found" in one.message
+            for one in result.findings
+        ), result.findings
 
 
 def test_a_search_without_an_end_is_told():
@@ -190,7 +191,8 @@ def test_a_search_without_an_end_is_told():
     model.__class__ = Ahead
     result = hippocampus.segment(volume(), deep(), model)
     for side in ("Left", "Right"):
-        assert f"the search for {side}-Hippocampus did not settle" in result.warnings
+        text = f"the search for {side}-Hippocampus did not settle"
+        assert Finding("hippocampus-restless", "warning", text) in result.findings
 
 
 def test_of_a_search_that_leads_nowhere_the_fullest_look_stands():
@@ -252,7 +254,8 @@ def test_a_side_that_was_not_found_is_left_empty_with_a_warning(there, missing, 
     result = hippocampus.segment(volume(), deep([there]), model)
     assert len(model.seen) <= 2
     assert set(np.unique(result.labels.data)) == {0, *labels}
-    assert result.warnings == (f"{missing}-Hippocampus was not found, so its parts are missing",)
+    text = f"{missing}-Hippocampus was not found, so its parts are missing"
+    assert result.findings == (Finding("structure-missing", "error", text),)
     empty = [row for row in result.measures if row.index not in labels]
     assert [(row.volume_mm3, row.confidence) for row in empty] == [(0, None)] * 2
 

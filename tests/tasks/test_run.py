@@ -7,6 +7,7 @@ import pytest
 
 from deepmrseg_bids import tasks
 from deepmrseg_bids.errors import BundleError, SegmentationError, SkippedTask
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import LabelMap, Volume
 from deepmrseg_bids.labels import Label, LabelTable
@@ -15,7 +16,8 @@ from deepmrseg_bids.segmentation import Segmentation
 GRID = Grid((4, 4, 4), np.eye(4))
 SCAN = Volume(np.arange(64, dtype=np.float32).reshape(4, 4, 4), GRID)
 TABLE = LabelTable((Label(1, "a"),))
-FOUND = SimpleNamespace(warnings=("about the brain",), volume_mm3=1234.5)
+ABOUT_BRAIN, ABOUT_TASK = (Finding(code, "warning", "x") for code in ("brain-cut", "oblique"))
+FOUND = SimpleNamespace(findings=(ABOUT_BRAIN,), volume_mm3=1234.5)
 
 
 @pytest.fixture
@@ -27,8 +29,7 @@ def calls(monkeypatch):
         def segment(*_):
             noted.append(name)
             labels = LabelMap(np.zeros(GRID.shape, np.uint8), GRID)
-            lines = ("about the brain", f"about {name}")
-            return Segmentation(name, labels, TABLE, (), warnings=lines)
+            return Segmentation(name, labels, TABLE, (), findings=(ABOUT_BRAIN, ABOUT_TASK))
 
         return segment
 
@@ -66,10 +67,10 @@ def test_the_way_to_the_hippocampus_is_gone_without_being_reported(calls):
     assert calls == ["find_brain", "deepbrain", "hippocampus"]
 
 
-def test_results_carry_the_brain_volume_and_each_warning_once(calls):
+def test_results_carry_the_brain_volume_and_each_finding_once(calls):
     result = dict(tasks.run(SCAN, ["deepbrain"], predictors))["deepbrain"]
     assert result.brain_mm3 == 1234.5
-    assert result.warnings == ("about the brain", "about deepbrain")
+    assert result.findings == (ABOUT_BRAIN, ABOUT_TASK)
 
 
 def test_a_task_that_fails_does_not_stop_the_others(calls, monkeypatch):

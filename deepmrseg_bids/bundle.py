@@ -207,7 +207,7 @@ def _weights_file(path: Path) -> Path:
 def _read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not a model bundle ({error})") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
         raise BundleError(f"{path}: bundle.json does not say its format")

@@ -154,7 +154,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # TOML and Unicode errors are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # those of TOML are ValueErrors
         raise UsageError(f"--config-file {path}: cannot be read as TOML ({error})") from error
     kinds = get_type_hints(RunConfig)
     named = {key.replace("-", "_"): value for key, value in tree.items()}

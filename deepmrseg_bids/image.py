@@ -52,6 +52,30 @@ _SAME_WAY = 0.7  # cosine: 45 degrees between the axes of two forms
 _GZIP_LIMIT = 1032  # deflate makes nothing smaller than this many times
 
 
+class _NoExtensions(nib.nifti1.Nifti1Extensions):
+    """Extensions are not needed, and a damaged one may promise gigabytes."""
+
+    @classmethod
+    def from_fileobj(cls, fileobj: object, size: int, byteswap: bool) -> _NoExtensions:
+        return cls()
+
+
+class _Header(nib.Nifti1Header):
+    exts_klass = _NoExtensions
+
+
+class _Header2(nib.Nifti2Header):
+    exts_klass = _NoExtensions
+
+
+class _Scan(nib.Nifti1Image):
+    header_class = _Header
+
+
+class _Scan2(nib.Nifti2Image):
+    header_class = _Header2
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """One scan: intensities and where they lie.
@@ -184,7 +208,10 @@ def _load(path: Path) -> nib.Nifti1Image:
     if path.stat().st_size == 0:
         raise ImageReadError(f"{path}: the file is empty; copy or download it again")
     try:
-        image = nib.load(path, mmap=False)  # a map of a file that shrinks kills the process
+        kinds = (kind for kind in (_Scan, _Scan2) if kind.path_maybe_image(path)[0])
+        kind = next(kinds, None)
+        # no memory map: one of a file that shrinks kills the process
+        image = nib.load(path) if kind is None else kind.from_filename(path, mmap=False)
     except _READ_ERRORS as error:
         raise ImageReadError(f"{path}: not a readable NIfTI image ({error})") from error
     if not isinstance(image, nib.Nifti1Image):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from deepmrseg_bids import __version__
 from deepmrseg_bids.app.progress import Progress
 from deepmrseg_bids.bids.derivatives import write_dataset_files
-from deepmrseg_bids.bids.files import remove_leftovers
+from deepmrseg_bids.bids.files import read_json, remove_leftovers
 from deepmrseg_bids.bids.names import report_path
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
 from deepmrseg_bids.bids.resume import Digests
@@ -242,12 +242,10 @@ def _check_device(config: RunConfig) -> None:
 
 
 def _filters(path: Path | None) -> Mapping[str, Any] | None:
-    import json
-
     if path is None:
         return None
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = read_json(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"--bids-filter-file {path}: not a JSON file ({error})") from error
     if not isinstance(tree, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from urllib.parse import quote
 from deepmrseg_bids.bids.files import (
     Staging,
     publish,
+    read_json,
     remove_leftovers,
     write_bytes,
     write_json,
@@ -188,7 +188,7 @@ def _description(link: str, raw: Path, version: str) -> dict[str, Any]:
 
 def _raw_description(raw: Path) -> dict[str, Any]:
     try:
-        tree = json.loads((raw / "dataset_description.json").read_text(encoding="utf-8-sig"))
+        tree = read_json(raw / "dataset_description.json")
     except (OSError, ValueError):
         return {}
     return tree if isinstance(tree, dict) else {}

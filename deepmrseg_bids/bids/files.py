@@ -19,7 +19,15 @@ from typing import Any, BinaryIO
 
 from deepmrseg_bids.errors import DatasetError
 
-__all__ = ["Staging", "publish", "remove_leftovers", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "Staging",
+    "publish",
+    "read_json",
+    "remove_leftovers",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 _LAST = {".tsv": 1, ".json": 2}  # the place of an extension in the order; all others come first
 
@@ -52,6 +60,20 @@ def write_json(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> None:
     """
     text = json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The tree of a JSON file that somebody else wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: not JSON, not UTF-8, or nested so deeply that no one meant it.
+    """
+    text = Path(path).read_text(encoding="utf-8-sig")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def publish(staged: str | os.PathLike[str], final: str | os.PathLike[str]) -> None:
@@ -135,6 +157,8 @@ class Staging:
         files = [path for path in folder.rglob("*") if path.is_file()]
         files.sort(key=lambda path: (_LAST.get(path.suffix, 0), path.as_posix()))
         pairs = [(path, self._out / path.relative_to(folder)) for path in files]
+        for parent in {final.parent for _, final in pairs}:
+            _check_inside(self._out, parent)
         for staged, final in pairs:
             if staged.suffix == ".json" and not _same(staged, final):
                 final.unlink(missing_ok=True)
@@ -179,6 +203,16 @@ def _into_place(final: Path, write: Callable[[BinaryIO], object]) -> None:
             f"{final}: cannot be written ({error.strerror or error}); free some space or check "
             "the permissions, and run again: what is finished is kept"
         ) from error
+
+
+def _check_inside(out: Path, folder: Path) -> None:
+    """See that no link in OUT_DIR leads what is written out of it, into the raw data perhaps."""
+    real = folder.resolve()
+    if not real.is_relative_to(out.resolve()):
+        raise DatasetError(
+            f"{folder}: a link leads out of OUT_DIR, to {real}; replace it by a folder, or choose "
+            "another OUT_DIR"
+        )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
+from deepmrseg_bids.bids.beside import check_beside
 from deepmrseg_bids.bids.derivatives import sidecar
 from deepmrseg_bids.bids.files import Staging, write_json, write_text
 from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, same_provenance
@@ -186,9 +187,9 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
         if job.t1w is None:
             raise SkippedTask("the session has no T1w image")
         volume = read_volume(job.t1w, force_header=job.force_header)
-        findings = volume.findings
+        findings = (*volume.findings, *check_beside(job.t1w))
         inputs = (FileDigest.of(job.t1w),)
-        outcomes.extend(_run_tasks(job, volume, inputs, out_dir, work))
+        outcomes.extend(_run_tasks(job, volume, findings, inputs, out_dir, work))
     except Exception as error:  # the edge of a session: whatever it is stays in it
         if not isinstance(error, (DeepMRSegError, MemoryError)):
             _log.error("%s: %s", job.name, traceback.format_exc())
@@ -206,7 +207,12 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
 
 
 def _run_tasks(
-    job: SessionJob, volume: Volume, inputs: Sequence[FileDigest], out_dir: Path, work: Path
+    job: SessionJob,
+    volume: Volume,
+    seen: Sequence[Finding],
+    inputs: Sequence[FileDigest],
+    out_dir: Path,
+    work: Path,
 ) -> Iterator[TaskOutcome]:
     assert job.t1w is not None
     set_threads(job.threads)
@@ -216,7 +222,7 @@ def _run_tasks(
     start = time.perf_counter()
     for task, result in run(volume, job.tasks, pool, flair=flair):
         if isinstance(result, Segmentation):
-            findings = worst_first((*volume.findings, *result.findings))
+            findings = worst_first((*seen, *result.findings))
             with Staging(out_dir, work) as staging:
                 files = _stage(job, result, pool, staging, digests, findings)
             outcome = TaskOutcome(

@@ -8,7 +8,6 @@ Phase, real and imaginary parts are never used unless a filter asks for them.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepmrseg_bids.bids.files import read_json
 from deepmrseg_bids.bids.names import BidsName, strip_prefix
 from deepmrseg_bids.errors import DatasetError, UsageError
 
@@ -217,7 +217,7 @@ def _check_description(path: Path) -> None:
             f"{path.parent} is not a BIDS data set: it has no dataset_description.json; {advice}"
         )
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+        tree = read_json(path)
     except (OSError, ValueError) as error:
         raise DatasetError(
             f"{path}: cannot be read as JSON ({error}); mend it, or use --skip-bids-validation"

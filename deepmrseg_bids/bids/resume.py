@@ -7,7 +7,6 @@ and says how it was made. If that is how it would be made now, it is not made ag
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepmrseg_bids.bids.files import write_text
+from deepmrseg_bids.bids.files import read_json, write_text
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bundle import file_sha256
 from deepmrseg_bids.findings import Finding
@@ -123,7 +122,7 @@ def findings_of(out_dir: Path, file: os.PathLike[str]) -> tuple[Finding, ...]:
 
 def _sidecar(out_dir: Path, file: os.PathLike[str]) -> dict[str, Any] | None:
     try:
-        tree = json.loads((out_dir / sidecar_path(file)).read_text(encoding="utf-8"))
+        tree = read_json(out_dir / sidecar_path(file))
     except (OSError, ValueError):
         return None
     return tree if isinstance(tree, dict) else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bids.files import write_json, write_text
+from deepmrseg_bids.bids.files import read_json, write_json, write_text
 from deepmrseg_bids.bids.names import BidsName, group_path, sidecar_path, strip_prefix
 from deepmrseg_bids.errors import DatasetError
 
@@ -301,7 +301,7 @@ def _participants(bids_dir: Path) -> tuple[dict[str, dict[str, str]], dict[str, 
 
 def _participants_json(path: Path) -> dict[str, Any]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
+        tree = read_json(path)
         json.dumps(tree, allow_nan=False)
     except (OSError, ValueError):
         return {}

@@ -492,6 +492,24 @@ def test_the_group_table_is_plain_tsv_for_other_readers(cohort: tuple[Path, Path
     assert [row["participant_id"] for row in rows] == ["sub-01", "sub-02", "sub-03"]
 
 
+def test_a_link_in_the_output_does_not_lead_results_into_the_raw_data(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    (raw / "sub-01" / "anat").mkdir(parents=True)
+    out.mkdir()
+    (out / "sub-01").symlink_to(raw / "sub-01")
+    with pytest.raises(DatasetError, match="a link leads out of OUT_DIR"), Staging(out) as staging:
+        write_json(staging.path("sub-01/anat/x.json"), {})
+    assert not list((raw / "sub-01" / "anat").iterdir())
+
+
+def test_an_output_folder_that_is_itself_a_link_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    with Staging(tmp_path / "out") as staging:
+        write_json(staging.path("sub-01/anat/x.json"), {})
+    assert (tmp_path / "real" / "sub-01" / "anat" / "x.json").exists()
+
+
 # -- the validator -------------------------------------------------------------------------
 
 

@@ -1,0 +1,50 @@
+"""The JSON and TSV files beside an image: nothing is taken from them, but a broken one is told.
+
+A file that cannot be read is a sign that a data set was damaged or made by hand.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from deepmrseg_bids.bids.files import read_json
+from deepmrseg_bids.findings import Finding
+
+__all__ = ["check_beside"]
+
+_LARGEST = 2**24  # bytes: no sidecar is larger, and reading must not take memory
+
+
+def check_beside(image: str | os.PathLike[str]) -> tuple[Finding, ...]:
+    """What is wrong with the sidecar of an image, and with the tables of its session."""
+    image = Path(image)
+    stem = image.name.removesuffix(".gz").removesuffix(".nii")
+    files = [image.with_name(f"{stem}.json")]
+    for folder, kind in ((image.parent.parent, "scans"), (image.parents[2], "sessions")):
+        files += sorted(folder.glob(f"sub-*_{kind}.tsv"))
+    problems = [(file, _problem(file)) for file in files if file.is_file()]
+    return tuple(
+        Finding("sidecar-unreadable", "warning", f"{file.name} cannot be read: {problem}")
+        for file, problem in problems
+        if problem
+    )
+
+
+def _problem(file: Path) -> str:
+    """Why a file cannot be read; empty if it can."""
+    try:
+        if file.stat().st_size > _LARGEST:
+            return "it is too large for what it should be"
+        if file.suffix == ".json":
+            return "" if isinstance(read_json(file), dict) else "not a JSON object"
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        return str(error.strerror)
+    except ValueError as error:
+        return f"not {file.suffix[1:].upper()} ({error})"
+    widths = [line.count("\t") for line in lines if line]
+    odd = next((n for n, width in enumerate(widths, start=1) if width != widths[0]), None)
+    if odd:
+        return f"line {odd} has {widths[odd - 1] + 1} cells, the first has {widths[0] + 1}"
+    return "" if widths else "it is empty"

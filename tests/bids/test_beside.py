@@ -32,7 +32,8 @@ def test_sound_files_are_fine(image: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [(b"{", "not JSON"), (b"[1]", "not a JSON object"), (b"", "not JSON"),
-     (b"\xff\xfe{", "not JSON"), (b"[" * 100_000, "nested too deeply"), (b" " * (2**24 + 1), "too large")],
+     (b"\xff\xfe{", "not JSON"), (b"[" * 100_000, "nested too deeply"),
+     (b" " * (2**24 + 1), "too large")],
 )  # fmt: skip
 def test_a_broken_sidecar_is_told_with_its_name(image: Path, content: bytes, told: str) -> None:
     image.with_name("sub-01_ses-1_T1w.json").write_bytes(content)

@@ -1,8 +1,9 @@
 """How long it takes to find the sessions of a large data set.
 
 Makes 500 subjects x 2 sessions with anat, func and dwi (8,000 empty files) in a temporary
-folder, and asks for all of them and for one of them, each in a process of its own, so that
-importing pybids counts. Wanted: at most 5 s, and at most 1 s.
+folder, and asks for all of them, for one of them, and twice with an index that is kept
+(`--bids-database-dir`), each in a process of its own, so that importing pybids counts. Wanted:
+at most 5 s, and at most 1 s for one of them.
 
 Usage: python benchmarks/index_bids.py [SUBJECTS]
 """
@@ -24,7 +25,9 @@ _MEASURE = """
 import sys, time
 from deepmrseg_bids.bids.query import find_sessions
 start = time.perf_counter()
-found = find_sessions(sys.argv[1], participant_labels=sys.argv[2:])
+found = find_sessions(
+    sys.argv[1], participant_labels=sys.argv[3:], database_dir=sys.argv[2] or None
+)
 print(f"{len(found)} sessions in {time.perf_counter() - start:.2f} s")
 """
 
@@ -44,14 +47,23 @@ def make_dataset(root: Path, subjects: int) -> None:
 
 
 def main() -> None:
-    """Make the data set and print both times."""
+    """Make the data set and print the times."""
     subjects = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    cases = [
+        (f"{subjects} subjects", False, []),
+        ("one subject", False, ["0001"]),
+        ("with a database, first run", True, []),
+        ("with a database, second run", True, []),
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        make_dataset(Path(folder), subjects)
-        for labels in ([], ["0001"]):
-            command = [sys.executable, "-c", _MEASURE, folder, *labels]
+        raw = Path(folder, "raw")
+        raw.mkdir()
+        make_dataset(raw, subjects)
+        for name, kept, labels in cases:
+            database = f"{folder}/db" if kept else ""
+            command = [sys.executable, "-c", _MEASURE, raw, database, *labels]
             answer = subprocess.run(command, check=True, capture_output=True, text=True)
-            print(f"{'one subject' if labels else f'{subjects} subjects'}: {answer.stdout.strip()}")
+            print(f"{name}: {answer.stdout.strip()}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ ONLY_IN = {
     "nibabel": ("image.py",),
     "ants": ("registration.py",),
     "templateflow": ("templates.py",),
-    "bids": ("bids/query.py",),
+    "bids": ("bids/index.py",),
     "torch": ("network/", "bundle.py", "inference.py", "train/", "app/"),
     "safetensors": ("bundle.py",),
     "nipype": ("interfaces/", "workflows/", "app/"),
@@ -130,7 +130,7 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
         ("bundle.py", {"torch", "safetensors"}),
         ("registration.py", {"ants"}),
         ("templates.py", {"templateflow"}),
-        ("bids/query.py", {"bids"}),
+        ("bids/index.py", {"bids"}),
         ("__init__.py", NETWORK_STACK),
     ],
 )

@@ -1,4 +1,4 @@
-"""What BIDS_DIR holds: one :class:`Session` a visit. The only user of pybids.
+"""What BIDS_DIR holds: one :class:`Session` a visit.
 
 Which image is used when a session holds several of a kind: the one with the fewest parts in
 its name besides subject, session and run (a plain ``T1w`` before ``acq-``, ``rec-`` or
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.files import read_json
+from deepmrseg_bids.bids.index import OWN_CHECK, find_images
 from deepmrseg_bids.bids.names import BidsName, strip_prefix
 from deepmrseg_bids.errors import DatasetError, UsageError
 
@@ -25,7 +26,6 @@ __all__ = ["Session", "check_output_dir", "find_sessions"]
 
 _SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
 _FOLDER = re.compile(r"(sub|ses)-([0-9a-zA-Z+]+)")
-_OWN_CHECK = {"subject": "sub", "session": "ses", "datatype": "datatype"}
 _MOST_LISTED = 40
 
 
@@ -75,6 +75,7 @@ def find_sessions(
     session_labels: Sequence[str] = (),
     filters: Mapping[str, Any] | None = None,
     database_dir: str | os.PathLike[str] | None = None,
+    keep_database: bool = True,
     validate: bool = True,
 ) -> list[Session]:
     """Every session asked for, sorted, those without a T1w too.
@@ -85,8 +86,8 @@ def find_sessions(
         filters: pybids filters by image, ``{"t1w": {...}, "flair": {...}}`` as in the NiPreps
             apps; a value of None means that the name lacks the entity, ``"*"`` that it has it.
             Other keys are left to other apps.
-        database_dir: a pybids database: used if it is there, made if not. It must be made
-            anew when files come or go.
+        database_dir: keeps the index between runs, see :func:`find_images`.
+        keep_database: False leaves ``database_dir`` as it is (a dry run).
         validate: ask for a dataset_description.json with Name and BIDSVersion.
 
     Raises:
@@ -103,10 +104,14 @@ def find_sessions(
     visits = {subject: folders[subject] for subject in subjects}
     known = {label for labels in visits.values() for label in labels}
     sessions = _chosen(session_labels, known, "ses", f"for these participants in {root}")
-    layout = _index(root, subjects if participant_labels else None, queries, database_dir)
-    images = {
-        kind: _by_session(_ask(layout, query, kind), root, query) for kind, query in queries.items()
-    }
+    paths = find_images(
+        root,
+        queries,
+        subjects=subjects if participant_labels else None,
+        database_dir=database_dir,
+        keep=keep_database,
+    )
+    images = {kind: _by_session(paths[kind], root, query) for kind, query in queries.items()}
     keys: set[tuple[str, str | None]] = {
         (subject, label) for subject, labels in visits.items() for label in labels or (None,)
     }
@@ -260,78 +265,6 @@ def _queries(filters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     return queries
 
 
-def _index(
-    root: Path,
-    subjects: Sequence[str] | None,
-    queries: Mapping[str, Mapping[str, Any]],
-    database_dir: Path | None,
-) -> Any:
-    """The pybids layout of what the queries may ask for, and of nothing else."""
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
-
-    # a database serves later runs with other labels and filters, so it holds every image
-    narrow = database_dir is None
-    unwanted = _unwanted(subjects if narrow else None, queries if narrow else None)
-    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[unwanted])
-    try:
-        layout = BIDSLayout(root, validate=False, database_path=database_dir, indexer=indexer)
-    except Exception as error:  # pybids and its database raise what they like
-        where = f"{root}" if narrow else f"{root} with the database {database_dir}"
-        raise DatasetError(f"{where}: cannot be indexed ({error})") from error
-    if Path(layout.root) != root:
-        raise DatasetError(
-            f"the database {database_dir} is of {layout.root}, not of {root}; "
-            "give another --bids-database-dir"
-        )
-    return layout
-
-
-def _unwanted(
-    subjects: Sequence[str] | None, queries: Mapping[str, Mapping[str, Any]] | None
-) -> re.Pattern[str]:
-    """What pybids must not look at; the walk of func and dwi would take most of the time."""
-    any_label = "[^/]+"
-    subject = "|".join(map(re.escape, subjects)) if subjects is not None else any_label
-    suffix = folder = any_label
-    if queries is not None:
-        suffix = _alternatives(query["suffix"] for query in queries.values())
-        folder = _alternatives(query["datatype"] for query in queries.values())
-    image = rf"/(?:[^/]+_)(?:{suffix})\.nii(?:\.gz)?"
-    keep = rf"/sub-(?:{subject})(?:/ses-[^/]+)?(?:/(?:{folder})(?:{image})?)?"
-    return re.compile(rf"^(?!{keep}$)")
-
-
-def _alternatives(values: Iterable[Any]) -> str:
-    flat: set[Any] = set()
-    for value in values:
-        flat.update(value if isinstance(value, (list, tuple)) else [value])
-    if all(isinstance(value, str) and value != "*" for value in flat):
-        return "|".join(re.escape(value) for value in sorted(flat))
-    return "[^/]+"
-
-
-def _ask(layout: Any, query: Mapping[str, Any], kind: str) -> list[str]:
-    # pybids reads entities off the whole path: a BIDS_DIR below a folder named func or sub-9
-    # would mislead it, so subject, session and datatype are checked in _by_session
-    asked = {key: _pybids(value) for key, value in query.items() if key not in _OWN_CHECK}
-    try:
-        return list(layout.get(return_type="filename", **asked))
-    except Exception as error:  # an unknown entity, or a value that makes no sense to pybids
-        raise UsageError(f"the filter {kind!r} cannot be used: {error}") from error
-
-
-def _pybids(value: Any) -> Any:
-    from bids.layout import Query
-
-    if isinstance(value, (list, tuple)):
-        return [_pybids(item) for item in value]
-    return {None: Query.NONE, "*": Query.ANY}.get(value, value) if _simple(value) else value
-
-
-def _simple(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
 def _by_session(
     paths: Iterable[str], root: Path, query: Mapping[str, Any]
 ) -> dict[tuple[str, str | None], list[_Image]]:
@@ -349,7 +282,7 @@ def _by_session(
         if subject is None or folders != expected:
             continue
         values = {"subject": subject, "session": session, "datatype": datatype}
-        if all(_accepts(query[key], values[key]) for key in _OWN_CHECK if key in query):
+        if all(_accepts(query[key], values[key]) for key in OWN_CHECK if key in query):
             images[subject, session].append(_Image(path, name))
     return images
 

@@ -1,44 +1,13 @@
 """The query of BIDS_DIR: which sessions, which images, and what is refused."""
 
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
 from deepmrseg_bids.errors import DatasetError, UsageError
-
-Make = Callable[..., Path]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Make a BIDS tree of empty files; a path that ends with / is a folder."""
-
-    def make(*paths: str, root: str = "raw") -> Path:
-        folder = tmp_path / root
-        folder.mkdir(parents=True, exist_ok=True)
-        description = {"Name": "test", "BIDSVersion": "1.10.0"}
-        (folder / "dataset_description.json").write_text(json.dumps(description))
-        for path in paths:
-            target = folder / path
-            if path.endswith("/"):
-                target.mkdir(parents=True)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.touch()
-        return folder
-
-    return make
-
-
-def image(name: str) -> str:
-    """The place of an image in a data set, by its name."""
-    return "/".join([part for part in name.split("_") if part[:4] in ("sub-", "ses-")]) + (
-        f"/anat/{name}"
-    )
+from tests.bids.conftest import Make, image
 
 
 def names(sessions: list[Session]) -> list[str]:
@@ -238,26 +207,6 @@ def test_linked_subject_folders_are_followed(make: Make, tmp_path: Path) -> None
     raw = make()
     (raw / "sub-01").symlink_to(store / "sub-01", target_is_directory=True)
     assert find_sessions(raw)[0].t1w == raw / image("sub-01_T1w.nii.gz")
-
-
-def test_a_database_is_made_and_serves_other_labels_later(make: Make, tmp_path: Path) -> None:
-    raw = make(*TWO_BY_TWO)
-    database = tmp_path / "new" / "db"
-    first = find_sessions(raw, participant_labels=["01"], database_dir=database)
-    again = find_sessions(raw, database_dir=database)
-    assert first == again[:2] and again == find_sessions(raw)
-
-
-def test_the_database_of_another_data_set_is_refused(make: Make, tmp_path: Path) -> None:
-    find_sessions(make(*TWO_BY_TWO), database_dir=tmp_path / "db")
-    with pytest.raises(DatasetError, match=r"database .* is of"):
-        find_sessions(make(*TWO_BY_TWO, root="other"), database_dir=tmp_path / "db")
-
-
-def test_a_broken_database_is_refused(make: Make, tmp_path: Path) -> None:
-    (tmp_path / "layout_index.sqlite").write_text("not a database")
-    with pytest.raises(DatasetError, match="cannot be indexed"):
-        find_sessions(make(*TWO_BY_TWO), database_dir=tmp_path)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,225 @@
+"""The index of a data set: which images pybids finds, kept between runs. The only user of pybids.
+
+An index in a ``--bids-database-dir`` is never opened where it lies: runs copy it, and a new one
+is made elsewhere and renamed into place. So no run waits for another, and none sees half of one.
+It remembers when each folder of the data set last changed, and is made anew if one has.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from deepmrseg_bids.bids.files import publish
+from deepmrseg_bids.errors import DatasetError, UsageError
+
+__all__ = ["OWN_CHECK", "find_images"]
+
+_log = logging.getLogger("deepmrseg-bids")
+
+OWN_CHECK = frozenset({"subject", "session", "datatype"})
+"""Entities that pybids is not asked about: it reads them off the whole path, so a BIDS_DIR below
+a folder named func or sub-9 would mislead it."""
+
+_FILE = "layout_index.sqlite"  # pybids' own name
+_FORMAT = 1  # of what is indexed; another number makes the index anew
+_DATA_FOLDER = re.compile(r"(?:sub|ses)-[0-9a-zA-Z+]+")
+
+
+def find_images(
+    root: Path,
+    queries: Mapping[str, Mapping[str, Any]],
+    *,
+    subjects: Sequence[str] | None = None,
+    database_dir: Path | None = None,
+    keep: bool = True,
+) -> dict[str, list[str]]:
+    """The paths of the images that each query asks for.
+
+    Args:
+        queries: pybids queries by kind; None and ``"*"`` as in the NiPreps apps.
+        subjects: only these are indexed, if nothing is kept.
+        database_dir: the index is kept here: used while the data set has not changed since,
+            made anew otherwise. One that another program made is used as it is.
+        keep: False reads ``database_dir`` but does not write it.
+
+    Raises:
+        DatasetError: the data set cannot be indexed, or the database is of another one.
+        UsageError: a query that pybids does not know.
+    """
+    if database_dir is None:
+        layout = _layout(root, _unwanted(subjects, queries))
+        return {kind: _ask(layout, query, kind) for kind, query in queries.items()}
+    with _kept(root, database_dir, keep) as layout:
+        return {kind: _ask(layout, query, kind) for kind, query in queries.items()}
+
+
+@contextmanager
+def _kept(root: Path, database_dir: Path, keep: bool) -> Iterator[Any]:
+    """The layout of every image of a data set, from the database if that is of use."""
+    kept = database_dir / _FILE
+    with tempfile.TemporaryDirectory(prefix="deepmrseg-index-") as folder:
+        copy = Path(folder) / _FILE
+        now = _fingerprint(root)
+        if not _usable(kept, copy, root, now):
+            copy.unlink(missing_ok=True)
+            layout = _layout(root, _unwanted(None, None), Path(folder))
+            _close(layout)
+            _stamp(copy, now)
+            if keep:
+                _keep(copy, kept)
+        layout = _layout(root, None, Path(folder))
+        try:
+            if Path(layout.root) != root:
+                raise DatasetError(
+                    f"the database {database_dir} is of {layout.root}, not of {root}; "
+                    "give another --bids-database-dir"
+                )
+            yield layout
+        finally:
+            _close(layout)
+
+
+def _usable(kept: Path, copy: Path, root: Path, now: str) -> bool:
+    """Copy a database, and say whether it can be used."""
+    try:
+        shutil.copyfile(kept, copy)
+    except FileNotFoundError:
+        _log.info("%s: no index yet, it is made", kept.parent)
+        return False
+    except OSError as error:
+        _log.warning("%s: cannot be read (%s), the index is made anew", kept, error.strerror)
+        return False
+    try:
+        with closing(sqlite3.connect(copy)) as connection:
+            sound = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if not sound or "layout_info" not in tables:
+                raise sqlite3.DatabaseError("no index of pybids in it")
+            (of,) = connection.execute("SELECT root FROM layout_info").fetchone()
+            if of != str(root):
+                return True  # the caller says so
+            if "deepmrseg_bids" not in tables:
+                _log.info("%s: made by another program, used as it is", kept)
+                return True
+            (stamp,) = connection.execute("SELECT stamp FROM deepmrseg_bids").fetchone()
+    except (sqlite3.Error, TypeError) as error:
+        _log.warning("%s: broken (%s), the index is made anew", kept, error)
+        return False
+    if stamp != now:
+        _log.info("%s: the data set has changed since, the index is made anew", kept.parent)
+        return False
+    _log.info("%s: the index is taken from there", kept.parent)
+    return True
+
+
+def _keep(made: Path, kept: Path) -> None:
+    """Put a new index into place; if that cannot be, the run goes on without."""
+    try:
+        staged = made.with_name(f"staged-{_FILE}")
+        shutil.copyfile(made, staged)
+        publish(staged, kept)
+    except (DatasetError, OSError) as error:
+        _log.warning("the index cannot be kept for the next run: %s", error)
+
+
+def _fingerprint(root: Path) -> str:
+    """What changes when an image comes or goes: the folders' names and times."""
+    digest = sha256()
+
+    def look(folder: Path, depth: int) -> None:
+        try:
+            with os.scandir(folder) as entries:
+                inner = sorted(entry.name for entry in entries if entry.is_dir())
+            changed = folder.stat().st_mtime_ns
+        except OSError:
+            return  # pybids does not get in either
+        if depth:  # what lies beside the subjects does not matter
+            digest.update(f"{folder.relative_to(root)}\0{changed}\0".encode())
+        for name in inner:
+            if _DATA_FOLDER.fullmatch(name):
+                look(folder / name, depth + 1)
+            elif depth:  # a folder of images
+                time = (folder / name).stat().st_mtime_ns
+                digest.update(f"{folder.relative_to(root)}/{name}\0{time}\0".encode())
+
+    look(root, 0)
+    return f"{_FORMAT}:{digest.hexdigest()}"
+
+
+def _stamp(database: Path, fingerprint: str) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE deepmrseg_bids (stamp TEXT)")
+        connection.execute("INSERT INTO deepmrseg_bids VALUES (?)", (fingerprint,))
+
+
+def _layout(root: Path, unwanted: re.Pattern[str] | None, folder: Path | None = None) -> Any:
+    """A pybids layout, in memory or with its database in a folder."""
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    indexer = None
+    if unwanted is not None:
+        indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[unwanted])
+    try:
+        return BIDSLayout(root, validate=False, database_path=folder, indexer=indexer)
+    except Exception as error:  # pybids and its database raise what they like
+        advice = "" if folder is None else "; if it persists, remove the --bids-database-dir"
+        raise DatasetError(f"{root}: cannot be indexed ({error}){advice}") from error
+
+
+def _close(layout: Any) -> None:
+    layout.session.close()
+    layout.connection_manager.engine.dispose()
+
+
+def _unwanted(
+    subjects: Sequence[str] | None, queries: Mapping[str, Mapping[str, Any]] | None
+) -> re.Pattern[str]:
+    """What pybids must not look at; the walk of func and dwi would take most of the time."""
+    any_label = "[^/]+"
+    subject = "|".join(map(re.escape, subjects)) if subjects is not None else any_label
+    suffix = folder = any_label
+    if queries is not None:
+        suffix = _alternatives(query["suffix"] for query in queries.values())
+        folder = _alternatives(query["datatype"] for query in queries.values())
+    image = rf"/(?:[^/]+_)(?:{suffix})\.nii(?:\.gz)?"
+    keep = rf"/sub-(?:{subject})(?:/ses-[^/]+)?(?:/(?:{folder})(?:{image})?)?"
+    return re.compile(rf"^(?!{keep}$)")
+
+
+def _alternatives(values: Iterable[Any]) -> str:
+    flat: set[Any] = set()
+    for value in values:
+        flat.update(value if isinstance(value, (list, tuple)) else [value])
+    if all(isinstance(value, str) and value != "*" for value in flat):
+        return "|".join(re.escape(value) for value in sorted(flat))
+    return "[^/]+"
+
+
+def _ask(layout: Any, query: Mapping[str, Any], kind: str) -> list[str]:
+    asked = {key: _pybids(value) for key, value in query.items() if key not in OWN_CHECK}
+    try:
+        return list(layout.get(return_type="filename", **asked))
+    except Exception as error:  # an unknown entity, or a value that makes no sense to pybids
+        raise UsageError(f"the filter {kind!r} cannot be used: {error}") from error
+
+
+def _pybids(value: Any) -> Any:
+    from bids.layout import Query
+
+    if isinstance(value, (list, tuple)):
+        return [_pybids(item) for item in value]
+    return {None: Query.NONE, "*": Query.ANY}.get(value, value) if _simple(value) else value
+
+
+def _simple(value: Any) -> bool:
+    return value is None or isinstance(value, str)

@@ -23,6 +23,7 @@ __all__ = ["Array", "Grid", "canonical_grid", "centred_grid", "overlap", "resamp
 Array = NDArray[Any]
 
 _SHEAR_TOLERANCE = 0.02  # voxels of drift over the whole image that count as axis-aligned
+_PART = 2**25  # voxels that are resampled at a time
 _COARSER = 1.5  # source voxels in a target voxel from which on the source is thinned first
 _SIGMA_PER_RATIO = 0.4247  # half-width at half maximum of the target voxel, as a sigma
 
@@ -247,9 +248,28 @@ def _along(data: Array, axis: int, positions: Array, scale: float, order: int) -
         return taken
     weights = _weights(positions, edge, scale)
     weights[~inside] = 0
+    return _mixed(data, axis, weights)
+
+
+def _mixed(data: Array, axis: int, weights: NDArray[np.float32]) -> Array:
+    """(new edge, edge) weights times one axis of an array.
+
+    A very large array is done in parts, so that it is never copied as a whole.
+    """
     moved = np.moveaxis(data, axis, 0)
-    mixed = weights @ np.ascontiguousarray(moved).reshape(edge, -1)
-    return np.moveaxis(mixed.reshape(len(positions), *moved.shape[1:]), 0, axis)
+    if data.size <= _PART:
+        mixed = weights @ np.ascontiguousarray(moved).reshape(len(moved), -1)
+        return np.moveaxis(mixed.reshape(len(weights), *moved.shape[1:]), 0, axis)
+    out = np.empty((len(weights), *moved.shape[1:]), dtype=np.float32)
+    # parts are cut where neighbours lie furthest apart in memory
+    cut = max(range(1, data.ndim), key=lambda k: abs(moved.strides[k]))
+    count = max(1, _PART * moved.shape[cut] // data.size)
+    for start in range(0, moved.shape[cut], count):
+        part = (*[slice(None)] * cut, slice(start, start + count))
+        piece = np.ascontiguousarray(moved[part])
+        mixed = weights @ piece.reshape(len(piece), -1)
+        out[part] = mixed.reshape(len(weights), *piece.shape[1:])
+    return np.moveaxis(out, 0, axis)
 
 
 def _weights(positions: Array, edge: int, scale: float) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import gzip
 import math
 import os
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from deepmrseg_bids.errors import HeaderError, ImageReadError, SignalError
 from deepmrseg_bids.findings import Finding
@@ -183,15 +184,29 @@ def read_labels(path: str | os.PathLike[str]) -> LabelMap:
 def write_labels(path: str | os.PathLike[str], labels: LabelMap) -> None:
     """Write a label map in the smallest unsigned type; the same input gives the same bytes."""
     data = labels.data.astype(_smallest_type(int(labels.data.max(initial=0))))
-    _write(Path(path), data, labels.grid, intent="label")
+    _write(Path(path), [data], labels.grid, data.shape, data.dtype, intent="label")
 
 
-def write_probabilities(path: str | os.PathLike[str], data: Array, grid: Grid) -> None:
-    """Write posteriors (K, I, J, K') in [0, 1] as a 4D image (I, J, K', K), 8 bit, scaled."""
-    if data.shape[1:] != grid.shape:
-        raise ValueError(f"posteriors of shape {data.shape} on a grid of {grid.shape}")
-    steps = np.round(np.moveaxis(data, 0, -1) * 255).astype(np.uint8)
-    _write(Path(path), steps, grid, intent="none", slope=1 / 255)
+def write_probabilities(
+    path: str | os.PathLike[str], posteriors: Iterable[Array], grid: Grid, *, count: int
+) -> None:
+    """Write posteriors in [0, 1] as a 4D image, one volume a label, 8 bit, scaled.
+
+    Args:
+        posteriors: ``count`` arrays (I, J, K); one after the other is taken and written.
+
+    Raises:
+        ValueError: one of them is not on ``grid``, or there are not ``count``.
+    """
+
+    def steps() -> Iterator[Array]:
+        for data in posteriors:
+            if data.shape != grid.shape:
+                raise ValueError(f"posteriors of shape {data.shape} on a grid of {grid.shape}")
+            yield np.round(data * 255).astype(np.uint8)
+
+    shape = (*grid.shape, count)
+    _write(Path(path), steps(), grid, shape, np.uint8, intent="none", slope=1 / 255)
 
 
 def _has_fractions(data: Array) -> bool:
@@ -331,10 +346,19 @@ def _smallest_type(largest: int) -> type[np.unsignedinteger[Any]]:
     raise ValueError(f"label {largest} does not fit in 32 bits")
 
 
-def _write(path: Path, data: Array, grid: Grid, *, intent: str, slope: float = 1.0) -> None:
+def _write(
+    path: Path,
+    volumes: Iterable[Array],
+    grid: Grid,
+    shape: tuple[int, ...],
+    kind: DTypeLike,
+    *,
+    intent: str,
+    slope: float = 1.0,
+) -> None:
     header = nib.Nifti1Header()
-    header.set_data_dtype(data.dtype)
-    header.set_data_shape(data.shape)
+    header.set_data_dtype(kind)
+    header.set_data_shape(shape)
     header.set_intent(intent)
     header.set_xyzt_units("mm")
     header.set_sform(grid.affine, code="scanner")
@@ -344,6 +368,12 @@ def _write(path: Path, data: Array, grid: Grid, *, intent: str, slope: float = 1
     header.set_slope_inter(slope, 0)
     header["magic"] = b"n+1"
     header["vox_offset"] = 352
+    left = math.prod(shape)
     # no time stamp and no file name in the gzip header: equal labels are equal files
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:
-        stream.write(header.binaryblock + bytes(4) + data.tobytes(order="F"))
+        stream.write(header.binaryblock + bytes(4))
+        for volume in volumes:
+            stream.write(volume.tobytes(order="F"))
+            left -= volume.size
+    if left:
+        raise ValueError(f"{path}: the volumes do not fill an image of {shape}")

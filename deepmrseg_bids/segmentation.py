@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,12 +101,13 @@ def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
     Returns:
         Labels on ``grid``; outside the posteriors' field of view they are 0.
     """
-    out = np.zeros(grid.shape, dtype=np.uint32)
+    kind = np.min_scalar_type(max(posteriors.indices))
+    out = np.zeros(grid.shape, dtype=kind)
     part = overlap(posteriors.grid, grid)
     if part is not None:
         box = grid.crop([s.start for s in part], [s.stop for s in part])
         best = resample(posteriors.data[0], posteriors.grid, box, fill=1.0)
-        chosen = np.zeros(box.shape, dtype=np.uint32)
+        chosen = np.zeros(box.shape, dtype=kind)
         for number in range(1, len(posteriors.data)):
             if posteriors.data[number].max() < 1 / len(posteriors.data):
                 continue  # it cannot win anywhere
@@ -158,8 +160,7 @@ def measure(
         sureness: the confidence of each structure, by label index.
         calibrated_as: the name under which the bundle knows a label, where it is another.
     """
-    counts = np.bincount(np.asarray(labels.data, dtype=np.int64).ravel(),
-                         minlength=max(table.indices) + 1)  # fmt: skip
+    counts = _counts(labels.data, max(table.indices))
     factors = bundle.facts.get("volume_interval", {})
     known_as = calibrated_as or {}
     rows = []
@@ -179,19 +180,30 @@ def measure(
     return tuple(rows)
 
 
-def native_posteriors(result: Segmentation) -> NDArray[np.float32]:
-    """Posteriors of every label of the table on the input's own grid, (labels, I, J, K)."""
+def _counts(labels: NDArray[np.integer[Any]], largest: int) -> NDArray[np.int64]:
+    """(largest + 1,) voxels of each label; plane by plane, as counting takes a wider type."""
+    counts = np.zeros(max(largest, int(labels.max(initial=0))) + 1, dtype=np.int64)
+    for plane in np.moveaxis(labels, int(np.argmax(np.abs(labels.strides))), 0):
+        counts += np.bincount(plane.ravel(order="K"), minlength=len(counts))
+    return counts
+
+
+def native_posteriors(result: Segmentation) -> Iterator[NDArray[np.float32]]:
+    """Posteriors of each label of the table in turn, (I, J, K) on the input's own grid.
+
+    One after the other: all of them together can take many times the memory of the scan.
+    """
     grid = result.labels.grid
-    place = {index: number for number, index in enumerate(result.table.indices)}
-    out = np.zeros((len(place), *grid.shape), dtype=np.float32)
-    for part in result.posteriors:
-        window = overlap(part.grid, grid)
-        if window is None:
-            continue
-        box = grid.crop([s.start for s in window], [s.stop for s in window])
-        for data, index in zip(part.data[1:], part.indices[1:], strict=True):
-            out[(place[index], *window)] = resample(data, part.grid, box)
-    return out
+    for index in result.table.indices:
+        out = np.zeros(grid.shape, dtype=np.float32)
+        for part in result.posteriors:
+            window = overlap(part.grid, grid)
+            if window is None or index not in part.indices[1:]:
+                continue
+            box = grid.crop([s.start for s in window], [s.stop for s in window])
+            data = part.data[part.indices.index(index, 1)]
+            out[window] = resample(data, part.grid, box)
+        yield out
 
 
 def confidences(posteriors: Posteriors) -> dict[int, float | None]:

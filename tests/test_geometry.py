@@ -430,3 +430,15 @@ def test_all_permutations_of_axes_are_aligned_and_exact() -> None:
     for codes in map("".join, itertools.permutations("RAS")):
         moved, stored = stored_as(data, grid, codes)
         assert np.array_equal(resample(moved, stored, grid), data)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("channels", [(), (2,)])
+def test_a_large_array_is_resampled_in_parts_to_the_same_values(monkeypatch, order, channels):
+    rng = np.random.default_rng(0)
+    source = Grid((9, 11, 8), np.diag([1.0, 2.0, 1.5, 1.0]))
+    target = Grid((5, 13, 7), np.diag([1.7, 1.1, -1.2, 1.0]))
+    data = np.asarray(rng.random((*channels, *source.shape), dtype=np.float32), order=order)
+    whole = resample(data, source, target)
+    monkeypatch.setattr("deepmrseg_bids.geometry._PART", 100)
+    np.testing.assert_allclose(resample(data, source, target), whole, rtol=1e-5, atol=1e-6)

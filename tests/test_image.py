@@ -391,7 +391,7 @@ def test_label_maps_are_3d_or_4d_with_one_volume(save) -> None:
 def test_probabilities_survive_to_half_a_step_of_their_8_bits(tmp_path: Path) -> None:
     data = np.random.default_rng(0).random((3, *SHAPE)).astype(np.float32)
     data[:, 0, 0, 0] = 0, 1, 0.5
-    write_probabilities(tmp_path / "p.nii.gz", data, GRID)
+    write_probabilities(tmp_path / "p.nii.gz", data, GRID, count=3)
     image = nib.load(tmp_path / "p.nii.gz")
     found = np.moveaxis(image.get_fdata(), -1, 0)
     assert image.get_data_dtype() == np.uint8
@@ -403,8 +403,14 @@ def test_probabilities_survive_to_half_a_step_of_their_8_bits(tmp_path: Path) ->
 def test_equal_probabilities_are_equal_files(tmp_path: Path) -> None:
     data = np.random.default_rng(0).random((2, *SHAPE))
     for name, array in (("a.nii.gz", data), ("b.nii.gz", np.asfortranarray(data))):
-        write_probabilities(tmp_path / name, array, GRID)
+        write_probabilities(tmp_path / name, array, GRID, count=2)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_more_or_fewer_posteriors_than_promised_are_refused(tmp_path: Path, count: int) -> None:
+    with pytest.raises(ValueError, match=f"do not fill an image of .*{count}"):
+        write_probabilities(tmp_path / "p.nii.gz", np.zeros((2, *SHAPE)), GRID, count=count)
 
 
 # --- arrays and grids that do not belong together
@@ -416,5 +422,5 @@ def test_an_array_on_a_grid_of_another_shape_is_refused(tmp_path: Path) -> None:
         LabelMap(other, GRID)
     with pytest.raises(ValueError, match=r"\(7, 6, 5\) on a grid of \(5, 6, 7\)"):
         Volume(other.astype(np.float32), GRID)
-    with pytest.raises(ValueError, match=r"\(1, 7, 6, 5\) on a grid of \(5, 6, 7\)"):
-        write_probabilities(tmp_path / "p.nii.gz", other[None], GRID)
+    with pytest.raises(ValueError, match=r"\(7, 6, 5\) on a grid of \(5, 6, 7\)"):
+        write_probabilities(tmp_path / "p.nii.gz", other[None], GRID, count=1)

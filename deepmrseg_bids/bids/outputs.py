@@ -397,7 +397,12 @@ def _stage(
     files = [image, names.sidecar_path(image), table, names.sidecar_path(table)]
     if job.probabilities and result.posteriors:
         posteriors = names.probabilities_path(source, result.task)
-        write_probabilities(staging.path(posteriors), native_posteriors(result), result.labels.grid)
+        write_probabilities(
+            staging.path(posteriors),
+            native_posteriors(result),
+            result.labels.grid,
+            count=len(result.table),
+        )
         structures = [label.name for label in result.table]
         description = describe(
             "Posterior probability of each structure",

@@ -205,6 +205,7 @@ def _write_result(args: argparse.Namespace, name: str, result: Segmentation) -> 
             args.out / f"{name}_seg-{task}_probseg.nii.gz",
             native_posteriors(result),
             result.labels.grid,
+            count=len(result.table),
         )
 
 

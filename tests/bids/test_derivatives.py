@@ -525,7 +525,7 @@ def fake_output(out: Path, raw: Path) -> None:
             images.append(names.label_map_path(T1W, task))
             images.append(names.label_map_path(T1W, task, space=template, res="2"))
             probabilities = names.probabilities_path(T1W, task)
-            write_probabilities(staging.path(probabilities), posteriors, labels.grid)
+            write_probabilities(staging.path(probabilities), posteriors, labels.grid, count=3)
             facts = a_sidecar(label_map=("background", "a", "b"))
             write_json(staging.path(names.sidecar_path(probabilities)), facts)
             morph = staging.path(names.morph_path(T1W, task))

@@ -277,7 +277,7 @@ def test_a_speck_is_no_hippocampus():
 def test_posteriors_on_the_scan_agree_with_the_labels(there):
     sides = ("left", "right") if there == "both" else (there,)
     result = hippocampus.segment(volume(), deep(sides), predictor())
-    native = native_posteriors(result)
+    native = list(native_posteriors(result))
     for place, label in enumerate(result.table):
         chosen = result.labels.data == label.index
         if chosen.any():

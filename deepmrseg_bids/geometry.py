@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Array", "Grid", "canonical_grid", "centred_grid", "overlap", "resample"]
+__all__ = [
+    "Array",
+    "Grid",
+    "canonical_grid",
+    "centred_grid",
+    "covered",
+    "overlap",
+    "resample",
+]
 
 Array = NDArray[Any]
 
@@ -156,6 +164,11 @@ def overlap(part: Grid, whole: Grid) -> tuple[slice, slice, slice] | None:
         return None
     a, b, c = (slice(int(i), int(j)) for i, j in zip(start, stop, strict=True))
     return a, b, c
+
+
+def covered(source: Grid, target: Grid) -> NDArray[np.bool_]:
+    """Which voxels of ``target`` have their centre in the field of view of ``source``."""
+    return _inside(np.linalg.inv(source.affine) @ target.affine, source.shape, target.shape)
 
 
 def resample(

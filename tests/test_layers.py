@@ -28,6 +28,7 @@ LAYERS = (
     "bundle",
     "inference",
     "segmentation",
+    "guard",
     "tasks",
     "registration",
     "templates",

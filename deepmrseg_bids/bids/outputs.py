@@ -28,6 +28,7 @@ from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
 from deepmrseg_bids.findings import Finding, worst_first
+from deepmrseg_bids.guard import check_image
 from deepmrseg_bids.image import Volume, read_volume, write_labels, write_probabilities
 from deepmrseg_bids.inference import (
     PredictorPool,
@@ -187,7 +188,7 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
         if job.t1w is None:
             raise SkippedTask("the session has no T1w image")
         volume = read_volume(job.t1w, force_header=job.force_header)
-        findings = (*volume.findings, *check_beside(job.t1w))
+        findings = (*volume.findings, *check_image(volume), *check_beside(job.t1w))
         inputs = (FileDigest.of(job.t1w),)
         outcomes.extend(_run_tasks(job, volume, findings, inputs, out_dir, work))
     except Exception as error:  # the edge of a session: whatever it is stays in it

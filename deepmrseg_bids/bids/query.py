@@ -14,6 +14,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,15 @@ def _queries(filters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
         own = filters.get(kind, {})
         if not isinstance(own, Mapping):
             raise UsageError(f"the filter {kind!r} must be an object of entities, got {own!r}")
+        for entity, value in own.items():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            if not all(
+                item is None or isinstance(item, (str, int, float, Enum)) for item in values
+            ):
+                raise UsageError(
+                    f"the filter {kind!r}: {entity!r} must be a text, a number, null or a list of "
+                    f"these, got {value!r}"
+                )
         plain = {
             "suffix": suffix,
             "extension": [".nii", ".nii.gz"],

@@ -145,6 +145,7 @@ def _add_models(commands: Any) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     from deepmrseg_bids.findings import worst_first
+    from deepmrseg_bids.guard import check_image
     from deepmrseg_bids.image import read_volume
     from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
     from deepmrseg_bids.segmentation import Segmentation
@@ -168,6 +169,7 @@ def _predict(args: argparse.Namespace) -> int:
         start = time.perf_counter()
         try:
             volume = read_volume(path, force_header=args.force_header)
+            seen = (*volume.findings, *check_image(volume))
             flair = read_volume(args.flair) if args.flair else None
             results = list(run(volume, args.task, pool, flair=flair))
         except DeepMRSegError as error:
@@ -180,7 +182,7 @@ def _predict(args: argparse.Namespace) -> int:
                 failed += 1
                 continue
             _write_result(args, name, result)
-            for finding in worst_first((*volume.findings, *result.findings)):
+            for finding in worst_first((*seen, *result.findings)):
                 level = logging.INFO if finding.severity == "info" else logging.WARNING
                 _log.log(level, "%s: %s: %s", name, task, finding)
         seconds = time.perf_counter() - start

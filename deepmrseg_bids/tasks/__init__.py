@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
+from deepmrseg_bids.errors import DeepMRSegError, SegmentationError, SkippedTask
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.image import Volume
 from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.labels import LabelTable
@@ -28,6 +29,7 @@ NEEDS = {
 """The models that each task uses, in the order in which they run."""
 
 Result = Segmentation | DeepMRSegError
+_DOUBTFUL = {"structure-missing", "structure-unsure"}  # findings that call for another look
 
 
 def needed_models(tasks: Iterable[str]) -> list[str]:
@@ -64,37 +66,68 @@ def run(
         wanted.remove("wml")
         yield "wml", SkippedTask("wml needs a FLAIR, and the session has none")
     try:
-        found = brain.find_brain(volume, predictors("brain"))
+        head = _Head(volume, brain.find_brain(volume, predictors("brain")), predictors, flair)
     except DeepMRSegError as error:
         yield from ((task, error) for task in wanted)
         return
-
-    @cache
-    def deep() -> Result:
+    for task in wanted:
+        result: Result
         try:
-            return deepbrain.segment(volume, found, predictors("deepbrain"))
+            result = head.segment(task)
+        except DeepMRSegError as error:
+            result = error
+        yield task, result
+
+
+@dataclass(eq=False)
+class _Head:
+    """A scan whose brain was found, and what its tasks share."""
+
+    volume: Volume
+    brain: brain.Brain
+    predictors: Callable[[str], Predictor]
+    flair: Volume | None
+
+    def segment(self, task: str) -> Segmentation:
+        """Run one task; DeepMRSegError says why there is no result."""
+        shared = self.brain.findings
+        if task == "brain":
+            shared += self.turned if self.brain.centre is None else ()
+            result = brain.segment(self.volume, self.brain, self.predictors("brain"))
+        elif task == "wml":
+            result = wml.segment(self.volume, self.brain, self.flair, self.predictors)
+        else:
+            deep, doubts = self.deep
+            shared += doubts
+            result = deep
+            if task == "hippocampus":
+                predictor = self.predictors("hippocampus")
+                result = hippocampus.segment(self.volume, deep, predictor)
+        findings = tuple(dict.fromkeys((*shared, *result.findings)))
+        return replace(result, brain_mm3=self.brain.volume_mm3, findings=findings)
+
+    @property
+    def deep(self) -> tuple[Segmentation, tuple[Finding, ...]]:
+        """The deep structures, and whether the scan may be turned over."""
+        if isinstance(self._deep, DeepMRSegError):
+            raise self._deep
+        odd = _DOUBTFUL & {finding.code for finding in self._deep.findings}
+        return self._deep, self.turned if odd else ()
+
+    @cached_property
+    def _deep(self) -> Result:
+        try:
+            return deepbrain.segment(self.volume, self.brain, self.predictors("deepbrain"))
+        except SegmentationError as error:
+            doubts = "".join(f"; {finding.message}" for finding in self.turned)
+            return SegmentationError(f"{error}{doubts}")
         except DeepMRSegError as error:
             return error
 
-    def segment(task: str) -> Result:
-        if task == "brain":
-            return brain.segment(volume, found, predictors("brain"))
-        if task == "wml":
-            return wml.segment(volume, found, flair, predictors)
-        result = deep()
-        if task == "hippocampus" and isinstance(result, Segmentation):
-            return hippocampus.segment(volume, result, predictors("hippocampus"))
-        return result
-
-    for task in wanted:
-        try:
-            result = segment(task)
-        except DeepMRSegError as error:
-            result = error
-        if isinstance(result, Segmentation):
-            findings = tuple(dict.fromkeys((*found.findings, *result.findings)))
-            result = replace(result, brain_mm3=found.volume_mm3, findings=findings)
-        yield task, result
+    @cached_property
+    def turned(self) -> tuple[Finding, ...]:
+        """Whether the scan looks better turned over; asked only where something is odd."""
+        return brain.check_orientation(self.volume, self.predictors("brain"))
 
 
 def segment_prepared(task: str, volume: Volume, predictor: Predictor) -> Segmentation:

@@ -11,18 +11,20 @@ from scipy import ndimage
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid, canonical_grid, overlap, resample
+from deepmrseg_bids.guard import check_brain
 from deepmrseg_bids.image import LabelMap, Volume
 from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.intensity import normalise
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import Posteriors, Segmentation, expected_dice, measure
 
-__all__ = ["TABLE", "Brain", "find_brain", "segment"]
+__all__ = ["TABLE", "Brain", "check_orientation", "find_brain", "segment"]
 
 TABLE = LabelTable((Label(1, "Brain", "BR", "#3cb44b"),))
 
 _SMALLEST_ML, _LARGEST_ML = 300.0, 2800.0
 _DEEP = 0.2  # low, so that both sides of a doubtful case hang together
+_TURNED, _TURNED_MORE = 0.7, 0.05  # upright heads: 0.8 and more, at least 0.07 above turned ones
 _SMALLEST_DEEP_ML = 5.0  # of 14 structures that together measure 40 to 60 ml
 
 
@@ -70,8 +72,8 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
         SegmentationError: what was found cannot be a whole human brain.
     """
     grid = canonical_grid(volume.grid, predictor.bundle.preparation.spacing)
-    image = normalise(resample(volume.data, volume.grid, grid), mode="head")
-    posteriors = predictor(image)  # background, brain, deep structures
+    image = resample(volume.data, volume.grid, grid)
+    posteriors = predictor(normalise(image, mode="head"))  # background, brain, deep structures
     probability = 1 - posteriors[0]
     inside = _largest(probability > 0.5)
     millilitres = float(inside.sum()) * grid.voxel_volume / 1000
@@ -87,8 +89,36 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     ).astype(np.float32)
     centre = _deep_centre(posteriors[2], inside, grid)
     unseen = Finding("no-deep-structures", "error", "the deep structures were not found")
-    findings = () if centre else (unseen,)
-    return Brain(probability, grid, centre, expected_dice(probability, filled), findings)
+    confidence = expected_dice(probability, filled)
+    findings = check_brain(filled, image, grid, volume.grid, confidence=confidence)
+    findings = findings if centre else (unseen, *findings)
+    return Brain(probability, grid, centre, confidence, findings)
+
+
+def check_orientation(volume: Volume, predictor: Predictor) -> tuple[Finding, ...]:
+    """Whether the deep structures are easier to find in a scan that is turned over.
+
+    A network that was never shown such a head is less sure of it. Worth its three looks only
+    where something is odd. Left and right look the same: a header that exchanges them cannot
+    be noticed so.
+    """
+    grid = canonical_grid(volume.grid, predictor.bundle.preparation.spacing)
+    image = normalise(resample(volume.data, volume.grid, grid), mode="head")
+    ways = {"": (), "upside down": (2,), "back to front": (1,),
+            "upside down and back to front": (1, 2)}  # fmt: skip
+    sure = {}
+    for way, axes in ways.items():
+        posteriors = predictor(np.ascontiguousarray(np.flip(image, axes)))
+        deep = posteriors[2] > np.maximum(posteriors[0], posteriors[1])
+        sure[way] = expected_dice(posteriors[2], deep) or 0.0
+    best = max(sure, key=lambda way: sure[way])
+    if sure[best] < max(_TURNED, sure[""] + _TURNED_MORE):
+        return ()
+    text = (
+        f"the deep structures are seen better with the image turned {best} (confidence "
+        f"{sure[best]:.2f} instead of {sure['']:.2f}): the header says the wrong orientation"
+    )
+    return (Finding("orientation-doubtful", "error", text),)
 
 
 def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:

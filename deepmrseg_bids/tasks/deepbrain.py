@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from deepmrseg_bids.errors import SegmentationError, SignalError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Array, Grid, centred_grid, resample
+from deepmrseg_bids.guard import check_structures
 from deepmrseg_bids.image import Volume
 from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.intensity import normalise
@@ -39,7 +41,9 @@ def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
         raise SegmentationError(
             f"{volume.source or 'the image'}: no deep structures were found in the brain"
         )
-    return _segment(volume, np.array(brain.centre), brain.mask_on, predictor)
+    result = _segment(volume, np.array(brain.centre), brain.mask_on, predictor)
+    doubts = check_structures(result, brain.mask_on(result.posteriors[0].grid))
+    return replace(result, findings=(*result.findings, *doubts))
 
 
 def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:

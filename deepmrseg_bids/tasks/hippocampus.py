@@ -14,6 +14,7 @@ one window in the middle of its crop; what counts is the last look, at all of it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Array, Grid, canonical_grid, resample
+from deepmrseg_bids.guard import check_hippocampus
 from deepmrseg_bids.image import LabelMap, Volume
 from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.intensity import normalise
@@ -98,7 +100,8 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
         if row.index in sureness and not row.volume_mm3
     ]
     parts = tuple(search.found for search in searches)
-    return Segmentation("hippocampus", whole, TABLE, rows, parts, tuple(findings))
+    result = Segmentation("hippocampus", whole, TABLE, rows, parts)
+    return replace(result, findings=(*findings, *check_hippocampus(result, deepbrain)))
 
 
 def _search(searches: Sequence[_Search], predictor: Predictor) -> None:

@@ -181,6 +181,8 @@ def test_filters_choose_as_in_the_nipreps_apps(
         ({"t1w": {"acq": "a"}}, "'t1w' cannot be used.*acq"),
         ({"t1w": ["acq-a"]}, "'t1w' must be an object"),
         ({"T1": {}}, "'T1'; 't1w' or 'flair'"),
+        ({"t1w": {"suffix": {}}}, "'suffix' must be a text, a number, null or a list"),
+        ({"t1w": {"run": [1, [2]]}}, "'run' must be a text, a number, null or a list"),
     ],
 )
 def test_a_wrong_filter_is_refused(make: Make, filters: dict[str, object], message: str) -> None:

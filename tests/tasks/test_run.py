@@ -17,7 +17,8 @@ GRID = Grid((4, 4, 4), np.eye(4))
 SCAN = Volume(np.arange(64, dtype=np.float32).reshape(4, 4, 4), GRID)
 TABLE = LabelTable((Label(1, "a"),))
 ABOUT_BRAIN, ABOUT_TASK = (Finding(code, "warning", "x") for code in ("brain-cut", "oblique"))
-FOUND = SimpleNamespace(findings=(ABOUT_BRAIN,), volume_mm3=1234.5)
+TURNED = Finding("orientation-doubtful", "error", "turned upside down")
+FOUND = SimpleNamespace(findings=(ABOUT_BRAIN,), volume_mm3=1234.5, centre=(0, 0, 0))
 
 
 @pytest.fixture
@@ -37,7 +38,12 @@ def calls(monkeypatch):
         noted.append("find_brain")
         return FOUND
 
+    def check_orientation(*_):
+        noted.append("check_orientation")
+        return (TURNED,)
+
     monkeypatch.setattr(tasks.brain, "find_brain", find_brain)
+    monkeypatch.setattr(tasks.brain, "check_orientation", check_orientation)
     for name in ("brain", "deepbrain", "hippocampus"):
         monkeypatch.setattr(getattr(tasks, name), "segment", stub(name))
     return noted
@@ -86,7 +92,24 @@ def test_without_deep_structures_there_is_no_hippocampus(calls, monkeypatch):
     monkeypatch.setattr(tasks.deepbrain, "segment", broken(SegmentationError("nothing there")))
     results = dict(tasks.run(SCAN, ["brain", "deepbrain", "hippocampus"], predictors))
     assert isinstance(results["brain"], Segmentation)
-    assert str(results["deepbrain"]) == str(results["hippocampus"]) == "nothing there"
+    assert str(results["deepbrain"]) == "nothing there; turned upside down"
+    assert str(results["hippocampus"]) == str(results["deepbrain"])
+    assert calls.count("check_orientation") == 1
+
+
+def test_a_doubtful_result_is_looked_at_turned_over_once(calls, monkeypatch):
+    unsure = Finding("structure-unsure", "warning", "x")
+
+    def segment(*_):
+        labels = LabelMap(np.zeros(GRID.shape, np.uint8), GRID)
+        return Segmentation("deepbrain", labels, TABLE, (), findings=(unsure,))
+
+    monkeypatch.setattr(tasks.deepbrain, "segment", segment)
+    results = dict(tasks.run(SCAN, ["brain", "deepbrain", "hippocampus"], predictors))
+    assert TURNED not in results["brain"].findings
+    assert {TURNED, unsure} <= set(results["deepbrain"].findings)
+    assert TURNED in results["hippocampus"].findings
+    assert calls.count("check_orientation") == 1
 
 
 def test_without_a_brain_every_task_fails_with_the_reason(calls, monkeypatch):

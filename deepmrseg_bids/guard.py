@@ -1,0 +1,320 @@
+"""The header guard: what is odd about a scan before, and about a segmentation after.
+
+Nothing here stops a run. Thresholds were set on real heads, so that healthy ones raise no
+warning; ``docs/troubleshooting.md`` gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.findings import Finding, Severity
+from deepmrseg_bids.geometry import Array, Grid, covered
+from deepmrseg_bids.image import Volume
+from deepmrseg_bids.segmentation import Measure, Segmentation
+
+__all__ = ["check_brain", "check_hippocampus", "check_image", "check_structures"]
+
+_OBLIQUE_DEG = 1.0  # below that the rim of a head moves by less than two voxels
+_THICK_MM = 2.55  # a little more than the coarsest voxels that all networks were trained on
+_UNEVEN = 2.5
+_HEAD_MM = {"left to right": 120.0, "back to front": 150.0, "bottom to top": 110.0}  # small brains
+_SLAB = 0.6  # of those: too little to be a head, whatever is in it
+_FEW = 24  # an 8-bit head has more than 100 intensities, a label map rarely more than 20
+_SAMPLED = 500_000  # voxels that are looked at for the count of intensities
+_GRIDS = {
+    ((256, 256, 256), 1.0): "FreeSurfer's conformed grid",
+    ((182, 218, 182), 1.0): "the grid of MNI152 (FSL)",
+    ((91, 109, 91), 2.0): "the grid of MNI152 (FSL)",
+    ((193, 229, 193), 1.0): "the grid of MNI152NLin2009cAsym",
+    ((97, 115, 97), 2.0): "the grid of MNI152NLin2009cAsym",
+    ((197, 233, 189), 1.0): "the grid of MNI152 (2009)",
+}
+
+_BRAIN_ML = (850.0, 2200.0)  # adults; the mask holds ventricles and the fluid of the sulci
+_BRAIN_UNSURE = 0.9
+_CUT_MM2 = {"bottom": 1500.0}  # the brain stem may run out of the image
+_CUT_ANYWHERE_MM2 = 400.0
+_SIDES = ("left", "right", "back", "front", "bottom", "top")
+_LONGER = 1.02  # a brain is longer than it is wide or high
+_STRIPPED = 0.02  # share of the voxels further than 1 cm from the brain that hold something
+_AWAY_MM = 10.0
+
+_UNSURE = 0.7  # healthy heads have 0.85 and more in every structure
+_INSIDE = 0.95
+_HIPPOCAMPUS = 0.6
+_RANGE_MM3: Mapping[str, tuple[float, float]] = {
+    # one side: half of the smallest to 1.6 times the largest of 28 manual segmentations
+    "Accumbens-Area": (75, 1200),
+    "Amygdala": (300, 2000),
+    "Caudate": (1100, 7000),
+    "Hippocampus": (1400, 7400),
+    "Pallidum": (320, 3500),
+    "Putamen": (1600, 9200),
+    "Thalamus-Proper": (2900, 15400),
+}
+_ASYMMETRY = {"Accumbens-Area": 100.0, "Pallidum": 75.0, "Amygdala": 60.0}  # percent of the mean
+_ASYMMETRY_OTHERS = 40.0  # more than the largest of the same 28: 24
+_RIM_MM, _CORE_MM = 4.0, 14.0  # depth: fluid and cortex; white matter and deep nuclei
+
+
+def check_image(volume: Volume) -> tuple[Finding, ...]:
+    """Look at a scan before any network does: its voxels, its field of view, its values.
+
+    What was noticed while it was read (``volume.findings``) is not said again.
+    """
+    return (*_position(volume), *_view(volume), *_values(volume))
+
+
+def _position(volume: Volume) -> list[Finding]:
+    grid, found = volume.grid, []
+    if grid.obliquity > _OBLIQUE_DEG:
+        text = f"the slices are tilted by {grid.obliquity:.0f} degrees"
+        found.append(Finding("oblique", "info", text))
+    voxels = " x ".join(f"{edge:.2f}" for edge in grid.spacing)
+    thick, thin = max(grid.spacing), min(grid.spacing)
+    if thick > _THICK_MM:
+        text = f"voxels of {voxels} mm: small structures are measured badly"
+        found.append(Finding("thick-slices", "warning", text))
+    elif thick > _UNEVEN * thin:
+        text = f"voxels of {voxels} mm, {thick / thin:.1f} times longer than wide"
+        found.append(Finding("uneven-voxels", "info", text))
+    shape = tuple(sorted(grid.shape))
+    for (edges, spacing), name in _GRIDS.items():
+        if shape == tuple(sorted(edges)) and np.allclose(grid.spacing, spacing, atol=0.01):
+            text = f"the image lies on {name}: it was resampled before"
+            found.append(Finding("not-scanner-space", "info", text))
+    return found
+
+
+def _view(volume: Volume) -> list[Finding]:
+    """Whether the field of view can hold a head."""
+    edges = np.abs(volume.grid.affine[:3, :3]) * np.array(volume.grid.shape)
+    held = edges.max(axis=1)  # millimetres along x, y, z
+    short = {
+        way: (float(mm), need)
+        for (way, need), mm in zip(_HEAD_MM.items(), held, strict=True)
+        if mm < need
+    }
+    if not short:
+        return []
+    listed = ", ".join(f"{mm:.0f} mm from {way}" for way, (mm, _) in short.items())
+    slab = any(mm < _SLAB * need for mm, need in short.values())
+    severity: Severity = "error" if slab else "warning"
+    return [Finding("small-view", severity, f"not a whole head: the image holds {listed}")]
+
+
+def _values(volume: Volume) -> list[Finding]:
+    data, found = volume.data, []
+    step = max(1, data.size // _SAMPLED)
+    least = float(data.min())
+    if least < 0:
+        share = 100 * float((data < 0).mean())
+        text = f"{share:.2g} % of the voxels are below zero, the least is {least:g}"
+        found.append(Finding("negative-values", "info", text))
+    count = len(np.unique(data.ravel(order="K")[::step]))
+    if count < _FEW:
+        text = f"only {count} different intensities: is it a label map?"
+        found.append(Finding("few-intensities", "warning", text))
+    return found
+
+
+def check_brain(
+    mask: NDArray[np.bool_], image: Array, grid: Grid, view: Grid, *, confidence: float | None
+) -> tuple[Finding, ...]:
+    """Look at the brain that was found in a head.
+
+    Args:
+        mask: (I, J, K) of the brain.
+        image: (I, J, K) intensities of the scan.
+        grid: where both lie, RAS+, isotropic.
+        view: the scan's own grid.
+        confidence: see :class:`deepmrseg_bids.segmentation.Measure`.
+    """
+    found = []
+    millilitres = float(mask.sum()) * grid.voxel_volume / 1000
+    low, high = _BRAIN_ML
+    if not low <= millilitres <= high:
+        text = f"a brain of {millilitres:.0f} ml, where {low:.0f} to {high:.0f} are usual"
+        found.append(Finding("brain-volume", "warning", text))
+    if confidence is not None and confidence < _BRAIN_UNSURE:
+        text = f"the network is not sure of the brain (confidence {confidence:.2f})"
+        found.append(Finding("brain-unsure", "warning", text))
+    if cut := _cut(mask, grid, view):
+        listed = ", ".join(f"{side} ({mm2 / 100:.0f} cm2)" for side, mm2 in cut.items())
+        text = f"the brain reaches the edge of the image: {listed}; part of it may be missing"
+        found.append(Finding("brain-cut", "warning", text))
+    else:
+        found += _shape(mask, grid)
+    return (*found, *_contrast(mask, image, grid), *_stripped(mask, image, grid))
+
+
+def _cut(mask: NDArray[np.bool_], grid: Grid, image: Grid) -> dict[str, float]:
+    """How much of each face of the field of view is brain, in mm2, where it is too much."""
+    view = covered(image, grid)
+    faces = {}
+    for axis in range(3):
+        for side, step in ((_SIDES[2 * axis], 1), (_SIDES[2 * axis + 1], -1)):
+            beyond = np.roll(view, step, axis)  # the neighbour further out is in the image
+            rim = [slice(None)] * 3
+            rim[axis] = slice(0, 1) if step > 0 else slice(-1, None)
+            beyond[tuple(rim)] = False
+            mm2 = float((mask & view & ~beyond).sum()) * grid.spacing[0] ** 2
+            if mm2 > _CUT_MM2.get(side, _CUT_ANYWHERE_MM2):
+                faces[side] = mm2
+    return faces
+
+
+def _shape(mask: NDArray[np.bool_], grid: Grid) -> list[Finding]:
+    """Whether the brain is longest from back to front, as upright brains are."""
+    if not mask.any():
+        return []
+    spread = np.ptp(np.percentile(np.argwhere(mask), (0.5, 99.5), axis=0), axis=0)
+    wide, long, high = (float(mm) for mm in spread * np.array(grid.spacing))
+    if long >= _LONGER * max(wide, high):
+        return []
+    text = (
+        f"the brain is {wide:.0f} mm wide, {long:.0f} long and {high:.0f} high: upright brains "
+        "are longest from back to front; does the header say the right orientation?"
+    )
+    return [Finding("brain-shape", "warning", text)]
+
+
+def _contrast(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:
+    """Whether the middle of the brain is brighter than its rim, as white matter in a T1w."""
+    rim = mask & ~ndimage.binary_erosion(mask, iterations=round(_RIM_MM / grid.spacing[0]))
+    core = ndimage.binary_erosion(mask, iterations=round(_CORE_MM / grid.spacing[0]))
+    if not core.any() or image[core].mean() > image[rim].mean():
+        return []
+    text = "the middle of the brain is darker than its rim: this does not look like a T1w"
+    return [Finding("contrast-doubtful", "warning", text)]
+
+
+def _stripped(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:
+    """Whether there is anything but the brain."""
+    steps = max(1, round(_AWAY_MM / grid.spacing[0]))
+    away = ~ndimage.binary_dilation(mask, iterations=steps)
+    something = np.abs(image - np.percentile(image, 1)) > 0.02 * float(np.ptp(image[mask]))
+    if not away.any() or float(something[away].mean()) > _STRIPPED:
+        return []
+    return [Finding("skull-stripped", "info", "there is nothing but the brain in the image")]
+
+
+def check_structures(result: Segmentation, mask: NDArray[np.bool_]) -> tuple[Finding, ...]:
+    """Look at the deep structures.
+
+    Args:
+        result: of the task ``deepbrain``.
+        mask: the brain on the grid of the result's posteriors, (I, J, K).
+    """
+    posteriors = result.posteriors[0]
+    labels = posteriors.labels()
+    there = [row for row in result.measures if row.volume_mm3 > 0]
+    found = _unsure(there, len(result.measures))
+    odd = [
+        f"{row.name} ({row.volume_mm3:.0f} mm3, usual are {low:.0f} to {high:.0f})"
+        for row in there
+        for low, high in [_RANGE_MM3.get(_structure(row.name), (0.0, np.inf))]
+        if not low <= row.volume_mm3 <= high
+    ]
+    if odd:
+        text = f"implausible volume: {', '.join(odd)}"
+        found.append(Finding("structure-volume", "warning", text))
+    found += _asymmetric(there)
+    number = {label.name: k for k, label in enumerate(result.table, start=1)}
+    inside = {name: mask[labels == k] for name, k in number.items()}
+    loose = [name for name, voxels in inside.items() if voxels.sum() < _INSIDE * len(voxels)]
+    if loose:
+        text = f"more than {100 * (1 - _INSIDE):.0f} % outside the brain: {', '.join(loose)}"
+        found.append(Finding("structures-outside", "warning", text))
+    return (*found, *_crossed(labels, number, posteriors.grid))
+
+
+def check_hippocampus(result: Segmentation, deepbrain: Segmentation) -> tuple[Finding, ...]:
+    """Look at the parts of the hippocampus, beside what ``deepbrain`` found.
+
+    Args:
+        result: of the task ``hippocampus``.
+        deepbrain: of the same scan.
+    """
+    there = [row for row in result.measures if row.volume_mm3 > 0]
+    found = _unsure(there, len(result.measures))
+    whole = {row.name: row.volume_mm3 for row in deepbrain.measures}
+    less = []
+    for side in ("Left", "Right"):
+        parts = sum(row.volume_mm3 for row in there if row.name.startswith(side))
+        share = parts / (whole.get(f"{side}-Hippocampus") or np.inf)
+        if 0 < share < _HIPPOCAMPUS:
+            less.append(f"{side.lower()} {100 * share:.0f} %")
+    if less:
+        text = (
+            f"only a part of the hippocampus that deepbrain found: {', '.join(less)}; the volumes "
+            "of its parts are too small"
+        )
+        found.append(Finding("hippocampus-small", "warning", text))
+    return (*found, *_asymmetric(there))
+
+
+def _structure(name: str) -> str:
+    """The name without its side."""
+    return name.partition("-")[2] if name.startswith(("Left-", "Right-")) else name
+
+
+def _pairs(rows: Sequence[Measure]) -> list[tuple[str, Measure, Measure]]:
+    """Structures that were found on both sides: name, left, right."""
+    by_name = {row.name: row for row in rows}
+    return [
+        (_structure(row.name), row, by_name[other])
+        for row in rows
+        if row.name.startswith("Left-") and (other := f"Right-{_structure(row.name)}") in by_name
+    ]
+
+
+def _unsure(there: Sequence[Measure], asked: int) -> list[Finding]:
+    """Structures that the network is not sure of; an error if they are most of all."""
+    unsure = [row for row in there if row.confidence is not None and row.confidence < _UNSURE]
+    if not unsure:
+        return []
+    lost = asked - len(there) + len(unsure)
+    severity: Severity = "error" if lost > asked / 2 else "warning"
+    listed = ", ".join(f"{row.name} ({row.confidence:.2f})" for row in unsure)
+    text = f"the network is not sure of {listed}; a confidence below {_UNSURE} is unusual"
+    return [Finding("structure-unsure", severity, text)]
+
+
+def _asymmetric(there: Sequence[Measure]) -> list[Finding]:
+    odd = []
+    for name, left, right in _pairs(there):
+        mean = (left.volume_mm3 + right.volume_mm3) / 2
+        percent = 100 * (left.volume_mm3 - right.volume_mm3) / mean
+        if abs(percent) > _ASYMMETRY.get(name, _ASYMMETRY_OTHERS):
+            odd.append(f"{name} ({percent:+.0f} %)")
+    if not odd:
+        return []
+    text = f"left and right differ much, in percent of their mean: {', '.join(odd)}"
+    return [Finding("structures-asymmetric", "warning", text)]
+
+
+def _crossed(
+    labels: NDArray[np.uint8], number: Mapping[str, int], grid: Grid
+) -> tuple[Finding, ...]:
+    """Left structures whose middle lies right of that of their partner."""
+    seen = {name: k for name, k in number.items() if (labels == k).any()}
+    middles = ndimage.center_of_mass(labels > 0, labels, list(seen.values()))
+    across = {
+        name: float(grid.to_world([middle])[0, 0])
+        for name, middle in zip(seen, middles, strict=True)
+    }
+    crossed = [
+        _structure(name)
+        for name, x in across.items()
+        if name.startswith("Left-") and x > across.get(f"Right-{_structure(name)}", np.inf)
+    ]
+    if not crossed:
+        return ()
+    text = f"the left part lies right of the right one: {', '.join(crossed)}"
+    return (Finding("sides-crossed", "error", text),)

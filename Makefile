@@ -6,8 +6,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SCRIPTS = .ci/run $(shell git ls-files '*.sh')
 
-.PHONY: help demo test lint types doctest clean
+.PHONY: help demo test lint types doctest docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -17,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev,demo]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev,demo,docs]'
 	touch $@
 
 demo: $(STAMP)
@@ -36,6 +37,8 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck $(SCRIPTS)
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -43,5 +46,10 @@ types: $(STAMP)
 doctest: $(STAMP)
 	$(BIN)/python -m pytest --doctest-modules deepmrseg_bids
 
+# the site, in site/index.html; every link and anchor between the pages must hold
+docs: $(STAMP)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky \
+		-d build/doctrees docs site
+
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) demo build dist site *.egg-info

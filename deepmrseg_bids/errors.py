@@ -12,6 +12,7 @@
     ├── SegmentationError       the network's answer cannot be right
     ├── SkippedTask             an input that the task needs is not there
     ├── LabelTableError         a label table cannot be used
+    ├── DeviceError             the GPU cannot do what it was asked for
     ├── BundleError             a model bundle is broken, changed or of another format
     ├── MetricError             a metric is asked of arrays that do not fit
     └── TrainingError           training cannot start or go on
@@ -23,6 +24,7 @@ __all__ = [
     "BundleError",
     "DatasetError",
     "DeepMRSegError",
+    "DeviceError",
     "HeaderError",
     "ImageError",
     "ImageReadError",
@@ -74,6 +76,10 @@ class SkippedTask(DeepMRSegError):
 
 class LabelTableError(DeepMRSegError):
     """A label table cannot be used."""
+
+
+class DeviceError(DeepMRSegError):
+    """The GPU cannot do what it was asked for."""
 
 
 class BundleError(DeepMRSegError):

@@ -5,6 +5,7 @@ The number of threads is set here and nowhere else.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepmrseg_bids.bundle import ModelBundle
-from deepmrseg_bids.errors import BundleError, UsageError
+from deepmrseg_bids.errors import BundleError, DeviceError, UsageError
 from deepmrseg_bids.geometry import Array
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "with_position",
 ]
 
+_log = logging.getLogger(__name__)
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -113,19 +114,13 @@ def with_position(x: torch.Tensor, spacing: float) -> torch.Tensor:
 def window_places(edge: int, window: int) -> list[slice]:
     """Windows along one axis: evenly spaced, overlapping by half or more, to both ends.
 
-    A network with strides answers a little otherwise when its image moves by one voxel, and much
-    the same again when it moves by two. So the windows begin at even and odd voxels in turn, and
-    where they overlap the mean of both stands. If it takes that, the last window ends one voxel
-    beyond the edge.
-
     >>> window_places(96, 80)
-    [slice(0, 80, None), slice(17, 97, None)]
+    [slice(0, 80, None), slice(16, 96, None)]
     """
     if not 0 < window < edge:
         return [slice(0, edge)]
     count = math.ceil((edge - window) / (window / 2)) + 1
     starts = np.round(np.linspace(0, edge - window, count)).astype(int)
-    starts += (starts - np.arange(count)) % 2
     return [slice(int(start), int(start) + window) for start in starts]
 
 
@@ -144,6 +139,7 @@ class Predictor:
 
     Attributes:
         bundle: what it was made from.
+        fallback: go on with the CPU if the GPU's memory is too small.
         seconds: time spent in the network so far.
     """
 
@@ -151,6 +147,7 @@ class Predictor:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = "auto"
     flips: bool = False
+    fallback: bool = False
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -184,10 +181,30 @@ class Predictor:
         x = torch.from_numpy(np.ascontiguousarray(np.stack(images), dtype=np.float32))
         x = (x[:, None] if x.ndim == dims + 1 else x).to(self.device)
         start = time.perf_counter()
-        with torch.inference_mode():
-            out: NDArray[np.float32] = self._in_windows(x).cpu().numpy()
+        try:
+            with torch.inference_mode():
+                out: NDArray[np.float32] = self._in_windows(x).cpu().numpy()
+        except torch.cuda.OutOfMemoryError:
+            out = np.empty(0, np.float32)
+        if not len(out):
+            self._leave_gpu()
+            return self.many(images)
         self.seconds += time.perf_counter() - start
         return list(out)
+
+    def _leave_gpu(self) -> None:
+        """Go on with the CPU, in the same precision.
+
+        Raises:
+            DeviceError: the GPU was asked for.
+        """
+        name = f"the GPU's memory is too small for the {self.bundle.task} network"
+        if not self.fallback:
+            raise DeviceError(f"{name}; use --device auto or cpu, or another GPU")
+        _log.warning("%s: the CPU is used from here on", name)
+        self.device = torch.device("cpu")
+        self._network = self._network.to(self.device)
+        torch.cuda.empty_cache()
 
     def _in_windows(self, x: torch.Tensor) -> torch.Tensor:
         """Posteriors of a batch, from overlapping windows of the size of the training crops.
@@ -195,13 +212,10 @@ class Predictor:
         What a network says depends on where the edge of the image is: it is asked about
         what it was trained on, and the middle of a window counts more than its rim.
         """
-        axes = [*map(window_places, x.shape[2:], self.bundle.preparation.window)]
+        axes = map(window_places, x.shape[2:], self.bundle.preparation.window)
         places: list[tuple[Any, ...]] = [(slice(None), slice(None), *p) for p in product(*axes)]
         if len(places) == 1:
             return self._answers(x)
-        own: tuple[Any, ...] = (..., *(slice(0, edge) for edge in x.shape[2:]))
-        beyond = [axis[-1].stop - edge for axis, edge in zip(axes, x.shape[2:], strict=True)]
-        x = functional.pad(x, [n for after in reversed(beyond) for n in (0, after)], "replicate")
         size = (len(x), self.bundle.network.classes, *x.shape[2:])
         total = torch.zeros(size, device=x.device)
         weight = torch.zeros((1, 1, *x.shape[2:]), device=x.device)
@@ -213,9 +227,19 @@ class Predictor:
                 bell = _bell(answer.shape[2:], x.device)
                 total[place] += answer * bell
                 weight[place] += bell
-        return (total / weight)[own]
+        return total / weight
 
     def _answers(self, x: torch.Tensor) -> torch.Tensor:
+        """Posteriors of a batch; of smaller ones where the GPU's memory is too small for it."""
+        try:
+            return self._at_once(x)
+        except torch.cuda.OutOfMemoryError:
+            if len(x) == 1:
+                raise
+        torch.cuda.empty_cache()
+        return torch.cat([self._answers(half) for half in x.chunk(2)])
+
+    def _at_once(self, x: torch.Tensor) -> torch.Tensor:
         posteriors = self._posteriors(x)
         if self.flips:
             mirrored = self._posteriors(x.flip(2)).flip(2)
@@ -238,12 +262,14 @@ class PredictorPool:
 
     Attributes:
         models: bundles to use in the place of the shipped ones.
+        fallback: as of each :class:`Predictor`.
     """
 
     models: Mapping[str, Path] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = "auto"
     flips: bool = False
+    fallback: bool = False
     _loaded: dict[str, Predictor] = field(default_factory=dict)
 
     def __call__(self, task: str) -> Predictor:
@@ -257,7 +283,9 @@ class PredictorPool:
             bundle = ModelBundle.shipped(task) if path is None else ModelBundle.open(path)
             if bundle.task != task:
                 raise BundleError(f"{bundle.path}: a model of {bundle.task!r}, not of {task!r}")
-            self._loaded[task] = Predictor(bundle, self.device, self.precision, self.flips)
+            self._loaded[task] = Predictor(
+                bundle, self.device, self.precision, self.flips, self.fallback
+            )
         return self._loaded[task]
 
     @property

@@ -11,8 +11,14 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
-__all__ = ["peak_memory_mib", "prepare_process", "usable_cores"]
+import psutil
+
+__all__ = ["forget_peak_memory", "peak_memory_mib", "prepare_process", "usable_cores",
+           "usable_memory_mib"]  # fmt: skip
 
 _SPIN = "20000"  # rounds that a waiting thread spins before it sleeps
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
@@ -38,7 +44,45 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def usable_memory_mib() -> float:
+    """The memory that a run may take: nine tenths of what is free now, or of a job's limit."""
+    free = float(psutil.virtual_memory().available)
+    for limit in _job_limits():
+        with suppress(OSError, ValueError):  # not here, or "max"
+            free = min(free, float(limit.read_text(encoding="ascii")))
+    if (most := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        free = min(free, most)  # ulimit -v, for each process
+    return 0.9 * free / 2**20
+
+
+def _job_limits() -> Iterator[Path]:
+    """Files with the limits of the control groups that this process is in (Linux)."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        name = {"": "memory.max", "memory": "memory.limit_in_bytes"}.get(kinds)
+        if name is not None:
+            group = Path("/sys/fs/cgroup") / kinds
+            yield group / name
+            for part in Path(path.strip("/")).parts:
+                group /= part
+                yield group / name
+
+
 def peak_memory_mib() -> float:
-    """The largest resident size of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    """The largest resident size of this process since :func:`forget_peak_memory`, in MiB."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return float(status.split("VmHWM:")[1].split()[0]) / 2**10
+    except (OSError, IndexError, ValueError):  # not Linux: since the process began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def forget_peak_memory() -> None:
+    """Begin to look for the largest size anew, where the kernel can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -1,18 +1,25 @@
-"""Run a nipype workflow so that it leaves nothing outside its folders and asks no network."""
+"""Run nipype workflows so that they leave nothing outside their folders and ask no network."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deepmrseg_bids.app.crew import Crew
 from deepmrseg_bids.app.progress import Progress
 
-__all__ = ["execute", "prepare_nipype"]
+__all__ = ["PRELOAD", "Limits", "Verdict", "execute", "prepare_nipype"]
 
 _log = logging.getLogger("deepmrseg-bids")
-
+PRELOAD = (
+    "deepmrseg_bids.app.plugin", "deepmrseg_bids.workflows", "deepmrseg_bids.reports.figures"
+)  # fmt: skip
+"""What every worker needs (:func:`~deepmrseg_bids.app.crew.warm_up`)."""
 
 _SETTINGS = """\
 [execution]
@@ -41,24 +48,102 @@ def prepare_nipype(folder: Path) -> None:
     (folder / "nipype.cfg").write_text(_SETTINGS, encoding="utf-8")
 
 
-def execute(workflow: Any, *, work: Path, logs: Path, nprocs: int, progress: Progress) -> None:
-    """Run every node; a node that crashes leaves a file in ``logs`` and does not stop others.
+@dataclass(frozen=True)
+class Limits:
+    """What the sessions that run at once may take together.
 
-    One process works in this one, several in workers of their own.
+    Attributes:
+        cores: of the whole run.
+        threads: of one session.
+        memory_gb: of the whole run.
     """
-    workflow.config["execution"]["crashdump_dir"] = str(logs)
-    workflow.base_dir = str(work)
-    arguments: dict[str, Any] = {"status_callback": progress}
-    if nprocs > 1 and progress.sessions > 1:
-        arguments |= {
-            "n_procs": nprocs,
-            "raise_insufficient": False,
-            "mp_context": "forkserver",
-        }
-        plugin = "MultiProc"
-    else:
-        plugin = "Linear"
+
+    cores: int
+    threads: int
+    memory_gb: float
+
+    def sessions(self, waiting: int, session_gb: float) -> int:
+        """How many sessions run at once.
+
+        >>> Limits(cores=8, threads=2, memory_gb=10).sessions(100, session_gb=3)
+        3
+        """
+        room = int(self.memory_gb // session_gb) if session_gb else waiting
+        return max(1, min(waiting, self.cores // self.threads, room))
+
+    def told(self, waiting: int, session_gb: float) -> str:
+        """How many sessions run at once, and why, in one line."""
+        many = self.sessions(waiting, session_gb)
+        return (
+            f"{many} session{'s' if many > 1 else ''} at a time: {waiting} to do; "
+            f"{self.cores} cores, {self.threads} thread{'s' if self.threads > 1 else ''} each; "
+            f"{self.memory_gb:.1f} GB of memory, up to {session_gb:.1f} GB each"
+        )
+
+
+@dataclass
+class Verdict:
+    """What became of the nodes that did not end well.
+
+    Attributes:
+        reasons: why the node of a session failed, by the session's name.
+        stopped: sessions were left out because one had failed.
+        interrupted: the run was told to stop.
+    """
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+    interrupted: bool = False
+
+
+def execute(
+    workflows: Iterable[Any],
+    *,
+    work: Path,
+    logs: Path,
+    limits: Limits,
+    progress: Progress,
+    verdict: Verdict,
+    stop_on_first_crash: bool = False,
+    keep: bool = True,
+) -> None:
+    """Run the nodes of one workflow after the other; what fails does not stop the others.
+
+    Nodes run in worker processes that are kept from workflow to workflow, with the networks
+    they have loaded. A worker that is killed costs the session it worked on. Ctrl-C ends the
+    workers, and then this function.
+
+    Args:
+        work: nipype's folders.
+        logs: receives a file for each node that crashed.
+        verdict: receives what did not end well.
+        stop_on_first_crash: begin nothing more once a session has failed.
+        keep: leave the folder of a workflow there when it has run.
+    """
+    from deepmrseg_bids.app.plugin import CrewPlugin
+
+    def ended(node: Any, reason: str) -> None:
+        if reason and hasattr(node.inputs, "job"):
+            verdict.reasons[node.inputs.job.name] = reason
+        elif reason:
+            _log.error("%s: %s", node.fullname, reason)
+        progress(node, "exception" if reason else "end")
+
+    def stop() -> bool:
+        verdict.stopped = stop_on_first_crash and progress.failed > 0
+        return verdict.stopped
+
     try:
-        workflow.run(plugin=plugin, plugin_args=arguments)
-    except RuntimeError as error:  # nipype's summary of nodes that crashed
-        _log.error("%s", error)
+        with Crew(PRELOAD) as crew:
+            for workflow in workflows:
+                workflow.config["execution"]["crashdump_dir"] = str(logs)
+                workflow.base_dir = str(work)
+                workflow.run(plugin=CrewPlugin(crew, limits.cores, limits.memory_gb, ended, stop))
+                if not keep:
+                    shutil.rmtree(work / workflow.name, ignore_errors=True)
+                if stop():
+                    break
+    except KeyboardInterrupt:
+        verdict.interrupted = True
+    finally:
+        progress.close()

@@ -8,33 +8,48 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deepmrseg_bids import __version__
+from deepmrseg_bids.app.execute import Limits, Verdict, execute
+from deepmrseg_bids.app.interrupts import undisturbed
+from deepmrseg_bids.app.ledger import DONE, Ledger
 from deepmrseg_bids.app.progress import Progress
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.files import read_json, remove_leftovers
 from deepmrseg_bids.bids.names import report_path
+from deepmrseg_bids.bids.outputs import (
+    SessionJob,
+    SessionOutcome,
+    TaskOutcome,
+    finished_session,
+    finished_tasks,
+    outcome_from_json,
+)
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
 from deepmrseg_bids.bids.resume import Digests
-from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
+from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.config import RunConfig
-from deepmrseg_bids.errors import DatasetError, UsageError
-from deepmrseg_bids.findings import worst_first
+from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.labels import LabelTable
-
-if TYPE_CHECKING:
-    from deepmrseg_bids.bids.outputs import SessionJob, SessionOutcome, TaskOutcome
+from deepmrseg_bids.runtime import usable_memory_mib
 
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]
 
 _log = logging.getLogger("deepmrseg-bids")
 EXIT_ALL_DONE, EXIT_SOME, EXIT_NOTHING = 0, 3, 4
-_DONE = ("done", "resumed")
+_RECORDS = "outcomes"  # in the work folder: what became of each session
+_ROOM = 2048  # bytes of the tables for one session
+_BATCH = 128  # sessions of one nipype workflow
+_INTERRUPTED = "interrupted before it was done; the same command does it"
+_STOPPED = "not begun, as a session failed before it (--stop-on-first-crash)"
+_NO_RECORD = "the process that worked on it ended early; its crash file is in logs/"
 
 
 def run_participant(config: RunConfig, *, command: str) -> int:
@@ -60,25 +75,36 @@ def run_participant(config: RunConfig, *, command: str) -> int:
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
     logs = config.out_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(logs / f"run-{run_id}.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logging.getLogger().addHandler(handler)
-    config.save(logs / f"run-{run_id}.toml")
-    _log.info("deepmrseg-bids %s: %s", __version__, command)
-    remove_leftovers(config.out_dir)
-    write_dataset_files(
-        config.out_dir, config.bids_dir, tables=_tables(bundles), version=__version__
-    )
     work = Path(config.work_dir or tempfile.mkdtemp(prefix="deepmrseg-"))
     try:
-        rows = _run(config, sessions, bundles, work / f"run-{run_id}", logs, command)
+        with _log_file(logs / f"run-{run_id}.log"):
+            config.save(logs / f"run-{run_id}.toml")
+            _log.info("deepmrseg-bids %s: %s", __version__, command)
+            remove_leftovers(config.out_dir)
+            write_dataset_files(
+                config.out_dir, config.bids_dir, tables=_tables(bundles), version=__version__
+            )
+            rows = _run(config, sessions, bundles, work / f"run-{run_id}", logs, command)
+    finally:
+        if config.work_dir is None:
+            with undisturbed():
+                shutil.rmtree(work, ignore_errors=True)
+    return _exit_code(rows)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Write what is logged into a file too."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
-        if config.work_dir is None:
-            shutil.rmtree(work, ignore_errors=True)
-    write_sessions(logs / "sessions.tsv", _merged(logs / "sessions.tsv", rows))
-    return _exit_code(rows)
+        with suppress(OSError):
+            handler.close()
 
 
 def _run(
@@ -89,6 +115,11 @@ def _run(
     logs: Path,
     command: str,
 ) -> list[SessionRow]:
+    """Do what is left to do, and tell what became of every session.
+
+    Raises:
+        KeyboardInterrupt: the run was told to stop; the tables tell what was done before.
+    """
     for session in sessions:
         for note in session.notes:
             _log.info("%s: %s", session.name, note)
@@ -96,40 +127,113 @@ def _run(
     jobs = [_job(config, session, bundles) for session in sessions]
     if not config.force:
         jobs = [_resumed(job, config.out_dir, bundles, digests) for job in jobs]
-    to_do = sum(bool(job.tasks) for job in jobs)
-    if to_do < len(jobs):
+    to_do = [job for job in jobs if job.tasks]
+    if len(to_do) < len(jobs):
         _log.info("%d of %d sessions were finished by earlier runs (--force does them again)",
-                  len(jobs) - to_do, len(jobs))  # fmt: skip
-    records, threads = work / "outcomes", config.threads(to_do)
-    if busy := [replace(job, threads=threads) for job in _with_work(config, jobs)]:
-        from deepmrseg_bids.app.execute import execute
-        from deepmrseg_bids.workflows import init_participant_wf
+                  len(jobs) - len(to_do), len(jobs))  # fmt: skip
+    verdict, by_name = Verdict(), {job.name: job for job in jobs}
 
-        workflow = init_participant_wf(
-            jobs=busy,
-            weights={task: bundle.sha256 for task, bundle in bundles.items()},
-            out_dir=config.out_dir,
-            records=records,
-            threads=threads,
-            reports=config.reports,
-            command=command,
-        )
-        progress = Progress(to_do, stream=sys.stderr, quiet=config.verbosity < 0)
-        execute(workflow, work=work, logs=logs, nprocs=config.nprocs, progress=progress)
-    outcomes = [_outcome(job, records) for job in jobs]
-    digests.add(digest for outcome in outcomes for digest in outcome.inputs)
-    digests.save()
-    rows = [row for outcome in outcomes for row in _rows(outcome)]
-    for row in rows:
-        if row.status not in _DONE:
-            where = " ".join(filter(None, (row.participant_id, row.session_id)))
-            _log.warning("%s: %s %s: %s", where, row.task, row.status, row.reason)
+    def outcome(name: str) -> SessionOutcome:
+        found = _recorded(by_name[name], work / _RECORDS)
+        return found or _lost(by_name[name], config.out_dir, bundles, digests, verdict)
+
+    busy = _with_work(config, jobs)
+    with Ledger(logs, digests, outcome, room=_ROOM * len(to_do)) as ledger:
+        if busy:
+            progress = Progress(len(to_do), stream=sys.stderr, quiet=config.verbosity < 0,
+                                ended=ledger.ended)  # fmt: skip
+            _segment(config, busy, bundles, work, logs, command, progress, verdict)
+        with undisturbed():
+            outcomes = {job.name: outcome(job.name) for job in jobs}
+            rows = ledger.write(list(outcomes.values()))
+            _tell(rows, verdict)
+            if config.reports and not verdict.interrupted:
+                lost = {job.subject for job in busy if not _recorded(job, work / _RECORDS)}
+                broken = [job for job in jobs if job.subject in lost]
+                _write_pages(config, broken, outcomes, command)
+    if verdict.interrupted:
+        raise KeyboardInterrupt
     return rows
 
 
-def _job(config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle]) -> SessionJob:
-    from deepmrseg_bids.bids.outputs import SessionJob
+def _segment(
+    config: RunConfig,
+    jobs: Sequence[SessionJob],
+    bundles: Mapping[str, ModelBundle],
+    work: Path,
+    logs: Path,
+    command: str,
+    progress: Progress,
+    verdict: Verdict,
+) -> None:
+    """Run the sessions, in workflows of a limited size: nipype is quadratic in their nodes."""
+    from deepmrseg_bids.workflows import init_participant_wf
 
+    limits = Limits(config.nprocs, config.threads(progress.sessions), _memory_limit_gb(config))
+    if waiting := [job.memory_gb for job in jobs if job.tasks]:
+        _log.info("%s", limits.told(len(waiting), max(waiting)))
+    workflows = (
+        init_participant_wf(
+            jobs=[replace(job, threads=limits.threads) for job in batch],
+            weights={task: bundle.sha256 for task, bundle in bundles.items()},
+            out_dir=config.out_dir,
+            records=work / _RECORDS,
+            threads=limits.threads,
+            reports=config.reports,
+            command=command,
+            name=f"batch_{number}_wf",
+        )
+        for number, batch in enumerate(_batches(jobs))
+    )
+    execute(
+        workflows, work=work, logs=logs, limits=limits, progress=progress, verdict=verdict,
+        stop_on_first_crash=config.stop_on_first_crash, keep=config.work_dir is not None,
+    )  # fmt: skip
+
+
+def _batches(jobs: Sequence[SessionJob], size: int = _BATCH) -> Iterator[list[SessionJob]]:
+    """Sessions in parts of ``size`` or a little more: those of a subject stay together."""
+    batch: list[SessionJob] = []
+    for _, own in groupby(jobs, key=lambda job: job.subject):
+        batch.extend(own)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _tell(rows: Sequence[SessionRow], verdict: Verdict) -> None:
+    """A line for each task that was not done; what nobody began is only counted."""
+    left = 0
+    for row in rows:
+        if row.reason in (_INTERRUPTED, _STOPPED):
+            left += 1
+        elif row.status not in DONE:
+            where = " ".join(filter(None, (row.participant_id, row.session_id)))
+            _log.warning("%s: %s %s: %s", where, row.task, row.status, row.reason)
+    if left:
+        _log.warning("%d of %d tasks are left to do: %s", left, len(rows),
+                     _INTERRUPTED if verdict.interrupted else _STOPPED)  # fmt: skip
+
+
+def _write_pages(
+    config: RunConfig,
+    jobs: Sequence[SessionJob],
+    outcomes: Mapping[str, SessionOutcome],
+    command: str,
+) -> None:
+    """The pages of subjects whose workflow broke off, so that they tell why."""
+    from deepmrseg_bids.reports.collect import subject_page
+
+    for subject, own in groupby(jobs, key=lambda job: job.subject):
+        try:
+            subject_page([outcomes[job.name] for job in own], config.out_dir, command=command)
+        except Exception as error:  # as in a worker: a page costs itself alone
+            _log.error("sub-%s: no page could be written: %s", subject, error)
+
+
+def _job(config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle]) -> SessionJob:
     return SessionJob(
         subject=session.subject,
         session=session.session,
@@ -152,8 +256,6 @@ def _resumed(
     job: SessionJob, out_dir: Path, bundles: Mapping[str, ModelBundle], digests: Digests
 ) -> SessionJob:
     """The same job without the tasks that an earlier run has finished."""
-    from deepmrseg_bids.bids.outputs import finished_tasks
-
     finished = finished_tasks(job, out_dir, bundles, digests)
     done = {outcome.task for outcome in finished}
     left = tuple(task for task in job.tasks if task not in done)
@@ -162,44 +264,58 @@ def _resumed(
 
 def _with_work(config: RunConfig, jobs: Sequence[SessionJob]) -> list[SessionJob]:
     """The sessions of every subject of whom something is left to do, if only the page."""
-
-    def missing(subject: str) -> bool:
-        return config.reports and not (config.out_dir / report_path(subject)).is_file()
-
-    busy = {job.subject for job in jobs if job.tasks or missing(job.subject)}
+    busy = set()
+    for subject, own in groupby(jobs, key=lambda job: job.subject):
+        sessions = list(own)
+        if any(job.tasks for job in sessions) or (
+            config.reports and not _page_is_up_to_date(config.out_dir, subject, sessions)
+        ):
+            busy.add(subject)
     return [job for job in jobs if job.subject in busy]
 
 
-def _outcome(job: SessionJob, records: Path) -> SessionOutcome:
-    """What became of a session, from its record; without one its process died."""
-    from deepmrseg_bids.bids.outputs import SessionOutcome, TaskOutcome, outcome_from_json
+def _page_is_up_to_date(out_dir: Path, subject: str, jobs: Sequence[SessionJob]) -> bool:
+    """Whether the page is there, and no older than anything it shows.
 
-    record = records / f"{job.name}.json"
-    if record.exists():
-        return outcome_from_json(record.read_text(encoding="utf-8"))
-    reason = "the process that worked on it ended early; its crash file is in logs/"
-    failed = tuple(TaskOutcome(task, "failed", reason) for task in job.tasks)
-    t1w = None if job.t1w is None else str(job.t1w)
-    return SessionOutcome(job.subject, job.session, t1w, (*job.finished, *failed))
-
-
-def _rows(outcome: SessionOutcome) -> list[SessionRow]:
-    """A line of ``sessions.tsv`` for each task of a session."""
-    subject = f"sub-{outcome.subject}"
-    session = f"ses-{outcome.session}" if outcome.session else ""
-    rows = []
-    for task in outcome.tasks:
-        findings = worst_first(task.findings or outcome.findings)
-        tags = ",".join(dict.fromkeys(finding.tag for finding in findings))
-        rows.append(
-            SessionRow(subject, session, task.task, task.status, task.reason, *_cost(task), tags)
-        )
-    return rows
+    A run that is killed between the last result and the page leaves an old one.
+    """
+    try:
+        page = (out_dir / report_path(subject)).stat().st_mtime_ns
+        files = (file for job in jobs for task in job.finished for file in task.files)
+        return all((out_dir / file).stat().st_mtime_ns <= page for file in files)
+    except OSError:
+        return False
 
 
-def _cost(task: TaskOutcome) -> tuple[float | None, float | None]:
-    """Seconds and memory; a task that was not done now has none."""
-    return (None, None) if task.status == "resumed" else (task.seconds, task.peak_mib)
+def _recorded(job: SessionJob, records: Path) -> SessionOutcome | None:
+    """What became of a session, from the record that its worker left at its end."""
+    try:
+        return outcome_from_json((records / f"{job.name}.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None if job.tasks else finished_session(job)
+
+
+def _lost(
+    job: SessionJob,
+    out_dir: Path,
+    bundles: Mapping[str, ModelBundle],
+    digests: Digests,
+    verdict: Verdict,
+) -> SessionOutcome:
+    """What became of a session without a record: its process died, or it never began."""
+    done = tuple(
+        replace(task, status="done") for task in finished_tasks(job, out_dir, bundles, digests)
+    )
+    reason, status = verdict.reasons.get(job.name, ""), "failed"
+    if not reason and verdict.interrupted:
+        reason = _INTERRUPTED
+    elif not reason and verdict.stopped:
+        reason, status = _STOPPED, "skipped"
+    known = {task.task for task in done}
+    left = tuple(
+        TaskOutcome(task, status, reason or _NO_RECORD) for task in job.tasks if task not in known
+    )
+    return replace(finished_session(job), tasks=(*job.finished, *done, *left))
 
 
 def _tasks(
@@ -253,6 +369,11 @@ def _filters(path: Path | None) -> Mapping[str, Any] | None:
     return tree
 
 
+def _memory_limit_gb(config: RunConfig) -> float:
+    """What the run may take: what was asked for, or what the machine has to spare."""
+    return config.mem / 1024 or usable_memory_mib() / 1024
+
+
 def _memory_gb(session: Session) -> float:
     """What a session is expected to take: the networks, and several copies of the scan."""
     from deepmrseg_bids.image import voxel_count
@@ -261,26 +382,8 @@ def _memory_gb(session: Session) -> float:
     return round(1.2 + 5 * 4 * voxels / 2**30, 2)
 
 
-def _merged(path: Path, rows: Sequence[SessionRow]) -> list[SessionRow]:
-    """The rows of this run, and those of earlier runs about other sessions and tasks."""
-    try:
-        earlier = read_sessions(path) if path.exists() else []
-    except DatasetError as error:
-        _log.warning("%s: begun anew", error)
-        earlier = []
-    merged = {(row.participant_id, row.session_id, row.task): row for row in earlier}
-    for row in rows:
-        key = (row.participant_id, row.session_id, row.task)
-        before = merged.get(key)
-        if row.status == "resumed" and before is not None and before.status in _DONE:
-            # what it took when it was done
-            row = replace(row, seconds=before.seconds, peak_mib=before.peak_mib)
-        merged[key] = row
-    return [merged[key] for key in sorted(merged)]
-
-
 def _exit_code(rows: Sequence[SessionRow]) -> int:
-    done = sum(row.status in _DONE for row in rows)
+    done = sum(row.status in DONE for row in rows)
     if done == 0:
         return EXIT_NOTHING
     return EXIT_ALL_DONE if done == len(rows) else EXIT_SOME

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,13 +17,23 @@ _log = logging.getLogger("deepmrseg-bids")
 class Progress:
     """Counts sessions as they end; redraws a line on a terminal, logs lines elsewhere."""
 
-    def __init__(self, sessions: int, *, stream: TextIO, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        sessions: int,
+        *,
+        stream: TextIO,
+        quiet: bool = False,
+        ended: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        """Count up to ``sessions``; ``ended`` is told the name of each that ends."""
         self.sessions = sessions
         self.done = 0
         self.failed = 0
         self._stream = stream
         self._quiet = quiet
+        self._ended = ended
         self._start = time.monotonic()
+        self._drawn = False
 
     def __call__(self, node: Any, status: str) -> None:
         """Take a status callback of nipype: a session ends with its ``segment`` node."""
@@ -35,6 +46,13 @@ class Progress:
         else:
             return
         self._show()
+        self._ended(Path(node.inputs.record).stem)
+
+    def close(self) -> None:
+        """End the line that a terminal shows, when the run ends before all sessions have."""
+        if self._drawn:
+            print(file=self._stream, flush=True)
+            self._drawn = False
 
     def line(self) -> str:
         """``3 of 10 sessions done, 0 failed, 7 to go, about 2 min left``."""
@@ -50,7 +68,8 @@ class Progress:
         if self._quiet:
             return
         if self._stream.isatty():
-            end = "\n" if self.done + self.failed == self.sessions else ""
+            self._drawn = self.done + self.failed < self.sessions
+            end = "" if self._drawn else "\n"
             print(f"\r\033[K{self.line()}", end=end, file=self._stream, flush=True)
         else:
             _log.info("%s", self.line())

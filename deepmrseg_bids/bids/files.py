@@ -6,13 +6,16 @@ renamed. A process killed at any instant leaves at most a ``.deepmrseg-*.tmp`` b
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -21,9 +24,11 @@ from deepmrseg_bids.errors import DatasetError
 
 __all__ = [
     "Staging",
+    "locked",
     "publish",
     "read_json",
     "remove_leftovers",
+    "temporary",
     "write_bytes",
     "write_json",
     "write_text",
@@ -32,15 +37,18 @@ __all__ = [
 _LAST = {".tsv": 1, ".json": 2}  # the place of an extension in the order; all others come first
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], content: bytes, *, anew: bool = False) -> None:
     """Write a whole file at once; one that already has this content is not touched.
+
+    Args:
+        anew: touch it all the same: its time says that it is up to date.
 
     Raises:
         DatasetError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
     try:
-        if path.read_bytes() == content:
+        if not anew and path.read_bytes() == content:
             return
     except OSError:
         pass  # not there yet, or not readable: it is written anew
@@ -169,14 +177,18 @@ class Staging:
 def remove_leftovers(out_dir: str | os.PathLike[str], *, older_than: float = 86400) -> int:
     """Remove what killed runs left behind; how many files.
 
+    A file that a run of this machine is writing is locked, so what is not is left over. Of
+    other machines, and where there are no locks, only old files are.
+
     Args:
-        older_than: seconds; younger files may belong to a run that is still going.
+        older_than: seconds.
     """
     oldest = time.time() - older_than
     removed = 0
     for path in Path(out_dir).rglob(".deepmrseg-*.tmp"):
         try:
-            if path.stat().st_mtime <= oldest:
+            ours = path.name.startswith(f".deepmrseg-{_boot()}-")
+            if path.stat().st_mtime <= oldest or (ours and not _is_locked(path)):
                 path.unlink()
                 removed += 1
         except OSError:
@@ -184,19 +196,73 @@ def remove_leftovers(out_dir: str | os.PathLike[str], *, older_than: float = 864
     return removed
 
 
+@cache
+def _boot() -> str:
+    """What tells this run of the kernel from others: within it, locks can be relied on."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    except OSError:
+        return secrets.token_hex(4)
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+@contextmanager
+def temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new hidden file, locked while it is open; it is gone, or has moved, at the end.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        # a short name of our own: the final name may already be as long as the disk allows
+        path = folder / f".deepmrseg-{_boot()}-{secrets.token_hex(6)}.tmp"
+        with path.open("xb") as stream:
+            with suppress(OSError):  # some network file systems cannot
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            if not os.fstat(stream.fileno()).st_nlink:
+                continue  # taken for a leftover before it was locked
+            try:
+                yield path, stream
+            finally:
+                path.unlink(missing_ok=True)
+        return
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Be alone with this lock among all processes, where the file system can lock.
+
+    The lock is the kernel's: it ends with the process that holds it, however that ends.
+
+    Raises:
+        DatasetError: the file cannot be made.
+    """
+    try:
+        stream = Path(path).open("a")  # noqa: SIM115
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with stream:
+        with suppress(OSError):  # some network file systems cannot
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
 def _into_place(final: Path, write: Callable[[BinaryIO], object]) -> None:
-    # a short name of our own: the final name may already be as long as the disk allows
-    temporary = final.parent / f".deepmrseg-{secrets.token_hex(6)}.tmp"
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as stream:
-                write(stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, final)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with temporary(final.parent) as (path, stream):
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.replace(path, final)
         _sync_folder(final.parent)
     except OSError as error:
         raise DatasetError(

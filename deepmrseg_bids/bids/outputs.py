@@ -36,7 +36,7 @@ from deepmrseg_bids.inference import (
     resolve_precision,
     set_threads,
 )
-from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
+from deepmrseg_bids.runtime import forget_peak_memory, peak_memory_mib, prepare_process
 from deepmrseg_bids.segmentation import Segmentation, native_posteriors
 from deepmrseg_bids.tasks import NEEDS, run
 
@@ -162,6 +162,7 @@ def _pool(
         resolve_device(device),
         precision,  # type: ignore[arg-type]
         flips,
+        fallback=device == "auto",
     )
 
 
@@ -181,6 +182,7 @@ def segment_session(job: SessionJob, out_dir: Path, *, work: Path, record: Path)
 
 def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
     prepare_process()
+    forget_peak_memory()
     outcomes: list[TaskOutcome] = []
     findings: tuple[Finding, ...] = ()
     inputs: tuple[FileDigest, ...] = ()
@@ -240,7 +242,7 @@ def _run_tasks(
 
 def _stopped(task: str, error: Exception) -> TaskOutcome:
     """The outcome of a task that an error ended."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's own
         reason = "out of memory: give the job more, or run fewer sessions at once"
     elif isinstance(error, DeepMRSegError):
         reason = " ".join(str(error).split())

@@ -81,7 +81,8 @@ class Digests:
         self.known |= {digest.path: digest for digest in digests}
 
     def save(self) -> None:
-        """Write the table, whole or not at all."""
+        """Write the table, whole or not at all, with what other runs have added to it."""
+        self.known = Digests.read(self.table).known | self.known
         lines = ["\t".join(_COLUMNS)]
         for path in sorted(self.known):
             if "\t" not in path and "\n" not in path and '"' not in path:

@@ -158,7 +158,11 @@ def _predict(args: argparse.Namespace) -> int:
         raise UsageError("two images have the same file name: predict them into two folders")
     set_threads(thread_count(args.omp_nthreads))
     pool = PredictorPool(
-        model_paths(args.model), resolve_device(args.device), args.precision, args.tta
+        model_paths(args.model),
+        resolve_device(args.device),
+        args.precision,
+        args.tta,
+        fallback=args.device == "auto",
     )
     for model in needed_models(args.task):
         if model != "wml":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids import __version__
+from deepmrseg_bids.app.interrupts import interruptible
 from deepmrseg_bids.cli.common import (
     add_compute_options,
     both,
@@ -173,7 +174,8 @@ def config_from(args: argparse.Namespace) -> RunConfig:
 
 
 def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
-    from deepmrseg_bids.app.execute import prepare_nipype
+    from deepmrseg_bids.app.crew import warm_up
+    from deepmrseg_bids.app.execute import PRELOAD, prepare_nipype
 
     config = config_from(args)
     set_up_logging(config.verbosity)
@@ -182,6 +184,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         prepare_nipype(Path(folder))
         os.environ.setdefault("MPLCONFIGDIR", folder)
         if config.level == "participant":
+            warm_up(PRELOAD)
             from deepmrseg_bids.app.participant import run_participant
 
             return run_participant(config, command=command)
@@ -195,7 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)
     prepare_process()
-    return guarded(lambda: _run(args, argv))
+    with interruptible():
+        return guarded(lambda: _run(args, argv))
 
 
 if __name__ == "__main__":

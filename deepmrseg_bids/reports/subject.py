@@ -6,15 +6,15 @@ The page is a single file without scripts, and opens without a network.
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from deepmrseg_bids.bids.files import write_bytes
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.findings import Finding
@@ -120,7 +120,8 @@ def write_subject_report(
         titles=_TITLES,
         methods=_methods(results, models),
     )
-    _write(path, page)
+    # a file name need not be valid text: what cannot be written becomes a question mark
+    write_bytes(path, page.encode("utf-8", "replace"), anew=True)
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,7 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "x"
 
 
+@cache
 def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("deepmrseg_bids.reports"),
@@ -285,14 +287,3 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     return environment.get_template("subject.html.j2")
-
-
-def _write(path: Path, page: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        # a file name need not be valid text: what cannot be written becomes a question mark
-        part.write_bytes(page.encode("utf-8", "replace"))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

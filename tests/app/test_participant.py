@@ -1,5 +1,6 @@
 """Decisions of the participant level: what is done, and what the run ends with."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from deepmrseg_bids.app import participant
+from deepmrseg_bids.app.execute import Verdict
 from deepmrseg_bids.bids.outputs import SessionJob, TaskOutcome
 from deepmrseg_bids.bids.query import Session
-from deepmrseg_bids.bids.tables import SessionRow, write_sessions
+from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
 
@@ -116,17 +118,66 @@ def test_a_subject_with_nothing_to_do_but_a_page_gets_its_page(tmp_path, reports
     assert [one.subject for one in participant._with_work(asked, jobs)] == busy
 
 
-def test_a_session_whose_process_died_keeps_what_was_finished_before(tmp_path):
-    outcome = participant._outcome(job("01", tasks=("wml",), finished=("brain",)), tmp_path)
-    found = [(row.task, row.status) for row in participant._rows(outcome)]
-    assert found == [("brain", "resumed"), ("wml", "failed")]
+@pytest.mark.parametrize("age", [-1, 1])
+def test_a_page_that_is_older_than_a_result_is_written_again(tmp_path, age):
+    page, file = tmp_path / "sub-01.html", tmp_path / "a.json"
+    for place, time in ((page, 100), (file, 100 - age)):
+        place.touch()
+        os.utime(place, (time, time))
+    done = (TaskOutcome("brain", "resumed", files=("a.json",)),)
+    jobs = [replace(job("01", tasks=()), finished=done)]
+    asked = replace(config(), out_dir=tmp_path)
+    assert bool(participant._with_work(asked, jobs)) == (age < 0)
 
 
-def test_a_resumed_task_keeps_what_it_took_when_it_was_done(tmp_path):
-    table = tmp_path / "sessions.tsv"
-    write_sessions(table, [SessionRow("sub-01", "", "brain", "done", "", 3.5, 900.0),
-                           SessionRow("sub-01", "", "wml", "failed", "x", 9.0, 1.0)])  # fmt: skip
-    now = [SessionRow("sub-01", "", "brain", "resumed"), SessionRow("sub-01", "", "wml", "resumed")]
-    brain, wml = participant._merged(table, now)
-    assert (brain.status, brain.seconds, brain.peak_mib) == ("resumed", 3.5, 900.0)
-    assert (wml.status, wml.seconds) == ("resumed", None)
+@pytest.fixture
+def lost(monkeypatch, tmp_path):
+    """The tasks of a session that left no record, of which ``deepbrain`` was published."""
+    found = (TaskOutcome("deepbrain", "resumed"),)
+    monkeypatch.setattr(participant, "finished_tasks", lambda *_: found)
+
+    def rows(verdict):
+        asked = job("01", tasks=("deepbrain", "wml"), finished=("brain",))
+        assert participant._recorded(asked, tmp_path) is None
+        outcome = participant._lost(asked, tmp_path, BUNDLES, None, verdict)
+        return [(task.task, task.status, task.reason) for task in outcome.tasks]
+
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "reason"),
+    [
+        (Verdict({"sub-01": "killed"}), "failed", "killed"),
+        (Verdict({"sub-01": "killed"}, interrupted=True), "failed", "killed"),
+        (Verdict(), "failed", "ended early"),
+        (Verdict(interrupted=True), "failed", "interrupted before it was done"),
+        (Verdict(stopped=True), "skipped", "not begun"),
+    ],
+)
+def test_a_session_that_broke_off_keeps_what_was_finished(lost, verdict, status, reason):
+    rows = lost(verdict)
+    assert rows[:2] == [("brain", "resumed", ""), ("deepbrain", "done", "")]
+    task, found, text = rows[2]
+    assert (task, found) == ("wml", status) and reason in text
+
+
+def test_a_session_with_nothing_to_do_needs_no_record(tmp_path):
+    found = participant._recorded(job("01", tasks=(), finished=("brain",)), tmp_path)
+    assert [task.status for task in found.tasks] == ["resumed"]
+
+
+def test_sessions_of_a_subject_stay_in_one_batch():
+    jobs = [job(subject) for subject in "aaabbcde"]
+    batches = [[one.subject for one in batch] for batch in participant._batches(jobs, 2)]
+    assert batches == [["a", "a", "a"], ["b", "b"], ["c", "d"], ["e"]]
+
+
+def test_what_nobody_began_is_counted_and_not_listed(caplog):
+    left = [SessionRow("sub-2", "", "brain", "failed", participant._INTERRUPTED)] * 5
+    failed = SessionRow("sub-1", "ses-1", "brain", "failed", "no signal")
+    participant._tell([failed, *left], Verdict(interrupted=True))
+    assert caplog.messages == [
+        "sub-1 ses-1: brain failed: no signal",
+        "5 of 6 tasks are left to do: interrupted before it was done; the same command does it",
+    ]

@@ -75,6 +75,27 @@ def test_a_terminal_shows_one_line_that_is_redrawn_and_ended(session):
     assert drawn[2] == "1 of 2 sessions done, 1 failed, 0 to go\n"
 
 
+def test_a_line_that_is_left_open_is_ended_once(session):
+    stream = Terminal()
+    progress = Progress(2, stream=stream)
+    progress.close()
+    assert stream.getvalue() == ""
+    progress(session, "end")
+    progress.close()
+    progress.close()
+    assert stream.getvalue().endswith("1 to go, about 0 s left\n")
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_each_session_that_ended_is_told_by_its_name(session):
+    names = []
+    progress = Progress(2, stream=io.StringIO(), quiet=True, ended=names.append)
+    progress(session, "start")
+    progress(session, "end")
+    progress(session, "exception")
+    assert names == ["sub-1", "sub-1"]
+
+
 def test_without_a_terminal_lines_are_logged(caplog, session):
     stream = io.StringIO()
     with caplog.at_level(logging.INFO, logger="deepmrseg-bids"):

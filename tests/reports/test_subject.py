@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import LabelMap, write_labels
@@ -271,7 +272,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
         raise OSError("disk full")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DatasetError, match="disk full"):
         write(tmp_path, SessionResult("01", None, (done,)))
     assert [path.name for path in tmp_path.iterdir()] == ["sub-01.html"]
     assert (tmp_path / "sub-01.html").read_text(encoding="utf-8") == before

@@ -1,17 +1,14 @@
 """The workflow: one node a session, a page a subject, and names that nipype takes."""
 
-import io
 import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from deepmrseg_bids.app.execute import execute, prepare_nipype
-from deepmrseg_bids.app.progress import Progress
-from deepmrseg_bids.bids.outputs import SessionJob, SessionOutcome, TaskOutcome
+from deepmrseg_bids.app.execute import prepare_nipype
+from deepmrseg_bids.bids.outputs import SessionJob, TaskOutcome
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +69,8 @@ def test_a_finished_session_has_no_node_but_its_place_on_the_page(build, monkeyp
     done = (TaskOutcome("brain", "resumed", files=("a",)),)
     workflow = build([job("01", "1", tasks=(), finished=done)])
     assert nodes(workflow, "segment") == []
-    (tmp_path / "logs").mkdir()
-    progress = Progress(0, stream=io.StringIO(), quiet=True)
-    execute(workflow, work=tmp_path / "w", logs=tmp_path / "logs", nprocs=1, progress=progress)
+    workflow.base_dir = str(tmp_path / "w")
+    workflow.run(plugin="Linear")
     assert [(one.session, one.tasks) for one in shown] == [("1", done)]
 
 
@@ -96,49 +92,3 @@ def test_odd_labels_make_names_that_are_safe(build, label):
 def test_labels_that_look_alike_keep_nodes_of_their_own(build):
     workflow = build([job("a+", "1+"), job("a+", "1_"), job("a_", "1+")])
     assert len({str(node) for node in nodes(workflow, "segment")}) == 3
-
-
-def test_a_session_that_crashes_costs_neither_other_subjects_nor_their_pages(
-    build, monkeypatch, tmp_path, caplog
-):
-    from deepmrseg_bids.interfaces import report, segment
-
-    pages = []
-
-    def segment_session(job, out_dir, *, work, record):
-        if job.subject == "01":
-            raise RuntimeError("killed")
-        assert work.is_dir()
-        outcome = SessionOutcome(job.subject, job.session, None, (TaskOutcome("brain", "done"),))
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(outcome.to_json())
-        return outcome
-
-    def subject_page(outcomes, out_dir, *, command):
-        pages.append([(o.subject, o.session) for o in outcomes])
-        return out_dir / "page.html"
-
-    monkeypatch.setattr(segment, "segment_session", segment_session)
-    monkeypatch.setattr(report, "subject_page", subject_page)
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    progress = Progress(3, stream=io.StringIO(), quiet=True)
-    workflow = build([job("01", "1"), job("02", "1"), job("02", "2")])
-    execute(workflow, work=tmp_path / "work", logs=logs, nprocs=1, progress=progress)
-    assert pages == [[("02", "1"), ("02", "2")]]
-    assert (progress.done, progress.failed) == (2, 1)
-    assert [path.name for path in logs.iterdir() if path.name.startswith("crash")]
-
-
-@pytest.mark.parametrize(
-    ("nprocs", "sessions", "plugin"),
-    [(1, 5, "Linear"), (4, 1, "Linear"), (4, 5, "MultiProc")],
-)
-def test_one_process_works_here_and_several_in_workers(nprocs, sessions, plugin, tmp_path):
-    asked = {}
-    workflow = SimpleNamespace(config={"execution": {}}, run=lambda **given: asked.update(given))
-    progress = Progress(sessions, stream=io.StringIO())
-    execute(workflow, work=tmp_path, logs=tmp_path, nprocs=nprocs, progress=progress)
-    assert asked["plugin"] == plugin
-    assert asked["plugin_args"].get("n_procs", 1) == (nprocs if plugin == "MultiProc" else 1)
-    assert workflow.base_dir == str(tmp_path)

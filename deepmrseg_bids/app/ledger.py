@@ -1,0 +1,129 @@
+"""``logs/sessions.tsv`` and ``logs/inputs.tsv``: what became of each session, shared by all runs.
+
+Several runs may write into one OUT_DIR, so each adds its own rows to what is there, one run at
+a time. The lock is the kernel's: it ends with the process that holds it, however that ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from deepmrseg_bids.bids.files import locked, temporary
+from deepmrseg_bids.bids.outputs import SessionOutcome, TaskOutcome
+from deepmrseg_bids.bids.resume import Digests
+from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
+from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.findings import worst_first
+
+__all__ = ["DONE", "Ledger", "merged", "rows_of"]
+
+_log = logging.getLogger("deepmrseg-bids")
+DONE = ("done", "resumed")
+"""The statuses of a task whose files are there."""
+
+
+class Ledger:
+    """Keeps the tables of a run up to date while it goes on.
+
+    Args:
+        logs: OUT_DIR/logs.
+        outcome: what became of a session, by its name.
+        every: seconds between two times that the tables are written.
+        room: bytes kept free for the tables: on a disk that got full they tell why.
+    """
+
+    def __init__(
+        self,
+        logs: Path,
+        digests: Digests,
+        outcome: Callable[[str], SessionOutcome],
+        *,
+        every: float = 30.0,
+        room: int = 0,
+    ) -> None:
+        self._logs, self._digests, self._outcome = logs, digests, outcome
+        self._every, self._last = every, time.monotonic()
+        self._waiting: list[str] = []
+        self._room = ExitStack()
+        if room:
+            with suppress(OSError):  # it was worth a try
+                _, stream = self._room.enter_context(temporary(logs))
+                stream.write(bytes(room))
+                stream.flush()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room.close()
+
+    def ended(self, name: str) -> None:
+        """A session has ended: it will be in the tables within ``every`` seconds of work."""
+        self._waiting.append(name)
+        if time.monotonic() - self._last >= self._every:
+            self.write([self._outcome(name) for name in self._waiting])
+
+    def write(self, outcomes: Sequence[SessionOutcome]) -> list[SessionRow]:
+        """Add sessions to the tables; returns their rows.
+
+        A disk that is full costs the tables, not the run: it is said in the log.
+        """
+        self._waiting = []
+        self._last = time.monotonic()
+        self._digests.add(digest for outcome in outcomes for digest in outcome.inputs)
+        rows = [row for outcome in outcomes for row in rows_of(outcome)]
+        table = self._logs / "sessions.tsv"
+        for last in (False, True):
+            try:
+                with locked(self._logs / ".lock"):
+                    write_sessions(table, merged(table, rows))
+                    self._digests.save()
+                break
+            except DatasetError as error:
+                if last:
+                    _log.error("%s", error)
+                self._room.close()
+        return rows
+
+
+def rows_of(outcome: SessionOutcome) -> list[SessionRow]:
+    """A line of ``sessions.tsv`` for each task of a session."""
+    subject = f"sub-{outcome.subject}"
+    session = f"ses-{outcome.session}" if outcome.session else ""
+    rows = []
+    for task in outcome.tasks:
+        findings = worst_first(task.findings or outcome.findings)
+        tags = ",".join(dict.fromkeys(finding.tag for finding in findings))
+        rows.append(
+            SessionRow(subject, session, task.task, task.status, task.reason, *_cost(task), tags)
+        )
+    return rows
+
+
+def _cost(task: TaskOutcome) -> tuple[float | None, float | None]:
+    """Seconds and memory; a task that was not done now, or whose process died, has none."""
+    known = task.status != "resumed" and task.peak_mib > 0
+    return (task.seconds, task.peak_mib) if known else (None, None)
+
+
+def merged(table: Path, rows: Iterable[SessionRow]) -> list[SessionRow]:
+    """These rows, and those of the table about other sessions and tasks."""
+    try:
+        earlier = read_sessions(table) if table.exists() else []
+    except DatasetError as error:
+        _log.warning("%s: begun anew", error)
+        earlier = []
+    found = {(row.participant_id, row.session_id, row.task): row for row in earlier}
+    for row in rows:
+        key = (row.participant_id, row.session_id, row.task)
+        before = found.get(key)
+        if row.status == "resumed" and before is not None and before.status in DONE:
+            # what it took when it was done
+            row = replace(row, seconds=before.seconds, peak_mib=before.peak_mib)
+        found[key] = row
+    return [found[key] for key in sorted(found)]

@@ -1,0 +1,238 @@
+"""A made-up head and a network that finds it, both so small that a session takes no time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from deepmrseg_bids.bundle import ModelBundle, Preparation
+from deepmrseg_bids.geometry import centred_grid
+from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.network import NetworkConfig, build_network
+from tests.integration.conftest import add_scan, make_dataset, read_tsv
+from tests.tasks.phantom import paint
+
+HEAD = ((0, 0, 0), (72, 88, 66), 100.0)
+DEEP = ((0, -5, 0), (26, 30, 18), 150.0)
+
+
+def tiny_head(seed: int, shape: tuple[int, int, int] = (44, 52, 40)) -> nib.Nifti1Image:
+    """An ellipsoid of 1.75 litres with a brighter core in dark air, 4 mm, RAS."""
+    grid = centred_grid((0, 0, 0), shape, 4.0)
+    noise = np.random.default_rng(seed).normal(0, 4, grid.shape)
+    data = np.abs(paint(grid, (HEAD, DEEP), 2.0) + noise)
+    image = nib.Nifti1Image(data.astype(np.float32), grid.affine)
+    image.set_sform(grid.affine, code="scanner")
+    image.set_qform(grid.affine, code="scanner")
+    return image
+
+
+def level_network() -> torch.nn.Module:
+    """A network whose classes are levels of brightness: air, head, and a brighter core.
+
+    All convolutions are zero but the first, which passes the image on through the residual
+    and skip connections, and the last, which compares it with two thresholds.
+    """
+    network = build_network(NetworkConfig("deepmrseg", 3, 1, 3, width=4, depth=1))
+    state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+    for name in state:
+        if name.endswith("running_var"):
+            state[name] += 1
+    state["project.0.weight"][0, 0] = 1
+    state["project.1.weight"] += 1
+    state["project.1.bias"] += 3  # air lies at -2.5: the ReLU must not see the difference
+    for place, (slope, threshold) in enumerate(((4, 2.0), (40, 3.5)), start=1):
+        state["head.weight"][place, 4] = slope
+        state["head.bias"][place] = -slope * threshold
+    network.load_state_dict(state)
+    return network
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a ``brain`` model that takes milliseconds."""
+    path = tmp_path_factory.mktemp("model") / "tiny"
+    network = level_network()
+    ModelBundle.write(
+        path,
+        task="brain",
+        network=network.config,
+        preparation=Preparation(spacing=4.0, intensity="head"),
+        labels=LabelTable((Label(1, "Brain"), Label(2, "Deep"))),
+        state=network.state_dict(),
+        version="tiny",
+        settings="",
+        card="",
+        facts={},
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight people with one small head each."""
+    root = make_dataset(tmp_path_factory.mktemp("tiny") / "bids")
+    for number in range(1, 9):
+        add_scan(root, f"sub-{number:02d}_T1w", tiny_head(number))
+    return root
+
+
+@dataclass
+class Started:
+    """A run in a session of its own, so that all its processes can be found."""
+
+    main: subprocess.Popen[str]
+
+    def processes(self) -> list[psutil.Process]:
+        """The main process and all that it has started, also those it has lost."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == self.main.pid:
+                    found.append(process)
+        return found
+
+    def kill_all(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.main.pid, signal.SIGKILL)
+
+    def ends(self, seconds: float = 300.0) -> tuple[int, str]:
+        """Its exit code, and all it said."""
+        output, _ = self.main.communicate(timeout=seconds)
+        return self.main.returncode, output
+
+    def is_gone(self, seconds: float = 10.0) -> bool:
+        """Whether no process of it is left, after a while."""
+        end = time.monotonic() + seconds
+        while self.processes():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+@contextlib.contextmanager
+def started(*arguments: object, prefix: tuple[str, ...] = (), **more: str) -> Iterator[Started]:
+    """Start ``deepmrseg-bids`` and go on; nothing of it is left at the end of the block."""
+    words = [*prefix, sys.executable, "-m", "deepmrseg_bids.cli.deepmrseg_bids"]
+    main = subprocess.Popen(
+        [*words, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **more},
+        start_new_session=True,
+    )
+    run = Started(main)
+    try:
+        yield run
+    finally:
+        run.kill_all()
+        main.communicate()
+
+
+class Nursery:
+    """Runs of the real command that begin with everything imported, so that many take no time.
+
+    A process imports what a run needs, and forks for each. The forked process is a whole run
+    in a session of its own, whose workers are forked from it in turn.
+    """
+
+    def __enter__(self) -> Nursery:
+        script = Path(__file__).with_name("nursery.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._line() == "ready"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def run(self, arguments: list[object], *, until: float | None) -> float:
+        """Run it to its end, or kill all of it after some seconds; how long it ran."""
+        assert self._process.stdin is not None
+        start = time.monotonic()
+        print(json.dumps([str(word) for word in arguments]), file=self._process.stdin, flush=True)
+        pid = int(self._line())
+        if until is not None:
+            time.sleep(until)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        code = int(self._line())
+        assert code in ((0,) if until is None else (0, -signal.SIGKILL)), code
+        return time.monotonic() - start
+
+
+def wait_for(condition: object, seconds: float = 300.0) -> None:
+    """Wait until a function says that it is so."""
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not come so far"
+        time.sleep(0.01)
+
+
+def made(out: Path) -> dict[str, bytes]:
+    """Every file of the data set but pages and logs, which tell of the run and not of the data."""
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.suffix != ".html" and path.relative_to(out).parts[0] != "logs"
+    }
+
+
+@pytest.fixture(scope="session")
+def asked(tiny_data: Path, tiny_model: Path) -> Callable[..., list[object]]:
+    """The command line of a run into a folder, without pages unless they are wanted."""
+
+    def make(out: Path, *more: object, pages: bool = False) -> list[object]:
+        words = [tiny_data, out, "participant", "--tasks", "brain", "--nprocs", "2"]
+        return [*words, "--model", f"brain={tiny_model}", *more] + ["--no-reports"] * (not pages)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def whole(
+    asked: Callable[..., list[object]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """What a run that nobody disturbs makes."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    with started(*asked(out)) as run:
+        code, output = run.ends()
+    assert code == 0, output
+    return made(out)
+
+
+def rows(out: Path) -> dict[str, dict[str, str]]:
+    return {row["participant_id"]: row for row in read_tsv(out / "logs" / "sessions.tsv")}
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """One for all tests."""
+    with Nursery() as found:
+        yield found

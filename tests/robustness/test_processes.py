@@ -1,0 +1,124 @@
+"""Signals, kills and crowds: what is done stays, and the same command does the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.robustness.conftest import Nursery, Started, made, rows, started, wait_for
+
+Say = Callable[[str], None]
+Asked = Callable[..., list[object]]
+PEOPLE = 8
+
+
+def finished(out: Path) -> int:
+    return len(list(out.glob("sub-*/anat/*_mask.json")))
+
+
+def kill_in_a_session(run: Started) -> bool:
+    """Kill a worker if one is in the middle of a session, in whose folder it then works."""
+    for process in run.processes():
+        with contextlib.suppress(psutil.Error):
+            process.suspend()
+            if "segment_" in process.cwd():
+                process.kill()
+                return True
+            process.resume()
+    return False
+
+
+def finishes(command: list[object], out: Path, whole: dict[str, bytes]) -> None:
+    """The same command again does what is left, with the same bytes."""
+    with started(*command) as run:
+        code, output = run.ends()
+    assert code == 0, output
+    assert made(out) == whole
+    assert {row["status"] for row in rows(out).values()} <= {"done", "resumed"}
+
+
+@pytest.mark.robustness("worker killed", tried="kill -9 of one of two workers in a session")
+def test_a_killed_worker_costs_its_session_alone(
+    asked: Asked, whole: dict[str, bytes], tmp_path: Path, came_out: Say
+) -> None:
+    out = tmp_path / "out"
+    with started(*asked(out, pages=True)) as run:
+        wait_for(lambda: kill_in_a_session(run))
+        code, output = run.ends()
+        assert run.is_gone()
+    assert code == 3, output
+    [failed] = [row for row in rows(out).values() if row["status"] == "failed"]
+    assert f"{failed['participant_id']}: brain failed: {failed['reason']}" in output
+    page = (out / f"{failed['participant_id']}.html").read_text(encoding="utf-8")
+    assert "the worker was killed" in page
+    assert sum(row["status"] == "done" for row in rows(out).values()) == PEOPLE - 1
+    finishes(asked(out), out, whole)
+    came_out(f"exit code {code}; its session failed: {failed['reason']}; the others were done; "
+             "the next run did it, with the same bytes")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("SIGINT", marks=pytest.mark.robustness("SIGINT", tried="Ctrl-C in a run")),
+        pytest.param("SIGTERM", marks=pytest.mark.robustness("SIGTERM", tried="kill of a run")),
+    ],
+)
+def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
+    asked: Asked,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    came_out: Say,
+    name: str,
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "tmp"
+    work.mkdir()
+    with started(*asked(out), TMPDIR=str(work)) as run:
+        wait_for(lambda: finished(out) >= 2)
+        if name == "SIGINT":
+            os.killpg(run.main.pid, signal.SIGINT)  # as a terminal does
+        else:
+            run.main.send_signal(signal.SIGTERM)
+        code, output = run.ends()
+        assert run.is_gone()
+    assert code == 130
+    assert "Traceback" not in output
+    assert output.endswith("interrupted\n")
+    told = rows(out)
+    done = {person for person, row in told.items() if row["status"] == "done"}
+    assert 2 <= len(done) < PEOPLE == len(told)
+    assert done >= {path.parts[-3] for path in out.glob("sub-*/anat/*_mask.json")}
+    left = {row["reason"] for row in told.values() if row["status"] != "done"}
+    assert list(work.iterdir()) == [] and not list(out.rglob(".deepmrseg-*"))
+    finishes(asked(out), out, whole)
+    came_out(f"exit code {code}, no process left; in sessions.tsv what was done, and of the rest: "
+             f"{' / '.join(left)}; the next run did it, with the same bytes")  # fmt: skip
+
+
+@pytest.mark.robustness(
+    "power cut (SIGKILL at any instant)",
+    tried="kill -9 of all processes of a run at 30 random instants, started again each time",
+)
+def test_a_run_killed_at_thirty_random_instants_makes_the_same_bytes(
+    asked: Asked, whole: dict[str, bytes], nursery: Nursery, tmp_path: Path, came_out: Say
+) -> None:
+    seed = int(os.environ.get("DEEPMRSEG_KILL_SEED", random.SystemRandom().randrange(10**9)))
+    sys.stderr.write(f"DEEPMRSEG_KILL_SEED={seed}\n")  # pytest shows it if the test fails
+    draw, out, kills = random.Random(seed), tmp_path / "out", 0
+    seconds = nursery.run(asked(tmp_path / "timed", "--force"), until=None)
+    while kills < 30:
+        nursery.run(asked(out, "--force"), until=draw.uniform(0, seconds))
+        kills += 1
+        for name, content in made(out).items():
+            assert name.endswith(".tmp") or content == whole[name], f"{name} is broken"
+    finishes(asked(out), out, whole)
+    came_out("each file under its final name was whole after every kill; the last run ended with "
+             "the same bytes as one that ran through")  # fmt: skip

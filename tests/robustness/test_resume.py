@@ -1,0 +1,94 @@
+"""What is done again, told from the outputs: what was made otherwise, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+
+from deepmrseg_bids.bundle import ModelBundle
+from tests.robustness.conftest import Nursery, rows, tiny_head
+
+PEOPLE = ("01", "02", "03")
+
+
+@pytest.fixture
+def again(
+    tiny_data: Path, tiny_model: Path, nursery: Nursery, tmp_path: Path
+) -> Callable[..., set[str]]:
+    """Run a small data set; returns the people of whom anything was written anew.
+
+    Each run has a work folder of its own, and the outputs of the one before.
+    """
+    raw, out, model = tmp_path / "bids", tmp_path / "out", tmp_path / "model"
+    for person in PEOPLE:
+        shutil.copytree(tiny_data / f"sub-{person}", raw / f"sub-{person}")
+    shutil.copy(tiny_data / "dataset_description.json", raw)
+    shutil.copytree(tiny_model, model)
+
+    def times() -> dict[Path, int]:
+        found = [*out.glob("sub-*/anat/*"), *out.glob("sub-*.html")]
+        return {path: path.stat().st_mtime_ns for path in found}
+
+    def run(*flags: object) -> set[str]:
+        before = times()
+        words = [raw, out, "participant", "--tasks", "brain", "--nprocs", "2", *flags]
+        nursery.run([*words, "--model", f"brain={model}"], until=None)
+        changed = {path for path, time in times().items() if before.get(path) != time}
+        return {path.relative_to(out).parts[0].removesuffix(".html")[4:] for path in changed}
+
+    assert run() == set(PEOPLE)
+    assert run() == set()
+    assert {row["status"] for row in rows(out).values()} == {"resumed"}
+    run.raw, run.out, run.model = raw, out, model  # type: ignore[attr-defined]
+    return run
+
+
+def test_a_changed_scan_is_done_again_and_no_other(again: Callable[..., set[str]]) -> None:
+    path = again.raw / "sub-02/anat/sub-02_T1w.nii.gz"  # type: ignore[attr-defined]
+    nib.save(tiny_head(99), path)
+    assert again() == {"02"}
+    assert again() == set()
+
+
+def test_a_scan_that_was_only_touched_is_not(again: Callable[..., set[str]]) -> None:
+    (again.raw / "sub-02/anat/sub-02_T1w.nii.gz").touch()  # type: ignore[attr-defined]
+    assert again() == set()
+
+
+def test_other_weights_do_everything_again(again: Callable[..., set[str]]) -> None:
+    path = again.model  # type: ignore[attr-defined]
+    bundle = ModelBundle.open(path)
+    state = bundle.load().state_dict()
+    state["head.bias"] += 0.01
+    ModelBundle.write(
+        path, task="brain", network=bundle.network, preparation=bundle.preparation,
+        labels=bundle.labels, state=state, version="tiny", settings="", card="", facts={},
+    )  # fmt: skip
+    assert again() == set(PEOPLE)
+    assert again() == set()
+
+
+def test_another_parameter_does_everything_again(again: Callable[..., set[str]]) -> None:
+    assert again("--tta") == set(PEOPLE)
+    assert again("--tta") == set()
+
+
+def test_what_another_version_has_made_is_done_again(again: Callable[..., set[str]]) -> None:
+    [path] = again.out.glob("sub-03/anat/*_mask.json")  # type: ignore[attr-defined]
+    tree = json.loads(path.read_text())
+    tree["Software"]["deepmrseg-bids"] = "0.0.1"
+    path.write_text(json.dumps(tree))
+    assert again() == {"03"}
+
+
+def test_a_page_that_is_gone_is_all_that_is_written(again: Callable[..., set[str]]) -> None:
+    results = list(again.out.glob("sub-*/anat/*"))  # type: ignore[attr-defined]
+    before = [path.stat().st_mtime_ns for path in results]
+    (again.out / "sub-01.html").unlink()  # type: ignore[attr-defined]
+    assert again() == {"01"}
+    assert [path.stat().st_mtime_ns for path in results] == before

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepmrseg_bids.bundle import ModelBundle
@@ -114,13 +115,19 @@ def with_position(x: torch.Tensor, spacing: float) -> torch.Tensor:
 def window_places(edge: int, window: int) -> list[slice]:
     """Windows along one axis: evenly spaced, overlapping by half or more, to both ends.
 
+    A network with strides answers a little otherwise when its image moves by one voxel, and much
+    the same again when it moves by two. So the windows begin at even and odd voxels in turn, and
+    where they overlap the mean of both stands. If it takes that, the last window ends one voxel
+    beyond the edge.
+
     >>> window_places(96, 80)
-    [slice(0, 80, None), slice(16, 96, None)]
+    [slice(0, 80, None), slice(17, 97, None)]
     """
     if not 0 < window < edge:
         return [slice(0, edge)]
     count = math.ceil((edge - window) / (window / 2)) + 1
     starts = np.round(np.linspace(0, edge - window, count)).astype(int)
+    starts += (starts - np.arange(count)) % 2
     return [slice(int(start), int(start) + window) for start in starts]
 
 
@@ -212,10 +219,13 @@ class Predictor:
         What a network says depends on where the edge of the image is: it is asked about
         what it was trained on, and the middle of a window counts more than its rim.
         """
-        axes = map(window_places, x.shape[2:], self.bundle.preparation.window)
+        axes = [*map(window_places, x.shape[2:], self.bundle.preparation.window)]
         places: list[tuple[Any, ...]] = [(slice(None), slice(None), *p) for p in product(*axes)]
         if len(places) == 1:
             return self._answers(x)
+        own: tuple[Any, ...] = (..., *(slice(0, edge) for edge in x.shape[2:]))
+        beyond = [axis[-1].stop - edge for axis, edge in zip(axes, x.shape[2:], strict=True)]
+        x = functional.pad(x, [n for after in reversed(beyond) for n in (0, after)], "replicate")
         size = (len(x), self.bundle.network.classes, *x.shape[2:])
         total = torch.zeros(size, device=x.device)
         weight = torch.zeros((1, 1, *x.shape[2:]), device=x.device)
@@ -227,7 +237,7 @@ class Predictor:
                 bell = _bell(answer.shape[2:], x.device)
                 total[place] += answer * bell
                 weight[place] += bell
-        return total / weight
+        return (total / weight)[own]
 
     def _answers(self, x: torch.Tensor) -> torch.Tensor:
         """Posteriors of a batch; of smaller ones where the GPU's memory is too small for it."""

@@ -137,6 +137,8 @@ def segment_prepared(task: str, volume: Volume, predictor: Predictor) -> Segment
     """
     if task == "deepbrain":
         return deepbrain.segment_prepared(volume, predictor)
+    if task == "hippocampus":
+        return hippocampus.segment_prepared(volume, predictor)
     if task == "wml":
         raise SkippedTask("wml: prepared images are not supported")
     if task != "brain":

@@ -9,6 +9,9 @@ network says: the shape that ``deepbrain`` saw is laid over what was found as we
 the crop is cut around that, and so on until it stays where it is. Crops lie on one lattice of
 the scan, so searches that begin some millimetres apart end in the same crop. A search looks at
 one window in the middle of its crop; what counts is the last look, at all of it.
+
+The protocol of the reference divides the hippocampus by a coronal plane, so the border between
+both parts is made one: see :func:`with_coronal_border`.
 """
 
 from __future__ import annotations
@@ -32,13 +35,14 @@ from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,
-    confidences,
+    expected_dice,
     label_map,
     largest_parts,
     measure,
 )
+from deepmrseg_bids.tasks import prepared
 
-__all__ = ["TABLE", "segment"]
+__all__ = ["TABLE", "segment", "segment_prepared", "with_coronal_border"]
 
 TABLE = LabelTable(
     (
@@ -85,10 +89,12 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
     _search(searches, predictor)
     labels = np.zeros(volume.grid.shape, dtype=np.uint8)
     sureness: dict[int, float | None] = {}
+    parts = []
     for search in searches:
-        found = label_map(search.found, volume.grid).data
+        parts.append(with_coronal_border(search.found))
+        found = label_map(parts[-1], volume.grid).data
         labels = np.where(found > 0, found, labels).astype(np.uint8)
-        sureness |= confidences(search.found)
+        sureness |= _sureness(search.found, parts[-1])
         findings += search.doubts()
     whole = LabelMap(labels, volume.grid)
     own = predictor.bundle.labels.names
@@ -99,9 +105,48 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
         for row in rows
         if row.index in sureness and not row.volume_mm3
     ]
-    parts = tuple(search.found for search in searches)
-    result = Segmentation("hippocampus", whole, TABLE, rows, parts)
+    result = Segmentation("hippocampus", whole, TABLE, rows, tuple(parts))
     return replace(result, findings=(*findings, *check_hippocampus(result, deepbrain)))
+
+
+def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
+    """The parts of one left hippocampus, from a crop in RAS around it: labels 1 and 2."""
+    plain = prepared.segment(volume, predictor)
+    if len(plain.table) != 2:
+        return plain  # a model of one's own, with other parts
+    (found,) = plain.posteriors
+    bordered = with_coronal_border(found)
+    labels = label_map(bordered, volume.grid)
+    rows = measure(labels, plain.table, _sureness(found, bordered), predictor.bundle)
+    return replace(plain, labels=labels, measures=rows, posteriors=(bordered,))
+
+
+def with_coronal_border(found: Posteriors) -> Posteriors:
+    """Posteriors of which the border between anterior and posterior part is a coronal plane.
+
+    The plane lies where it separates the two posteriors best; in front of it all that is
+    hippocampus is anterior, behind it posterior.
+
+    Args:
+        found: background, anterior and posterior part on a grid whose second axis runs forward.
+    """
+    background, anterior, posterior = found.data
+    lead = (anterior - posterior).sum(axis=(0, 2), dtype=np.float64)
+    first = int(np.argmin(np.concatenate([[0.0], np.cumsum(lead)])))  # slice of the anterior part
+    ahead = (np.arange(found.grid.shape[1]) >= first)[:, None]
+    either = anterior + posterior
+    data = np.stack([background, either * ahead, either * ~ahead])
+    return replace(found, data=data)
+
+
+def _sureness(found: Posteriors, bordered: Posteriors) -> dict[int, float | None]:
+    """The confidence of each part: by what the network said, which knows doubt about the border."""
+    chosen = bordered.labels()
+    return {
+        index: expected_dice(found.data[number], chosen == number)
+        for number, index in enumerate(found.indices)
+        if index
+    }
 
 
 def _search(searches: Sequence[_Search], predictor: Predictor) -> None:

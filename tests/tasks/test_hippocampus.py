@@ -5,6 +5,8 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.findings import Finding
@@ -318,3 +320,57 @@ def test_outside_a_prepared_crop_the_network_sees_the_mean():
     inside[2:8, 2:8, 2:8] = True
     assert (image[~inside] == 0).all()
     assert abs(image[inside].mean()) < 1e-5
+
+
+def doubtful(rng, shape=(6, 12, 5)):
+    """Posteriors of a network that is not sure of anything."""
+    data = rng.dirichlet((2.0, 1.0, 1.0), shape).astype(np.float32)
+    return Posteriors(np.moveaxis(data, -1, 0), centred_grid((0, 0, 0), shape, 1.0), (0, 1, 2))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_all_that_is_anterior_lies_in_front_of_all_that_is_posterior(seed):
+    found = doubtful(np.random.default_rng(seed))
+    labels = hippocampus.with_coronal_border(found).labels()
+    front, back = (np.flatnonzero((labels == part).any(axis=(0, 2))) for part in (1, 2))
+    assert front.size == 0 or back.size == 0 or front.min() > back.max()
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_border_moves_nothing_into_the_hippocampus_or_out_of_it(seed):
+    found = doubtful(np.random.default_rng(seed))
+    bordered = hippocampus.with_coronal_border(found)
+    np.testing.assert_array_equal(bordered.data[0], found.data[0])
+    np.testing.assert_allclose(bordered.data.sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", [0, 1, 5, 12])
+def test_parts_that_a_plane_divides_already_stay_as_they_are(first):
+    data = np.zeros((3, 6, 12, 5), np.float32)
+    data[1, 1:5, first:], data[2, 1:5, :first] = 1, 1
+    data[0] = 1 - data[1] - data[2]
+    found = Posteriors(data, centred_grid((0, 0, 0), (6, 12, 5), 1.0), (0, 1, 2))
+    np.testing.assert_array_equal(hippocampus.with_coronal_border(found).data, data)
+
+
+def test_a_stray_vote_does_not_move_the_border():
+    data = np.zeros((3, 6, 12, 5), np.float32)
+    data[1, :, 6:], data[2, :, :6] = 1, 1
+    data[:, 2, 2, 2] = 0, 1, 0
+    found = Posteriors(data, centred_grid((0, 0, 0), (6, 12, 5), 1.0), (0, 1, 2))
+    labels = hippocampus.with_coronal_border(found).labels()
+    assert (labels[:, 6:] == 1).all() and (labels[:, :6] == 2).all()
+
+
+def test_doubt_about_the_border_still_lowers_the_confidence():
+    shape = (6, 12, 5)
+    sure, torn = np.zeros((2, 3, *shape), np.float32)
+    sure[1, :, 6:], sure[2, :, :6] = 1, 1
+    torn[1, :, 6:], torn[2, :, 6:] = 0.6, 0.4
+    torn[1, :, :6], torn[2, :, :6] = 0.4, 0.6
+    known = {}
+    for name, data in {"sure": sure, "torn": torn}.items():
+        found = Posteriors(data, centred_grid((0, 0, 0), shape, 1.0), (0, 1, 2))
+        known[name] = hippocampus._sureness(found, hippocampus.with_coronal_border(found))
+    assert known["sure"] == {1: 1.0, 2: 1.0}
+    assert known["torn"] == pytest.approx({1: 0.6, 2: 0.6})

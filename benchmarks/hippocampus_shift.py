@@ -127,7 +127,7 @@ def main() -> None:
             equal = np.array_equal(result.labels.data, truth.labels.data)
             worst.setdefault(kind, []).append((change, equal, predictor.calls))
             rows.append([path.name, kind, *change.round(2), equal, predictor.calls,
-                         "; ".join(result.warnings)])  # fmt: skip
+                         "; ".join(f.message for f in result.findings)])  # fmt: skip
         for kind, found in worst.items():
             most = np.max([change for change, _, _ in found], axis=0)
             figures = " | ".join(f"{figure:.0f}" if "mm3" in kind else f"{figure:.1f}"

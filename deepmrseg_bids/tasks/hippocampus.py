@@ -91,7 +91,7 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
     sureness: dict[int, float | None] = {}
     parts = []
     for search in searches:
-        parts.append(with_coronal_border(search.found))
+        parts.append(largest_parts(with_coronal_border(search.found)))
         found = label_map(parts[-1], volume.grid).data
         labels = np.where(found > 0, found, labels).astype(np.uint8)
         sureness |= _sureness(search.found, parts[-1])
@@ -115,7 +115,7 @@ def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     if len(plain.table) != 2:
         return plain  # a model of one's own, with other parts
     (found,) = plain.posteriors
-    bordered = with_coronal_border(found)
+    bordered = largest_parts(with_coronal_border(found))
     labels = label_map(bordered, volume.grid)
     rows = measure(labels, plain.table, _sureness(found, bordered), predictor.bundle)
     return replace(plain, labels=labels, measures=rows, posteriors=(bordered,))
@@ -125,7 +125,8 @@ def with_coronal_border(found: Posteriors) -> Posteriors:
     """Posteriors of which the border between anterior and posterior part is a coronal plane.
 
     The plane lies where it separates the two posteriors best; in front of it all that is
-    hippocampus is anterior, behind it posterior.
+    hippocampus is anterior, behind it posterior. A voxel that is more likely either part than
+    background comes in, also where neither part alone was the most likely.
 
     Args:
         found: background, anterior and posterior part on a grid whose second axis runs forward.

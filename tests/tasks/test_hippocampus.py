@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.findings import Finding
@@ -374,3 +375,22 @@ def test_doubt_about_the_border_still_lowers_the_confidence():
         known[name] = hippocampus._sureness(found, hippocampus.with_coronal_border(found))
     assert known["sure"] == {1: 1.0, 2: 1.0}
     assert known["torn"] == pytest.approx({1: 0.6, 2: 0.6})
+
+
+def test_no_voxel_far_from_a_hippocampus_is_labelled_because_two_parts_share_it():
+    """Both parts together can outweigh the background where neither does alone."""
+    grid = Grid(FIELD.shape, FIELD.affine)
+    raw = paint(grid, HEAD, TISSUE)
+    model = predictor()
+    asked = model.many
+
+    def with_speck(images):
+        answers = asked(images)
+        for answer in answers:
+            answer[:, 2, 2, 2] = 0.4, 0.3, 0.3
+        return answers
+
+    model.many = with_speck
+    result = hippocampus.segment(Volume(raw, grid), deep(), model)
+    pieces = [ndimage.label(result.labels.data == index)[1] for index in (1, 2, 3, 4)]
+    assert pieces == [1, 1, 1, 1]

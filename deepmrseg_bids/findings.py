@@ -48,7 +48,6 @@ CODES: Mapping[str, str] = {
     "hippocampus-small": "much less hippocampus than deepbrain found",
     "hippocampus-far": "a hippocampus far from where deepbrain saw it",
     "hippocampus-restless": "the search for a hippocampus did not settle",
-    "flair-misaligned": "the FLAIR does not lie on the T1w",
 }
 """Every code and what it is about; ``docs/troubleshooting.md`` says what to do."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,3 +43,11 @@ def test_errors_come_first_and_each_finding_once(listed: list[Finding]) -> None:
 
 def test_a_message_is_one_line() -> None:
     assert Finding("oblique", "info", "a\n\tb").message == "a b"
+
+
+def test_the_documentation_explains_each_code_with_its_severities() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for code in CODES:
+        (row,) = (line for line in rows if f"`{code}`" in line.split(" | ")[0])
+        assert any(severity in row for severity in ("error", "warning", "info")), code

@@ -100,6 +100,18 @@ def test_a_gzip_with_flipped_bytes_is_refused(save) -> None:
         read_volume(path)
 
 
+def test_a_gzip_whose_damage_looks_like_voxels_is_refused_by_its_checksum(save) -> None:
+    data = np.zeros((40, 40, 40), np.uint8)
+    data[:20] = np.random.default_rng(0).integers(0, 255, (20, 40, 40))
+    path = save(data)
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    packed = bytearray(gzip.compress(bytes(raw), 0))  # stored, so any byte is a valid voxel
+    packed[len(packed) // 2] ^= 0xFF
+    path.write_bytes(packed)
+    with pytest.raises(ImageReadError, match="CRC check failed"):
+        read_volume(path)
+
+
 def test_a_truncated_plain_nifti_is_refused(save) -> None:
     path = save(scan(), "scan.nii")
     path.write_bytes(path.read_bytes()[:500])

@@ -8,6 +8,7 @@ Phase, real and imaginary parts are never used unless a filter asks for them.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -25,6 +26,7 @@ from deepmrseg_bids.errors import DatasetError, UsageError
 
 __all__ = ["Session", "check_output_dir", "find_sessions"]
 
+_log = logging.getLogger(__name__)
 _SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
 _FOLDER = re.compile(r"(sub|ses)-([0-9a-zA-Z+]+)")
 _MOST_LISTED = 40
@@ -200,8 +202,15 @@ def _folders(root: Path) -> dict[str, tuple[str, ...]]:
 
 def _labels(folder: Path, key: str) -> list[str]:
     with os.scandir(folder) as entries:
-        found = [(match, entry) for entry in entries if (match := _FOLDER.fullmatch(entry.name))]
-        return sorted(m.group(2) for m, entry in found if m.group(1) == key and entry.is_dir())
+        named = [one.name for one in entries if one.name.startswith(f"{key}-") and one.is_dir()]
+    labels = []
+    for name in sorted(named):
+        if match := _FOLDER.fullmatch(name):
+            labels.append(match.group(2))
+        else:
+            _log.warning("%s: left out, a BIDS label holds only letters, digits and +",
+                         folder / name)  # fmt: skip
+    return sorted(labels)
 
 
 def _check_dataset(root: Path, folders: Mapping[str, object], *, validate: bool) -> None:

@@ -149,14 +149,6 @@ def test_when_nothing_can_be_processed_the_run_ends_with_four(tmp_path: Path) ->
     assert "the file is empty" in ended.output
 
 
-def test_a_folder_that_is_not_bids_is_an_error_before_any_work(tmp_path: Path) -> None:
-    (tmp_path / "stuff").mkdir()
-    ended = app(tmp_path / "stuff", tmp_path / "out", "participant", home=tmp_path / "h")
-    assert ended.code == 2
-    assert str(tmp_path / "stuff") in ended.output
-    assert not (tmp_path / "out" / "dataset_description.json").exists()
-
-
 def test_an_unknown_subject_is_an_error_that_lists_the_known(small: Path, tmp_path: Path) -> None:
     ended = app(small, tmp_path / "out", "participant", "--participant-label", "02", "01",
                 home=tmp_path / "h")  # fmt: skip

@@ -175,7 +175,7 @@ def test_the_table_of_a_task_is_what_it_writes():
     ("task", "module", "function"),
     [
         ("deepbrain", "deepbrain", "segment_prepared"),
-        ("hippocampus", "prepared", "segment"),
+        ("hippocampus", "hippocampus", "segment_prepared"),
         ("deepbrain-of-ours", "prepared", "segment"),
     ],
 )

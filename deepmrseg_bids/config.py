@@ -90,6 +90,9 @@ class RunConfig:
                 raise UsageError(f"{name} is a whole number >= 0, got {getattr(self, name)}")
         if self.reports_only and not self.reports:
             raise UsageError("--reports-only and --no-reports exclude each other; leave one out")
+        if self.level == "group" and (self.dry_run or self.reports_only):
+            flag = "--dry-run" if self.dry_run else "--reports-only"
+            raise UsageError(f"{flag} is for the participant level; leave it out, or plan that one")
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))
         cores = usable_cores()
         object.__setattr__(self, "nprocs", min(self.nprocs or cores, cores))

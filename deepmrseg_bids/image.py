@@ -27,6 +27,7 @@ from deepmrseg_bids.geometry import Array, Grid
 __all__ = [
     "LabelMap",
     "Volume",
+    "read_grid",
     "read_labels",
     "read_volume",
     "voxel_count",
@@ -125,17 +126,14 @@ def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> 
     path = Path(path)
     image = _load(path)
     findings: list[Finding] = []
-    single = len(image.shape) == 4 and image.shape[3] == 1
-    if not (len(image.shape) == 3 or single) or min(image.shape[:3]) < 2:
-        shape = " x ".join(map(str, image.shape))
-        raise ImageReadError(f"{path}: one 3D volume was expected, found {shape}")
+    shape = _shape(image, path)
     affine = _affine(image, path, findings, force=force_header)
     data: NDArray[np.float32] = _array(image, path)
-    if single:
+    if data.ndim == 4:
         text = "4D with one volume: taken as 3D"
         findings.append(Finding("single-volume-4d", "warning", text))
         data = data[..., 0]
-    grid = Grid((data.shape[0], data.shape[1], data.shape[2]), affine)
+    grid = Grid(shape, affine)
     bad = ~np.isfinite(data)
     if bad.any():
         text = f"{int(bad.sum())} voxels are NaN or infinite: set to 0"
@@ -144,6 +142,29 @@ def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> 
     if data.min() == data.max():
         raise SignalError(f"{path}: no signal, every voxel is {data.flat[0]:g}")
     return Volume(data, grid, tuple(findings), path)
+
+
+def read_grid(path: str | os.PathLike[str], *, force_header: bool = False) -> Grid:
+    """Where the voxels of a scan lie, from its header alone.
+
+    Raises:
+        ImageReadError, HeaderError: as :func:`read_volume`, for what the header tells.
+    """
+    path = Path(path)
+    image = _load(path)
+    a, b, c = _shape(image, path)
+    _check_size(image, path)
+    return Grid((a, b, c), _affine(image, path, [], force=force_header))
+
+
+def _shape(image: nib.Nifti1Image, path: Path) -> tuple[int, int, int]:
+    """The three edges of a scan."""
+    single = len(image.shape) == 4 and image.shape[3] == 1
+    if not (len(image.shape) == 3 or single) or min(image.shape[:3]) < 2:
+        shape = " x ".join(map(str, image.shape))
+        raise ImageReadError(f"{path}: one 3D volume was expected, found {shape}")
+    a, b, c = image.shape[:3]
+    return a, b, c
 
 
 def voxel_count(path: str | os.PathLike[str]) -> int:

@@ -38,14 +38,15 @@ interface_level = ERROR
 """
 
 
-def prepare_nipype(folder: Path) -> None:
+def prepare_nipype(folder: Path, *, resource_monitor: bool = False) -> None:
     """Settle nipype's settings, for this process and its workers, before it is imported.
 
     They lie in ``folder``, not in the home directory; no usage statistics are sent.
     """
+    monitor = "\n[monitoring]\nenabled = true\n" if resource_monitor else ""
     os.environ["NO_ET"] = os.environ["NIPYPE_NO_ET"] = "1"
     os.environ["NIPYPE_CONFIG_DIR"] = str(folder)
-    (folder / "nipype.cfg").write_text(_SETTINGS, encoding="utf-8")
+    (folder / "nipype.cfg").write_text(_SETTINGS + monitor, encoding="utf-8")
 
 
 @dataclass(frozen=True)

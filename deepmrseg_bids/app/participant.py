@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import sys
 import tempfile
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids import __version__
+from deepmrseg_bids.app.costs import memory_mib
 from deepmrseg_bids.app.execute import Limits, Verdict, execute
 from deepmrseg_bids.app.interrupts import undisturbed
 from deepmrseg_bids.app.ledger import DONE, Ledger
 from deepmrseg_bids.app.progress import Progress
+from deepmrseg_bids.app.watch import draw_graph, record_resources
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.files import read_json, remove_leftovers
 from deepmrseg_bids.bids.names import report_path
@@ -30,13 +33,15 @@ from deepmrseg_bids.bids.outputs import (
     finished_session,
     finished_tasks,
     outcome_from_json,
+    tasks_there,
 )
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
 from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.config import RunConfig
-from deepmrseg_bids.errors import UsageError
+from deepmrseg_bids.errors import DeepMRSegError, UsageError
+from deepmrseg_bids.image import read_grid
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.runtime import usable_memory_mib
 
@@ -46,6 +51,7 @@ _log = logging.getLogger("deepmrseg-bids")
 EXIT_ALL_DONE, EXIT_SOME, EXIT_NOTHING = 0, 3, 4
 _RECORDS = "outcomes"  # in the work folder: what became of each session
 _ROOM = 2048  # bytes of the tables for one session
+_RUN_ID = re.compile(r"run-\d{8}-\d{6}-[0-9a-f]{8}")
 _BATCH = 128  # sessions of one nipype workflow
 _INTERRUPTED = "interrupted before it was done; the same command does it"
 _STOPPED = "not begun, as a session failed before it (--stop-on-first-crash)"
@@ -63,19 +69,24 @@ def run_participant(config: RunConfig, *, command: str) -> int:
     """
     bundles = _bundles(config)
     _check_device(config)
-    check_output_dir(config.bids_dir, config.out_dir, config.work_dir)
+    check_output_dir(config.bids_dir, config.out_dir, config.work_dir, create=not config.dry_run)
     sessions = find_sessions(
         config.bids_dir,
         participant_labels=config.participant_label,
         session_labels=config.session_label,
         filters=_filters(config.bids_filter_file),
         database_dir=config.bids_database_dir,
+        keep_database=not config.dry_run,
         validate=not config.skip_bids_validation,
     )
+    if config.dry_run:
+        return _show_plan(config, sessions, bundles)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
     logs = config.out_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     work = Path(config.work_dir or tempfile.mkdtemp(prefix="deepmrseg-"))
+    if config.clean_workdir:
+        _clean(work)
     try:
         with _log_file(logs / f"run-{run_id}.log"):
             config.save(logs / f"run-{run_id}.toml")
@@ -124,9 +135,7 @@ def _run(
         for note in session.notes:
             _log.info("%s: %s", session.name, note)
     digests = Digests.read(logs / "inputs.tsv")
-    jobs = [_job(config, session, bundles) for session in sessions]
-    if not config.force:
-        jobs = [_resumed(job, config.out_dir, bundles, digests) for job in jobs]
+    jobs = _jobs(config, sessions, bundles, digests)
     to_do = [job for job in jobs if job.tasks]
     if len(to_do) < len(jobs):
         _log.info("%d of %d sessions were finished by earlier runs (--force does them again)",
@@ -169,19 +178,29 @@ def _segment(
     """Run the sessions, in workflows of a limited size: nipype is quadratic in their nodes."""
     from deepmrseg_bids.workflows import init_participant_wf
 
-    limits = Limits(config.nprocs, config.threads(progress.sessions), _memory_limit_gb(config))
+    limits = _limits(config, progress.sessions)
     if waiting := [job.memory_gb for job in jobs if job.tasks]:
         _log.info("%s", limits.told(len(waiting), max(waiting)))
+    if config.resource_monitor:
+        record_resources(logs / f"{work.name}.resources.json")
+
+    def drawn(workflow: Any) -> Any:
+        if config.write_graph:
+            draw_graph(workflow, logs / f"{work.name}.{workflow.name}")
+        return workflow
+
     workflows = (
-        init_participant_wf(
-            jobs=[replace(job, threads=limits.threads) for job in batch],
-            weights={task: bundle.sha256 for task, bundle in bundles.items()},
-            out_dir=config.out_dir,
-            records=work / _RECORDS,
-            threads=limits.threads,
-            reports=config.reports,
-            command=command,
-            name=f"batch_{number}_wf",
+        drawn(
+            init_participant_wf(
+                jobs=[replace(job, threads=limits.threads) for job in batch],
+                weights={task: bundle.sha256 for task, bundle in bundles.items()},
+                out_dir=config.out_dir,
+                records=work / _RECORDS,
+                threads=limits.threads,
+                reports=config.reports,
+                command=command,
+                name=f"batch_{number}_wf",
+            )
         )
         for number, batch in enumerate(_batches(jobs))
     )
@@ -233,21 +252,75 @@ def _write_pages(
             _log.error("sub-%s: no page could be written: %s", subject, error)
 
 
+def _jobs(
+    config: RunConfig,
+    sessions: Sequence[Session],
+    bundles: Mapping[str, ModelBundle],
+    digests: Digests,
+) -> list[SessionJob]:
+    """The sessions with the tasks that are left to do."""
+    jobs = [_job(config, session, bundles) for session in sessions]
+    if config.reports_only:
+        return [replace(job, tasks=(), finished=tasks_there(job, config.out_dir)) for job in jobs]
+    if not config.force:
+        jobs = [_resumed(job, config.out_dir, bundles, digests) for job in jobs]
+    return jobs
+
+
+def _show_plan(
+    config: RunConfig, sessions: Sequence[Session], bundles: Mapping[str, ModelBundle]
+) -> int:
+    """Print what the run would do (``--dry-run``)."""
+    from deepmrseg_bids.app.costs import Speed
+    from deepmrseg_bids.app.plan import plan, write_plan
+
+    jobs = _jobs(config, sessions, bundles, Digests.read(config.out_dir / "logs" / "inputs.tsv"))
+    limits = _limits(config, sum(bool(job.tasks) for job in jobs))
+
+    def speed() -> Speed:
+        return Speed.measure(
+            bundles, threads=limits.threads, device=config.device, precision=config.precision,
+            flips=config.tta,
+        )  # fmt: skip
+
+    planned, start = plan(jobs, bundles, speed, reports=config.reports)
+    costs = [one.cost.memory_mib / 1024 for one in planned if one.cost is not None]
+    at_once = limits.sessions(len(costs), max(costs, default=0))
+    write_plan(planned, sys.stdout, at_once=at_once, threads=limits.threads, start=start)
+    return EXIT_ALL_DONE
+
+
+def _limits(config: RunConfig, sessions: int) -> Limits:
+    """What the sessions of the run may take together; ``--low-mem``: one at a time."""
+    threads = config.threads(1 if config.low_mem else sessions)
+    cores = threads if config.low_mem else config.nprocs
+    return Limits(cores, threads, _memory_limit_gb(config))
+
+
+def _clean(work: Path) -> None:
+    """Remove what earlier runs left in the work folder, and nothing else."""
+    for folder in work.glob("run-[0-9]*-[0-9]*-*"):
+        if _RUN_ID.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+            _log.info("%s: removed (--clean-workdir)", folder)
+
+
 def _job(config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle]) -> SessionJob:
+    tasks = _tasks(config, session, bundles)
     return SessionJob(
         subject=session.subject,
         session=session.session,
         bids_dir=config.bids_dir,
         t1w=session.t1w,
         flair=session.flair,
-        tasks=_tasks(config, session, bundles),
+        tasks=tasks,
         models=config.models,
         device=config.device,
         precision=config.precision,
         flips=config.tta,
         probabilities=config.probabilities,
         force_header=config.force_header,
-        memory_gb=_memory_gb(session),
+        memory_gb=_memory_gb(config, session, tasks),
         notes=session.notes,
     )
 
@@ -264,6 +337,8 @@ def _resumed(
 
 def _with_work(config: RunConfig, jobs: Sequence[SessionJob]) -> list[SessionJob]:
     """The sessions of every subject of whom something is left to do, if only the page."""
+    if config.reports_only:
+        return [job for job in jobs if job.finished]
     busy = set()
     for subject, own in groupby(jobs, key=lambda job: job.subject):
         sessions = list(own)
@@ -374,12 +449,13 @@ def _memory_limit_gb(config: RunConfig) -> float:
     return config.mem / 1024 or usable_memory_mib() / 1024
 
 
-def _memory_gb(session: Session) -> float:
-    """What a session is expected to take: the networks, and several copies of the scan."""
-    from deepmrseg_bids.image import voxel_count
-
-    voxels = max((voxel_count(path) for path in (session.t1w,) if path is not None), default=0)
-    return round(1.2 + 5 * 4 * voxels / 2**30, 2)
+def _memory_gb(config: RunConfig, session: Session, tasks: Sequence[str]) -> float:
+    """What a session is expected to take."""
+    grid = None
+    if session.t1w is not None:
+        with suppress(DeepMRSegError):  # of a scan that cannot be used not much is read
+            grid = read_grid(session.t1w, force_header=config.force_header)
+    return memory_mib(grid, tasks) / 1024
 
 
 def _exit_code(rows: Sequence[SessionRow]) -> int:

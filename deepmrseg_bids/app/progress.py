@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "spell"]
 
 _log = logging.getLogger("deepmrseg-bids")
 
@@ -61,7 +61,7 @@ class Progress:
         text = f"{self.done} of {self.sessions} sessions done, {self.failed} failed, {left} to go"
         if left and ended:
             seconds = (time.monotonic() - self._start) / ended * left
-            text += f", about {_spell(seconds)} left"
+            text += f", about {spell(seconds)} left"
         return text
 
     def _show(self) -> None:
@@ -84,7 +84,12 @@ def _succeeded(record: Path) -> bool:
     return all(task["status"] != "failed" for task in tasks)
 
 
-def _spell(seconds: float) -> str:
+def spell(seconds: float) -> str:
+    """A duration for people.
+
+    >>> spell(80), spell(600), spell(9000)
+    ('80 s', '10 min', '2.5 h')
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -23,7 +23,7 @@ from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.beside import check_beside
 from deepmrseg_bids.bids.derivatives import sidecar
 from deepmrseg_bids.bids.files import Staging, write_json, write_text
-from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, same_provenance
+from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, model_of, same_provenance
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
@@ -49,6 +49,7 @@ __all__ = [
     "morph_rows",
     "outcome_from_json",
     "segment_session",
+    "tasks_there",
 ]
 
 _log = logging.getLogger(__name__)
@@ -285,17 +286,25 @@ def finished_tasks(
             return ()
         used = {model: bundles[model] for model in NEEDS[task]}
         if same_provenance(out_dir, files, _provenance(job, used, inputs, precision)):
-            every = [name for file in files for name in (file, names.sidecar_path(file))]
-            found.append(
-                TaskOutcome(
-                    task,
-                    "resumed",
-                    files=tuple(str(name) for name in every),
-                    findings=findings_of(out_dir, files[0]),
-                    model=_model_name(bundles[task]),
-                )
-            )
+            found.append(_resumed(task, files, out_dir, _model_name(bundles[task])))
     return tuple(found)
+
+
+def tasks_there(job: SessionJob, out_dir: Path) -> tuple[TaskOutcome, ...]:
+    """The tasks of a session whose files are there, whatever they were made by."""
+    found = []
+    for task in job.tasks if job.t1w is not None else ():
+        files = _task_files(job, task)
+        if same_provenance(out_dir, files, {}):
+            found.append(_resumed(task, files, out_dir, model_of(out_dir, files[0], task)))
+    return tuple(found)
+
+
+def _resumed(task: str, files: Sequence[PurePosixPath], out_dir: Path, model: str) -> TaskOutcome:
+    """The outcome of a task that an earlier run did."""
+    every = [str(name) for file in files for name in (file, names.sidecar_path(file))]
+    findings = findings_of(out_dir, files[0])
+    return TaskOutcome(task, "resumed", files=tuple(every), findings=findings, model=model)
 
 
 def finished_session(job: SessionJob) -> SessionOutcome:

@@ -19,7 +19,7 @@ from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bundle import file_sha256
 from deepmrseg_bids.findings import Finding
 
-__all__ = ["Digests", "FileDigest", "findings_of", "same_provenance"]
+__all__ = ["Digests", "FileDigest", "findings_of", "model_of", "same_provenance"]
 
 _COLUMNS = ("path", "size", "mtime_ns", "sha256")
 _PROVENANCE = ("InputSHA256", "Software", "Models", "Parameters")
@@ -97,11 +97,14 @@ def same_provenance(
 
     Args:
         files: relative to OUT_DIR.
-        expected: as in a sidecar: inputs, software, models and parameters.
+        expected: as in a sidecar: inputs, software, models and parameters; what it lacks may
+            be anything.
     """
     for file in files:
         tree = _sidecar(out_dir, file)
-        if tree is None or any(tree.get(key) != expected[key] for key in _PROVENANCE):
+        if tree is None or any(
+            tree.get(key) != expected[key] for key in _PROVENANCE if key in expected
+        ):
             return False
         try:
             if not (out_dir / file).stat().st_size:
@@ -119,6 +122,15 @@ def findings_of(out_dir: Path, file: os.PathLike[str]) -> tuple[Finding, ...]:
         with suppress(ValueError):
             found.append(Finding.from_json(entry))
     return tuple(found)
+
+
+def model_of(out_dir: Path, file: os.PathLike[str], task: str) -> str:
+    """``version hash`` of the model that made a file, from its sidecar; empty if it is silent."""
+    try:
+        model = (_sidecar(out_dir, file) or {})["Models"][task]
+        return f"{model['Version']} {model['SHA256'][:12]}"
+    except (KeyError, TypeError):
+        return ""
 
 
 def _sidecar(out_dir: Path, file: os.PathLike[str]) -> dict[str, Any] | None:

@@ -13,8 +13,8 @@ from typing import Any
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
 from deepmrseg_bids.runtime import usable_cores
 
-__all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "add_compute_options", "both", "guarded",
-           "model_paths", "positive", "set_up_logging", "thread_count"]  # fmt: skip
+__all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "add_compute_options", "both", "complete",
+           "guarded", "model_paths", "positive", "set_up_logging", "thread_count"]  # fmt: skip
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -54,6 +54,14 @@ def add_compute_options(parser: argparse._ActionsContainer, *, defaults: bool = 
     parser.add_argument("--tta", **absent, action="store_true",
                         help="average over a left/right flip: a little more accurate, twice "
                         "the time")  # fmt: skip
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks for completions, and end; otherwise do nothing."""
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
 
 
 def positive(text: str) -> int:

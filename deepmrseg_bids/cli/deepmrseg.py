@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from deepmrseg_bids import __version__
 from deepmrseg_bids.cli.common import (
     add_compute_options,
+    complete,
     guarded,
     model_paths,
     positive,
@@ -356,7 +357,9 @@ def _models(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepmrseg`` and return its exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    complete(parser)
+    args = parser.parse_args(argv)
     prepare_process()
     set_up_logging(args.verbose - args.quiet)
     code: int = guarded(lambda: args.run(args))

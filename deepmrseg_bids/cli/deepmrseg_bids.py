@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``deepmrseg-bids``: the BIDS-App."""
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from deepmrseg_bids.app.interrupts import interruptible
 from deepmrseg_bids.cli.common import (
     add_compute_options,
     both,
+    complete,
     guarded,
     model_paths,
     positive,
@@ -142,6 +144,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """A command line; options may stand before, among and behind the three places."""
     parser = build_parser()
+    complete(parser)
     args = parser.parse_intermixed_args(argv)
     missing = [text for name, text in _PLACES.items() if getattr(args, name) is None]
     if missing and "config_file" not in args:
@@ -180,17 +183,28 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     config = config_from(args)
     set_up_logging(config.verbosity)
     command = shlex.join(["deepmrseg-bids", *argv])
+    if config.dry_run:  # no folder, no workers: nothing is written
+        return _level(config, command)
+    if config.low_mem:  # workers give back what they do not use
+        os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "131072")
     with tempfile.TemporaryDirectory(prefix="deepmrseg-nipype-") as folder:
-        prepare_nipype(Path(folder))
+        prepare_nipype(Path(folder), resource_monitor=config.resource_monitor)
         os.environ.setdefault("MPLCONFIGDIR", folder)
+        if config.resource_monitor:  # nipype's monitor writes into the current folder
+            os.chdir(folder)
         if config.level == "participant":
             warm_up(PRELOAD)
-            from deepmrseg_bids.app.participant import run_participant
+        return _level(config, command)
 
-            return run_participant(config, command=command)
-        from deepmrseg_bids.app.group import run_group
 
-        return run_group(config)
+def _level(config: RunConfig, command: str) -> int:
+    if config.level == "participant":
+        from deepmrseg_bids.app.participant import run_participant
+
+        return run_participant(config, command=command)
+    from deepmrseg_bids.app.group import run_group
+
+    return run_group(config)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from deepmrseg_bids.app import participant
@@ -14,6 +15,7 @@ from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
+from deepmrseg_bids.geometry import Grid
 
 BUNDLES = dict.fromkeys(("brain", "deepbrain", "hippocampus", "wml"))
 
@@ -89,14 +91,15 @@ def test_a_filter_file_is_read(tmp_path):
 
 
 def test_a_larger_scan_is_expected_to_take_more_memory(monkeypatch):
-    from deepmrseg_bids import image
-
     session = Session("01", None, Path("/t.nii.gz"), None)
-    monkeypatch.setattr(image, "voxel_count", lambda _: 512**3)
-    large = participant._memory_gb(session)
-    monkeypatch.setattr(image, "voxel_count", lambda _: 256**3)
-    assert large > participant._memory_gb(session) > 1
-    assert participant._memory_gb(Session("01", None, None, None)) > 0
+    found = []
+    for edge in (256, 512):
+        grid = Grid((edge,) * 3, np.eye(4))
+        monkeypatch.setattr(participant, "read_grid", lambda path, grid=grid, **_: grid)
+        found.append(participant._memory_gb(config(), session, ("brain",)))
+    assert 0.4 < found[0] < found[1] < 4
+    bare = Session("01", None, None, None)
+    assert 0 < participant._memory_gb(config(), bare, ("brain",)) < found[0]
 
 
 def job(subject, *, tasks=("brain",), finished=()):

@@ -1,0 +1,172 @@
+"""What a session will take: seconds from this machine's speed at this moment, and memory.
+
+The networks see windows of fixed size, so their time is a number of windows times what a window
+takes here, which is measured. Everything else (reading, resampling, labels, writing) goes with
+the number of voxels. ``benchmarks/predictions.py`` compares what is predicted with what happens.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deepmrseg_bids.bundle import ModelBundle, Preparation
+from deepmrseg_bids.geometry import Grid, canonical_grid, resample
+from deepmrseg_bids.tasks import NEEDS, needed_models
+
+__all__ = ["Cost", "Speed", "memory_mib", "predict", "start_seconds"]
+
+# steps (see Speed.step) for a million voxels of the scan: reading it and finding the brain,
+# writing the files of a task, drawing it; for each label that is kept as posteriors
+_SCAN, _WRITE, _DRAW, _POSTERIOR = 4.0, 0.7, 1.0, 1.5
+_OBLIQUE = 12.0  # interpolated in 3D instead of axis by axis
+_CHOICE = 4.7  # for a million voxels of the crop in which labels are chosen, and each label
+_CROP_MM3 = {"deepbrain": 96 * 96 * 80, "hippocampus": 2 * 40 * 56 * 40}
+_LABELS = {"brain": 1, "deepbrain": 14, "hippocampus": 4}
+_SESSION, _PAGE = 18.0, 25.0  # whatever the scan; a page for each task
+_START = 250.0  # from the command to the first session
+_DEEPBRAIN_PASSES = 1.2  # one, and a second where the first crop was off
+_HIPPOCAMPUS_LOOKS = 2.5  # two are usual, six the most, each at both sides
+
+_BASE_MIB = 420  # Python, torch, nipype
+_NETWORK_MIB = {"brain": 180, "deepbrain": 430, "hippocampus": 430, "wml": 430}
+_BYTES = 10.0  # a voxel: the scan (4), what it was read from or a part of it, labels
+_OBLIQUE_BYTES = 6.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a session is expected to take."""
+
+    seconds: float
+    memory_mib: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast this machine is now.
+
+    Attributes:
+        windows: seconds of a window of each network.
+        step: seconds that a usual step over a million voxels takes.
+        preparations: what each network sees.
+    """
+
+    windows: Mapping[str, float]
+    step: float
+    preparations: Mapping[str, Preparation] = field(default_factory=dict)
+
+    @classmethod
+    def measure(
+        cls,
+        bundles: Mapping[str, ModelBundle],
+        *,
+        threads: int,
+        device: str = "auto",
+        precision: str = "auto",
+        flips: bool = False,
+    ) -> Speed:
+        """Ask each network about two empty windows, and resample a small image: seconds."""
+        from deepmrseg_bids.inference import Predictor, resolve_device, set_threads
+
+        set_threads(threads)
+        windows = {}
+        for task, bundle in bundles.items():
+            predictor = Predictor(bundle, resolve_device(device), precision, flips)  # type: ignore[arg-type]
+            pair = [np.zeros(_window(bundle.preparation), np.float32)] * 2
+            predictor.many(pair)  # the first call chooses its kernels
+            before = predictor.seconds
+            predictor.many(pair)
+            windows[task] = (predictor.seconds - before) / 2
+        preparations = {task: bundle.preparation for task, bundle in bundles.items()}
+        return cls(windows, _step_seconds(), preparations)
+
+
+def _step_seconds() -> float:
+    """Seconds for a million voxels of reading through and resampling: the best of three."""
+    source = Grid((128, 128, 128), np.eye(4))
+    target = Grid((90, 90, 90), np.diag([1.4, 1.4, 1.4, 1.0]))
+    data = np.asfortranarray(np.random.default_rng(0).random(source.shape, dtype=np.float32))
+    best = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        resample(data, source, target)
+        np.isfinite(data).all()
+        best = min(best, time.perf_counter() - start)
+    return best / (data.size / 1e6)
+
+
+def predict(
+    grid: Grid,
+    tasks: Collection[str],
+    speed: Speed,
+    *,
+    probabilities: bool = False,
+    page: bool = True,
+) -> Cost:
+    """What the tasks of one scan take.
+
+    Args:
+        grid: the scan's, see :func:`deepmrseg_bids.image.read_grid`.
+        tasks: those that are left to do.
+        page: the subject's page is written.
+    """
+    models = [model for model in needed_models(tasks) if model in speed.windows]
+    seconds = sum(_windows(model, grid, speed) * speed.windows[model] for model in models)
+    millions = math.prod(grid.shape) / 1e6
+    steps = _SESSION + millions * (_SCAN + (_OBLIQUE if _is_oblique(grid) else 0))
+    for task in tasks:
+        labels = _LABELS.get(task, 1)
+        crop = min(_CROP_MM3.get(task, 0) / grid.voxel_volume / 1e6, millions)
+        steps += millions * _WRITE + crop * labels * _CHOICE
+        steps += millions * labels * _POSTERIOR if probabilities else 0
+        steps += _PAGE + millions * _DRAW if page else 0
+    return Cost(seconds + steps * speed.step, memory_mib(grid, tasks))
+
+
+def start_seconds(speed: Speed) -> float:
+    """From the command to the first session."""
+    return _START * speed.step
+
+
+def _is_oblique(grid: Grid) -> bool:
+    return grid.obliquity > 1
+
+
+def _window(preparation: Preparation) -> tuple[int, ...]:
+    """What a network is asked about at once; some edge for one that takes whole images."""
+    edges = zip(preparation.window, preparation.shape, strict=True)
+    return tuple(window or edge or 64 for window, edge in edges)
+
+
+def _windows(model: str, grid: Grid, speed: Speed) -> float:
+    """How many windows a network is asked about."""
+    from deepmrseg_bids.inference import window_places
+
+    preparation = speed.preparations[model]
+    window = _window(preparation)
+
+    def places(shape: tuple[int, ...]) -> float:
+        if not any(preparation.window):
+            return math.prod(shape) / math.prod(window)
+        return math.prod(len(window_places(*edges)) for edges in zip(shape, window, strict=True))
+
+    whole = canonical_grid(grid, preparation.spacing).shape
+    shape = preparation.shape if all(preparation.shape) else whole
+    if model == "hippocampus":
+        return 2 * (_HIPPOCAMPUS_LOOKS + places(shape))
+    return places(shape) * (_DEEPBRAIN_PASSES if model == "deepbrain" else 1)
+
+
+def memory_mib(grid: Grid | None, tasks: Collection[str]) -> int:
+    """The largest size that a process gets while it works on a scan (None: it has none)."""
+    models = {model for task in tasks for model in NEEDS[task]}
+    fixed = _BASE_MIB + max((_NETWORK_MIB[model] for model in models), default=0)
+    if grid is None:
+        return fixed
+    each = _BYTES + (_OBLIQUE_BYTES if _is_oblique(grid) else 0)
+    return round(fixed + each * math.prod(grid.shape) / 2**20)

@@ -1,0 +1,159 @@
+"""``--dry-run``: what a run would do, session by session, and what it would take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from deepmrseg_bids.app.costs import Cost, Speed, predict, start_seconds
+from deepmrseg_bids.app.progress import spell
+from deepmrseg_bids.bids.outputs import SessionJob
+from deepmrseg_bids.bundle import ModelBundle
+from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.image import read_grid
+from deepmrseg_bids.tasks import NEEDS
+
+__all__ = ["Planned", "plan", "write_plan"]
+
+_COLUMNS = ("participant_id", "session_id", "T1w", "FLAIR", "tasks", "finished", "left_out",
+            "seconds", "memory_mib")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run would do with one session.
+
+    Attributes:
+        job: the session; its ``tasks`` are what is left to do.
+        reasons: why a task cannot be done, by task.
+        cost: None where there is nothing to do.
+    """
+
+    job: SessionJob
+    reasons: Mapping[str, str]
+    cost: Cost | None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that would be done."""
+        return tuple(task for task in self.job.tasks if task not in self.reasons)
+
+
+def plan(
+    jobs: Iterable[SessionJob],
+    bundles: Mapping[str, ModelBundle],
+    speed: Callable[[], Speed],
+    *,
+    reports: bool = True,
+) -> tuple[list[Planned], float]:
+    """What would become of each session; only headers are read.
+
+    Args:
+        jobs: without the tasks that are finished.
+        bundles: the models of the run.
+        speed: measures this machine; asked once, and only if there is something to do.
+        reports: pages are written.
+
+    Returns:
+        The sessions, and the seconds from the command to the first of them.
+    """
+    planned: list[Planned] = []
+    measured: Speed | None = None
+    for job in jobs:
+        reasons = {task: reason for task in job.tasks if (reason := _reason(task, job, bundles))}
+        left = [task for task in job.tasks if task not in reasons]
+        cost = None
+        if left and job.t1w is not None:
+            try:
+                grid = read_grid(job.t1w, force_header=job.force_header)
+            except DeepMRSegError as error:
+                reasons |= dict.fromkeys(left, " ".join(str(error).split()))
+            else:
+                measured = measured or speed()
+                cost = predict(grid, left, measured, probabilities=job.probabilities, page=reports)
+        planned.append(Planned(job, reasons, cost))
+    return planned, 0.0 if measured is None else start_seconds(measured)
+
+
+def _reason(task: str, job: SessionJob, bundles: Mapping[str, ModelBundle]) -> str:
+    """Why a task of a session will be skipped; empty if nothing is known against it."""
+    if job.t1w is None:
+        return "the session has no T1w image"
+    if task == "wml" and job.flair is None:
+        return "wml needs a FLAIR, and the session has none"
+    if any(model not in bundles for model in NEEDS[task]):
+        return f"{task}: this version ships no model of it"
+    return ""
+
+
+def total_seconds(costs: Sequence[Cost], at_once: int) -> float:
+    """How long the sessions take together, some at a time: each goes to the first free place.
+
+    >>> total_seconds([Cost(4, 1), Cost(2, 1), Cost(2, 1)], 2)
+    4.0
+    """
+    places = [0.0] * max(1, at_once)
+    for cost in costs:
+        first = places.index(min(places))
+        places[first] += cost.seconds
+    return max(places)
+
+
+def write_plan(
+    planned: Sequence[Planned], stream: TextIO, *, at_once: int, threads: int, start: float = 0.0
+) -> None:
+    """One row a session, tab-separated (in columns on a terminal), then the sum in one line."""
+    rows = [_COLUMNS, *map(_row, planned)]
+    if stream.isatty():
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    else:
+        lines = ["\t".join(row) for row in rows]
+    print("\n".join(lines), file=stream)
+    text = summary(planned, at_once=at_once, threads=threads, start=start)
+    print(text, file=stream, flush=True)
+
+
+def summary(planned: Sequence[Planned], *, at_once: int, threads: int, start: float) -> str:
+    """``# 3 of 5 sessions to do, 1 finished, 1 left out; ...``."""
+    costs = [one.cost for one in planned if one.cost is not None]
+    finished = sum(not one.job.tasks for one in planned)
+    text = (
+        f"# {len(costs)} of {len(planned)} sessions to do, {finished} finished, "
+        f"{len(planned) - len(costs) - finished} left out"
+    )
+    if not costs:
+        return text
+    largest = sorted((cost.memory_mib for cost in costs), reverse=True)[:at_once]
+    return (
+        f"{text}; {at_once} at a time with {threads} thread{'s' if threads > 1 else ''} each: "
+        f"about {spell(start + total_seconds(costs, at_once))} and "
+        f"{math.ceil(sum(largest) / 102.4) / 10:.1f} GB"
+    )
+
+
+def _row(planned: Planned) -> tuple[str, ...]:
+    job, cost = planned.job, planned.cost
+    reasons: dict[str, list[str]] = {}
+    for task, reason in planned.reasons.items():
+        reasons.setdefault(reason, []).append(task)
+    left_out = "; ".join(f"{' '.join(tasks)}: {reason}" for reason, tasks in reasons.items())
+    cells = (
+        f"sub-{job.subject}",
+        f"ses-{job.session}" if job.session else "",
+        _relative(job.t1w, job.bids_dir),
+        _relative(job.flair, job.bids_dir),
+        " ".join(planned.tasks),
+        " ".join(outcome.task for outcome in job.finished),
+        left_out,
+        "" if cost is None else f"{cost.seconds:.0f}",
+        "" if cost is None else str(cost.memory_mib),
+    )
+    return tuple(" ".join(cell.split()) or "n/a" for cell in cells)
+
+
+def _relative(path: Path | None, root: Path) -> str:
+    return "" if path is None else str(path.relative_to(root))

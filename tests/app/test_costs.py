@@ -1,0 +1,73 @@
+"""What a session is expected to take: how it follows from the scan, the tasks and the machine."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepmrseg_bids.app.costs import Speed, memory_mib, predict, start_seconds
+from deepmrseg_bids.bundle import ModelBundle, Preparation
+from deepmrseg_bids.geometry import Grid
+
+ALL = ("brain", "deepbrain", "hippocampus")
+PREPARATIONS = {
+    "brain": Preparation(2.0, "head", window=(72, 88, 72)),
+    "deepbrain": Preparation(1.0, "brain", shape=(96, 96, 80), window=(80, 80, 64)),
+    "hippocampus": Preparation(1.0, "crop", shape=(40, 56, 40), window=(32, 48, 32)),
+}
+SPEED = Speed({"brain": 0.2, "deepbrain": 0.35, "hippocampus": 0.1}, 0.016, PREPARATIONS)
+
+
+def head(edge: float, millimetres: float = 240.0, *, tilted: bool = False) -> Grid:
+    voxels = round(millimetres / edge)
+    affine = np.diag([edge, edge, edge, 1.0])
+    if tilted:
+        cos, sin = np.cos(0.3), np.sin(0.3)
+        affine[:2, :2] = edge * np.array([[cos, -sin], [sin, cos]])
+    return Grid((voxels,) * 3, affine)
+
+
+def seconds(grid: Grid = head(1.0), tasks: tuple[str, ...] = ALL, **more: object) -> float:  # noqa: B008
+    return predict(grid, tasks, SPEED, **more).seconds
+
+
+def test_more_work_takes_longer():
+    usual = seconds()
+    assert seconds(tasks=("brain",)) < seconds(tasks=("brain", "deepbrain")) < usual
+    assert seconds(head(2.0)) < usual < seconds(head(0.5))
+    assert usual < seconds(probabilities=True)
+    assert seconds(page=False) < usual
+    assert usual < seconds(head(1.0, tilted=True))
+
+
+def test_a_task_takes_the_networks_that_it_needs():
+    needed = seconds(tasks=("hippocampus",), page=False)
+    assert 0.8 * seconds(page=False) < needed < seconds(page=False)
+
+
+def test_a_machine_of_half_the_speed_takes_twice_as_long():
+    slow = Speed({task: 2 * time for task, time in SPEED.windows.items()}, 0.032, PREPARATIONS)
+    assert predict(head(1.0), ALL, slow).seconds == pytest.approx(2 * seconds())
+    assert start_seconds(slow) == pytest.approx(2 * start_seconds(SPEED))
+
+
+def test_windows_are_counted_as_the_networks_see_them():
+    """A head of 144 x 176 x 144 mm is one window of the brain network, a larger one several."""
+    small = Grid((144, 176, 144), np.eye(4))
+    larger = Grid((146, 176, 144), np.eye(4))
+    more = seconds(larger, ("brain",)) - seconds(small, ("brain",))
+    assert more == pytest.approx(SPEED.windows["brain"], rel=0.1)
+
+
+def test_a_large_head_is_expected_to_stay_within_four_gib():
+    assert 1000 < memory_mib(head(1.0, 256), ALL) < 1500
+    assert memory_mib(head(0.5, 256), ALL) < 4096
+    assert memory_mib(None, ALL) < memory_mib(head(2.0), ALL)
+
+
+def test_the_speed_of_this_machine_is_measured(tiny_model: Path):
+    bundles = {"brain": ModelBundle.open(tiny_model)}
+    found = Speed.measure(bundles, threads=1, device="cpu", precision="float32")
+    assert 0 < found.windows["brain"] < 60 and 0 < found.step < 60
+    one, other = (predict(head(edge, 200), ("brain",), found).seconds for edge in (4.0, 2.0))
+    assert 0 < one < other

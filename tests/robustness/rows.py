@@ -98,7 +98,6 @@ NOT_TESTED_YET = {
     "any of the 48 axis orientations",
     "upside-down header",
     "5 mm slices",
-    "0.5 mm voxels, 512^3",
     "20 mm slab",
     "a crop",
     "skull-stripped",

@@ -344,7 +344,7 @@ def _affine(
         )
     if s_code and q_code and qform is not None and np.isfinite(qform).all():
         findings += _disagreement(affine, qform)
-    space = {2: "another image", 3: "Talairach space", 4: "MNI space"}.get(s_code or q_code)
+    space = {3: "Talairach space", 4: "MNI space"}.get(s_code or q_code)
     if space:
         text = f"the header says that the image was aligned to {space}: not as it was scanned"
         findings.append(Finding("not-scanner-space", "info", text))

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -75,6 +76,7 @@ def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
+@cache
 def _cpu_has_bfloat16() -> bool:
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as stream:

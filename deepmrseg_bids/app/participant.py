@@ -264,7 +264,10 @@ def _jobs(
         return [replace(job, tasks=(), finished=tasks_there(job, config.out_dir)) for job in jobs]
     if not config.force:
         jobs = [_resumed(job, config.out_dir, bundles, digests) for job in jobs]
-    return jobs
+    return [
+        replace(job, memory_gb=_memory_gb(config, job, job.tasks)) if job.tasks else job
+        for job in jobs
+    ]
 
 
 def _show_plan(
@@ -306,21 +309,19 @@ def _clean(work: Path) -> None:
 
 
 def _job(config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle]) -> SessionJob:
-    tasks = _tasks(config, session, bundles)
     return SessionJob(
         subject=session.subject,
         session=session.session,
         bids_dir=config.bids_dir,
         t1w=session.t1w,
         flair=session.flair,
-        tasks=tasks,
+        tasks=_tasks(config, session, bundles),
         models=config.models,
         device=config.device,
         precision=config.precision,
         flips=config.tta,
         probabilities=config.probabilities,
         force_header=config.force_header,
-        memory_gb=_memory_gb(config, session, tasks),
         notes=session.notes,
     )
 
@@ -449,7 +450,7 @@ def _memory_limit_gb(config: RunConfig) -> float:
     return config.mem / 1024 or usable_memory_mib() / 1024
 
 
-def _memory_gb(config: RunConfig, session: Session, tasks: Sequence[str]) -> float:
+def _memory_gb(config: RunConfig, session: Session | SessionJob, tasks: Sequence[str]) -> float:
     """What a session is expected to take."""
     grid = None
     if session.t1w is not None:

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -320,6 +320,11 @@ def _task_files(job: SessionJob, task: str) -> list[PurePosixPath]:
     return files + ([names.probabilities_path(job.t1w, task)] if job.probabilities else [])
 
 
+@cache
+def _torch_version() -> str:
+    return version("torch")
+
+
 def _provenance(
     job: SessionJob,
     models: Mapping[str, ModelBundle],
@@ -332,7 +337,7 @@ def _provenance(
             names.bids_uri(path.relative_to(job.bids_dir), "raw"): digest
             for path, digest in inputs.items()
         },
-        "Software": {"deepmrseg-bids": __version__, "torch": version("torch")},
+        "Software": {"deepmrseg-bids": __version__, "torch": _torch_version()},
         "Models": {
             model: {"Version": bundle.version, "SHA256": bundle.sha256}
             for model, bundle in models.items()

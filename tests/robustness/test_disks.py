@@ -13,7 +13,7 @@ import pytest
 
 from deepmrseg_bids.cli.deepmrseg_bids import main
 from tests.integration.conftest import add_scan
-from tests.robustness.conftest import made, rows, started, tiny_head
+from tests.robustness.conftest import Nursery, made, rows, started, tiny_head
 
 Say = Callable[[str], None]
 Asked = Callable[..., list[object]]
@@ -34,7 +34,7 @@ def mounted(place: Path, *options: str) -> Iterator[None]:
 
 @pytest.mark.robustness("disk full", tried="OUT_DIR on a disk of 128 KiB, which holds half of it")
 def test_a_full_disk_keeps_what_was_done_and_says_what_to_do(
-    asked: Asked, whole: dict[str, bytes], tmp_path: Path, came_out: Say
+    asked: Asked, whole: dict[str, bytes], nursery: Nursery, tmp_path: Path, came_out: Say
 ) -> None:
     out = tmp_path / "out"
     with mounted(out, "-t", "tmpfs", "-o", "size=128k", "tmpfs"):
@@ -56,9 +56,7 @@ def test_a_full_disk_keeps_what_was_done_and_says_what_to_do(
         found = made(out)
         assert all(found[name] == whole[name] for name in found)
         subprocess.run(["mount", "-o", "remount,size=8m", str(out)], check=True)
-        with started(*asked(out)) as run:
-            code_again, output = run.ends()
-        assert code_again == 0, output
+        nursery.run(asked(out), until=None)
         assert made(out) == whole
     reason = min(failed).partition(": ")[2]
     came_out(f"exit code {code}; what fitted was done, the others failed: {reason}; with room, "
@@ -179,16 +177,19 @@ def test_a_work_folder_among_the_inputs_is_refused(
 
 @pytest.mark.robustness("read-only BIDS_DIR", tried="BIDS_DIR on a read-only file system")
 def test_a_read_only_data_set_is_no_obstacle(
-    tiny_data: Path, tiny_model: Path, whole: dict[str, bytes], tmp_path: Path, came_out: Say
+    tiny_data: Path,
+    tiny_model: Path,
+    whole: dict[str, bytes],
+    nursery: Nursery,
+    tmp_path: Path,
+    came_out: Say,
 ) -> None:
     raw, out = tmp_path / "bids", tmp_path / "out"
     with mounted(raw, "--bind", "-o", "ro", str(tiny_data)):
         subprocess.run(["mount", "-o", "remount,ro,bind", str(raw)], check=True)
         assert not os.access(raw, os.W_OK)
         words = [raw, out, "participant", "--tasks", "brain", "--model", f"brain={tiny_model}"]
-        with started(*words, "--no-reports", "--participant-label", "01") as run:
-            code, output = run.ends()
-    assert code == 0, output
+        nursery.run([*words, "--no-reports", "--participant-label", "01"], until=None)
     mask = "sub-01/anat/sub-01_desc-brain_mask.nii.gz"
     assert made(out)[mask] == whole[mask]
-    came_out(f"exit code {code}, the same bytes as ever")
+    came_out("exit code 0, the same bytes as ever")

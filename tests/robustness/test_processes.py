@@ -21,7 +21,7 @@ PEOPLE = 8
 
 
 def finished(out: Path) -> int:
-    return len(list(out.glob("sub-*/anat/*_mask.json")))
+    return len(list(out.glob("sub-*/anat/*_morph.json")))
 
 
 def kill_in_a_session(run: Started) -> bool:
@@ -36,18 +36,16 @@ def kill_in_a_session(run: Started) -> bool:
     return False
 
 
-def finishes(command: list[object], out: Path, whole: dict[str, bytes]) -> None:
+def finishes(nursery: Nursery, command: list[object], out: Path, whole: dict[str, bytes]) -> None:
     """The same command again does what is left, with the same bytes."""
-    with started(*command) as run:
-        code, output = run.ends()
-    assert code == 0, output
+    nursery.run(command, until=None)
     assert made(out) == whole
     assert {row["status"] for row in rows(out).values()} <= {"done", "resumed"}
 
 
 @pytest.mark.robustness("worker killed", tried="kill -9 of one of two workers in a session")
 def test_a_killed_worker_costs_its_session_alone(
-    asked: Asked, whole: dict[str, bytes], tmp_path: Path, came_out: Say
+    asked: Asked, whole: dict[str, bytes], nursery: Nursery, tmp_path: Path, came_out: Say
 ) -> None:
     out = tmp_path / "out"
     with started(*asked(out, pages=True)) as run:
@@ -60,7 +58,7 @@ def test_a_killed_worker_costs_its_session_alone(
     page = (out / f"{failed['participant_id']}.html").read_text(encoding="utf-8")
     assert "the worker was killed" in page
     assert sum(row["status"] == "done" for row in rows(out).values()) == PEOPLE - 1
-    finishes(asked(out), out, whole)
+    finishes(nursery, asked(out), out, whole)
     came_out(f"exit code {code}; its session failed: {failed['reason']}; the others were done; "
              "the next run did it, with the same bytes")  # fmt: skip
 
@@ -75,6 +73,7 @@ def test_a_killed_worker_costs_its_session_alone(
 def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
     asked: Asked,
     whole: dict[str, bytes],
+    nursery: Nursery,
     tmp_path: Path,
     came_out: Say,
     name: str,
@@ -95,10 +94,10 @@ def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
     told = rows(out)
     done = {person for person, row in told.items() if row["status"] == "done"}
     assert 2 <= len(done) < PEOPLE == len(told)
-    assert done >= {path.parts[-3] for path in out.glob("sub-*/anat/*_mask.json")}
+    assert done >= {path.parts[-3] for path in out.glob("sub-*/anat/*_morph.json")}
     left = {row["reason"] for row in told.values() if row["status"] != "done"}
     assert list(work.iterdir()) == [] and not list(out.rglob(".deepmrseg-*"))
-    finishes(asked(out), out, whole)
+    finishes(nursery, asked(out), out, whole)
     came_out(f"exit code {code}, no process left; in sessions.tsv what was done, and of the rest: "
              f"{' / '.join(left)}; the next run did it, with the same bytes")  # fmt: skip
 
@@ -119,6 +118,6 @@ def test_a_run_killed_at_thirty_random_instants_makes_the_same_bytes(
         kills += 1
         for name, content in made(out).items():
             assert name.endswith(".tmp") or content == whole[name], f"{name} is broken"
-    finishes(asked(out), out, whole)
+    finishes(nursery, asked(out), out, whole)
     came_out("each file under its final name was whole after every kill; the last run ended with "
              "the same bytes as one that ran through")  # fmt: skip

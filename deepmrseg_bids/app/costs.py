@@ -32,7 +32,7 @@ _START = 250.0  # from the command to the first session
 _DEEPBRAIN_PASSES = 1.2  # one, and a second where the first crop was off
 _HIPPOCAMPUS_LOOKS = 2.5  # two are usual, six the most, each at both sides
 
-_BASE_MIB = 420  # Python, torch, nipype
+_BASE_MIB = 350  # Python, torch, nipype
 _NETWORK_MIB = {"brain": 180, "deepbrain": 430, "hippocampus": 430, "wml": 430}
 _BYTES = 10.0  # a voxel: the scan (4), what it was read from or a part of it, labels
 _OBLIQUE_BYTES = 6.0

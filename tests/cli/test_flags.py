@@ -238,6 +238,19 @@ def test_reports_only_writes_the_pages_and_nothing_else(
     assert statuses(run.out) == {"sub-01": "resumed", "sub-02": "resumed"}
 
 
+def test_nothing_is_begun_after_the_first_crash_if_it_is_asked_for(
+    raw: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    bad = make_dataset(tmp_path / "raw")
+    add_scan(bad, "sub-01_T1w", b"")
+    shutil.copytree(raw / "sub-03", bad / "sub-03")
+    ended = app(bad, tmp_path / "out", "participant", "--stop-on-first-crash", "--nprocs", 1,
+                "--tasks", "brain", "--model", f"brain={tiny_model}")  # fmt: skip
+    assert ended.code == 4, ended.err
+    assert statuses(tmp_path / "out") == {"sub-01": "failed", "sub-03": "skipped"}
+    assert "not begun" in ended.err and "--stop-on-first-crash" in ended.err
+
+
 def test_a_mistake_in_a_configuration_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text("nproc = 2\n")

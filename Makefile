@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-SCRIPTS = .ci/run $(shell git ls-files '*.sh')
+SCRIPTS = .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 
 .PHONY: help demo test lint types doctest docs clean
 

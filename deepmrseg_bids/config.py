@@ -20,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["TASKS", "RunConfig", "parse_size", "read_config"]
+__all__ = ["TASKS", "RunConfig", "parse_shard", "parse_size", "read_config"]
 
 TASKS = ("brain", "deepbrain", "hippocampus", "wml")
 _UNITS = {"K": 2**-10, "M": 1, "": 1, "G": 2**10, "T": 2**20}
@@ -41,6 +41,8 @@ class RunConfig:
         mem: MiB that the whole run may take; 0 for what the machine has to spare.
         force_header: read images without sform and qform too.
         models: bundles in the place of the shipped ones, as (task, folder).
+        shard: ``K/N`` for the K-th of N parts of the run; empty for the whole.
+        use_plugin: YAML that says which scheduler runs the sessions.
 
     Raises:
         UsageError: a value that means nothing.
@@ -61,6 +63,8 @@ class RunConfig:
     omp_nthreads: int = 0
     mem: int = 0
     low_mem: bool = False
+    shard: str = ""
+    use_plugin: Path | None = None
     device: str = "auto"
     precision: str = "auto"
     probabilities: bool = False
@@ -88,6 +92,8 @@ class RunConfig:
         for name in ("nprocs", "omp_nthreads", "mem"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is a whole number >= 0, got {getattr(self, name)}")
+        if self.shard:
+            parse_shard(self.shard)
         if self.reports_only and not self.reports:
             raise UsageError("--reports-only and --no-reports exclude each other; leave one out")
         if self.level == "group" and (self.dry_run or self.reports_only):
@@ -143,6 +149,22 @@ def parse_size(text: str) -> int:
             f"a size of memory is a number of MB, or one with K, M, G or T (8G), got {text!r}"
         )
     return size
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``K/N`` as (K, N): the K-th of N shards, counted from 1.
+
+    Raises:
+        UsageError: not such a text, or K is not from 1 to N.
+
+    >>> parse_shard("2/8")
+    (2, 8)
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise UsageError(f"--shard takes K/N with K from 1 to N, such as 2/8; got {text!r}")
+    return number, count
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_what_is_saved_can_be_read_and_holds_every_field(tmp_path):
     )
     config.save(tmp_path / "run.toml")
     tree = tomllib.loads((tmp_path / "run.toml").read_text(encoding="utf-8"))
-    unset = {"bids_database_dir"}
+    unset = {"bids_database_dir", "use_plugin"}
     assert set(tree) == {field.name for field in dataclasses.fields(RunConfig)} - unset
     assert tree["bids_dir"] == "/d" and tree["out_dir"] == "/o"
     assert tree["participant_label"] == ["01", 'a"b']
@@ -164,3 +164,15 @@ def test_what_is_no_size_of_memory_is_refused(text):
 def test_pages_cannot_be_all_and_nothing():
     with pytest.raises(UsageError, match="exclude each other"):
         make(reports_only=True, reports=False)
+
+
+@pytest.mark.parametrize("text", ["3", "0/4", "5/4", "1/0", "-1/2", "1/2/3", "a/b", "1 / 2", "¹/2"])
+def test_a_shard_that_means_nothing_is_refused(text):
+    with pytest.raises(UsageError, match=r"K/N with K from 1 to N"):
+        make(shard=text)
+
+
+def test_a_shard_is_one_of_its_number():
+    assert module.parse_shard("1/1") == (1, 1)
+    assert module.parse_shard("12/340") == (12, 340)
+    assert make(shard="3/3").shard == "3/3"

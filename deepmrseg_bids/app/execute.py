@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.app.crew import Crew
+from deepmrseg_bids.app.plugin_file import Plugin
 from deepmrseg_bids.app.progress import Progress
 
 __all__ = ["PRELOAD", "Limits", "Verdict", "execute", "prepare_nipype"]
@@ -97,6 +99,26 @@ class Verdict:
     interrupted: bool = False
 
 
+@contextmanager
+def _plugins(
+    limits: Limits,
+    logs: Path,
+    scheduler: Plugin | None,
+    ended: Callable[[Any, str], None],
+    stop: Callable[[], bool],
+) -> Iterator[Callable[[], Any]]:
+    """Makes the plugin of one workflow after the other."""
+    if scheduler is not None:
+        from deepmrseg_bids.app.cluster import SlurmSessionsPlugin
+
+        yield lambda: SlurmSessionsPlugin(scheduler.arguments, logs, ended, stop)
+        return
+    from deepmrseg_bids.app.plugin import CrewPlugin
+
+    with Crew(PRELOAD) as crew:
+        yield lambda: CrewPlugin(crew, limits.cores, limits.memory_gb, ended, stop)
+
+
 def execute(
     workflows: Iterable[Any],
     *,
@@ -107,6 +129,7 @@ def execute(
     verdict: Verdict,
     stop_on_first_crash: bool = False,
     keep: bool = True,
+    scheduler: Plugin | None = None,
 ) -> None:
     """Run the nodes of one workflow after the other; what fails does not stop the others.
 
@@ -120,8 +143,8 @@ def execute(
         verdict: receives what did not end well.
         stop_on_first_crash: begin nothing more once a session has failed.
         keep: leave the folder of a workflow there when it has run.
+        scheduler: who is given a job for each session, in place of workers on this machine.
     """
-    from deepmrseg_bids.app.plugin import CrewPlugin
 
     def ended(node: Any, reason: str) -> None:
         if reason and hasattr(node.inputs, "job"):
@@ -135,11 +158,11 @@ def execute(
         return verdict.stopped
 
     try:
-        with Crew(PRELOAD) as crew:
+        with _plugins(limits, logs, scheduler, ended, stop) as plugin:
             for workflow in workflows:
                 workflow.config["execution"]["crashdump_dir"] = str(logs)
                 workflow.base_dir = str(work)
-                workflow.run(plugin=CrewPlugin(crew, limits.cores, limits.memory_gb, ended, stop))
+                workflow.run(plugin=plugin())
                 if not keep:
                     shutil.rmtree(work / workflow.name, ignore_errors=True)
                 if stop():

@@ -21,7 +21,9 @@ from deepmrseg_bids.app.costs import memory_mib
 from deepmrseg_bids.app.execute import Limits, Verdict, execute
 from deepmrseg_bids.app.interrupts import undisturbed
 from deepmrseg_bids.app.ledger import DONE, Ledger
+from deepmrseg_bids.app.plugin_file import Plugin, read_plugin
 from deepmrseg_bids.app.progress import Progress
+from deepmrseg_bids.app.shards import deal, expected_work
 from deepmrseg_bids.app.watch import draw_graph, record_resources
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.files import read_json, remove_leftovers
@@ -39,8 +41,9 @@ from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
 from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
-from deepmrseg_bids.config import RunConfig
+from deepmrseg_bids.config import RunConfig, parse_shard
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
+from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import read_grid
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.runtime import usable_memory_mib
@@ -53,6 +56,7 @@ _RECORDS = "outcomes"  # in the work folder: what became of each session
 _ROOM = 2048  # bytes of the tables for one session
 _RUN_ID = re.compile(r"run-\d{8}-\d{6}-[0-9a-f]{8}")
 _BATCH = 128  # sessions of one nipype workflow
+_JOBS = 1000  # the same where each is a job of a cluster: a batch waits for its last job
 _INTERRUPTED = "interrupted before it was done; the same command does it"
 _STOPPED = "not begun, as a session failed before it (--stop-on-first-crash)"
 _NO_RECORD = "the process that worked on it ended early; its crash file is in logs/"
@@ -67,8 +71,14 @@ def run_participant(config: RunConfig, *, command: str) -> int:
     Raises:
         DeepMRSegError: nothing can start; nothing was written.
     """
+    scheduler = None
+    if config.use_plugin is not None:
+        plugin = read_plugin(config.use_plugin)
+        config = plugin.prepare(config)
+        scheduler = plugin if plugin.is_scheduler else None
     bundles = _bundles(config)
-    _check_device(config)
+    if scheduler is None:  # a node may have the GPU that this machine lacks
+        _check_device(config)
     check_output_dir(config.bids_dir, config.out_dir, config.work_dir, create=not config.dry_run)
     sessions = find_sessions(
         config.bids_dir,
@@ -79,6 +89,11 @@ def run_participant(config: RunConfig, *, command: str) -> int:
         keep_database=not config.dry_run,
         validate=not config.skip_bids_validation,
     )
+    if config.shard:
+        sessions = _dealt(config, sessions, bundles)
+        if not sessions:
+            _log.info("shard %s: no sessions for it, nothing to do", config.shard)
+            return EXIT_ALL_DONE
     if config.dry_run:
         return _show_plan(config, sessions, bundles)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
@@ -95,7 +110,8 @@ def run_participant(config: RunConfig, *, command: str) -> int:
             write_dataset_files(
                 config.out_dir, config.bids_dir, tables=_tables(bundles), version=__version__
             )
-            rows = _run(config, sessions, bundles, work / f"run-{run_id}", logs, command)
+            folder = work / f"run-{run_id}"
+            rows = _run(config, sessions, bundles, folder, logs, command, scheduler)
     finally:
         if config.work_dir is None:
             with undisturbed():
@@ -125,6 +141,7 @@ def _run(
     work: Path,
     logs: Path,
     command: str,
+    scheduler: Plugin | None,
 ) -> list[SessionRow]:
     """Do what is left to do, and tell what became of every session.
 
@@ -151,7 +168,7 @@ def _run(
         if busy:
             progress = Progress(len(to_do), stream=sys.stderr, quiet=config.verbosity < 0,
                                 ended=ledger.ended)  # fmt: skip
-            _segment(config, busy, bundles, work, logs, command, progress, verdict)
+            _segment(config, busy, bundles, work, logs, command, progress, verdict, scheduler)
         with undisturbed():
             outcomes = {job.name: outcome(job.name) for job in jobs}
             rows = ledger.write(list(outcomes.values()))
@@ -174,12 +191,16 @@ def _segment(
     command: str,
     progress: Progress,
     verdict: Verdict,
+    scheduler: Plugin | None,
 ) -> None:
     """Run the sessions, in workflows of a limited size: nipype is quadratic in their nodes."""
     from deepmrseg_bids.workflows import init_participant_wf
 
     limits = _limits(config, progress.sessions)
-    if waiting := [job.memory_gb for job in jobs if job.tasks]:
+    if scheduler is not None:  # jobs of a cluster do not share the cores of this machine
+        limits = replace(limits, threads=config.omp_nthreads or 1)
+    waiting = [job.memory_gb for job in jobs if job.tasks]
+    if waiting and scheduler is None:
         _log.info("%s", limits.told(len(waiting), max(waiting)))
     if config.resource_monitor:
         record_resources(logs / f"{work.name}.resources.json")
@@ -202,11 +223,12 @@ def _segment(
                 name=f"batch_{number}_wf",
             )
         )
-        for number, batch in enumerate(_batches(jobs))
+        for number, batch in enumerate(_batches(jobs, _BATCH if scheduler is None else _JOBS))
     )
     execute(
         workflows, work=work, logs=logs, limits=limits, progress=progress, verdict=verdict,
         stop_on_first_crash=config.stop_on_first_crash, keep=config.work_dir is not None,
+        scheduler=scheduler,
     )  # fmt: skip
 
 
@@ -306,6 +328,20 @@ def _clean(work: Path) -> None:
         if _RUN_ID.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder, ignore_errors=True)
             _log.info("%s: removed (--clean-workdir)", folder)
+
+
+def _dealt(
+    config: RunConfig, sessions: Sequence[Session], bundles: Mapping[str, ModelBundle]
+) -> list[Session]:
+    """The sessions of this shard."""
+
+    def work(session: Session) -> float:
+        tasks = _tasks(config, session, bundles)
+        return expected_work(_grid(config, session), tasks, bundles)
+
+    own = deal(sessions, parse_shard(config.shard), work)
+    _log.info("shard %s: %d of %d sessions", config.shard, len(own), len(sessions))
+    return own
 
 
 def _job(config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle]) -> SessionJob:
@@ -452,11 +488,15 @@ def _memory_limit_gb(config: RunConfig) -> float:
 
 def _memory_gb(config: RunConfig, session: Session | SessionJob, tasks: Sequence[str]) -> float:
     """What a session is expected to take."""
-    grid = None
+    return memory_mib(_grid(config, session), tasks) / 1024
+
+
+def _grid(config: RunConfig, session: Session) -> Grid | None:
+    """The grid of the scan to segment, by its header; None if there is none, or no use in it."""
     if session.t1w is not None:
         with suppress(DeepMRSegError):  # of a scan that cannot be used not much is read
-            grid = read_grid(session.t1w, force_header=config.force_header)
-    return memory_mib(grid, tasks) / 1024
+            return read_grid(session.t1w, force_header=config.force_header)
+    return None
 
 
 def _exit_code(rows: Sequence[SessionRow]) -> int:

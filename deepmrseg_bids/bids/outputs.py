@@ -273,7 +273,9 @@ def finished_tasks(
     """
     if job.t1w is None:
         return ()
-    precision = str(resolve_precision(job.precision, resolve_device(job.device)))  # type: ignore[arg-type]
+    # a precision that is said needs no look at a GPU, which may be on a cluster's node alone
+    device = resolve_device(job.device if job.precision == "auto" else "cpu")
+    precision = str(resolve_precision(job.precision, device))  # type: ignore[arg-type]
     found = []
     for task in job.tasks:
         files = _task_files(job, task)

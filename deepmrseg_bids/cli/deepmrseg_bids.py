@@ -121,6 +121,12 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(*both("--dry-run"), action="store_true",
                        help="print the plan, with predicted time and memory; write "
                        "nothing")  # fmt: skip
+    group.add_argument("--shard", metavar="K/N",
+                       help="only the K-th of N parts of equal work: one job of an "
+                       "array")  # fmt: skip
+    group.add_argument(*both("--use-plugin", "--nipype-plugin-file"), type=_path, metavar="FILE",
+                       help="YAML with a nipype plugin: {plugin: SLURM, plugin_args: {...}} "
+                       "submits one job a session")  # fmt: skip
     group.add_argument("--force", action="store_true",
                        help="do again what earlier runs have finished")  # fmt: skip
     group.add_argument(*both("--stop-on-first-crash"), action="store_true",

@@ -13,6 +13,7 @@ from deepmrseg_bids.app.execute import Verdict
 from deepmrseg_bids.bids.outputs import SessionJob, TaskOutcome
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.bids.tables import SessionRow
+from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.geometry import Grid
@@ -184,3 +185,32 @@ def test_what_nobody_began_is_counted_and_not_listed(caplog):
         "sub-1 ses-1: brain failed: no signal",
         "5 of 6 tasks are left to do: interrupted before it was done; the same command does it",
     ]
+
+
+def test_the_shards_of_a_run_share_its_sessions_by_their_work(monkeypatch):
+    bundles = {"brain": ModelBundle.shipped("brain")}
+    large, *small = sessions = [Session(f"{n:02}", None, Path(f"/{n}"), None) for n in range(9)]
+    monkeypatch.setattr(participant, "_grid", lambda _, s: Grid(
+        (400,) * 3 if s == large else (200,) * 3, np.diag([0.5, 0.5, 0.5, 1.0])))  # fmt: skip
+    first = participant._dealt(config(shard="1/2"), sessions, bundles)
+    second = participant._dealt(config(shard="2/2"), sessions, bundles)
+    assert first[0] == large and len(first) < len(second)
+    assert sorted([*first, *second], key=sessions.index) == [large, *small]
+
+
+def test_a_scan_that_cannot_be_read_has_no_grid(tmp_path):
+    broken = tmp_path / "t.nii.gz"
+    broken.write_bytes(b"")
+    assert participant._grid(config(), Session("01", None, broken, None)) is None
+    assert participant._grid(config(), Session("01", None, None, None)) is None
+
+
+def test_a_shard_without_sessions_is_done_and_leaves_nothing(monkeypatch, tmp_path, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(participant, "_bundles", lambda _: BUNDLES)
+    monkeypatch.setattr(participant, "find_sessions",
+                        lambda *_, **__: [Session("01", None, None, None)])  # fmt: skip
+    asked = replace(config(shard="2/2"), bids_dir=tmp_path / "raw", out_dir=tmp_path / "out")
+    assert participant.run_participant(asked, command="") == 0
+    assert "shard 2/2: no sessions" in caplog.text
+    assert not (tmp_path / "out" / "logs").exists()

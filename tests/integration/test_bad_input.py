@@ -85,6 +85,8 @@ def test_changed_weights_are_refused_before_any_work(small: Path, tmp_path: Path
         ["--device", "toaster"],
         ["--device", "cuda:77"],
         ["--precision", "int4"],
+        ["--shard", "4/3"],
+        ["--use-plugin", "no-such-file.yml"],
     ],
 )
 def test_a_flag_that_means_nothing_is_wrong_usage(

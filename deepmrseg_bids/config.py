@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.runtime import usable_cores
+from deepmrseg_bids.templates import output_spaces
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,6 +44,8 @@ class RunConfig:
         models: bundles in the place of the shipped ones, as (task, folder).
         shard: ``K/N`` for the K-th of N parts of the run; empty for the whole.
         use_plugin: YAML that says which scheduler runs the sessions.
+        output_spaces: label maps are written in these, besides the scan's own; as
+            ``NAME[:cohort-N][:res-N]``.
 
     Raises:
         UsageError: a value that means nothing.
@@ -67,6 +70,7 @@ class RunConfig:
     use_plugin: Path | None = None
     device: str = "auto"
     precision: str = "auto"
+    output_spaces: tuple[str, ...] = ()
     probabilities: bool = False
     tta: bool = False
     work_dir: Path | None = None
@@ -99,6 +103,7 @@ class RunConfig:
         if self.level == "group" and (self.dry_run or self.reports_only):
             flag = "--dry-run" if self.dry_run else "--reports-only"
             raise UsageError(f"{flag} is for the participant level; leave it out, or plan that one")
+        output_spaces(self.output_spaces)  # an error if one is none
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))
         cores = usable_cores()
         object.__setattr__(self, "nprocs", min(self.nprocs or cores, cores))

@@ -14,6 +14,8 @@
     ├── LabelTableError         a label table cannot be used
     ├── DeviceError             the GPU cannot do what it was asked for
     ├── BundleError             a model bundle is broken, changed or of another format
+    ├── TemplateError           a TemplateFlow template is neither at hand nor to be had
+    ├── RegistrationError       two images could not be brought onto each other
     ├── MetricError             a metric is asked of arrays that do not fit
     └── TrainingError           training cannot start or go on
 
@@ -30,9 +32,11 @@ __all__ = [
     "ImageReadError",
     "LabelTableError",
     "MetricError",
+    "RegistrationError",
     "SegmentationError",
     "SignalError",
     "SkippedTask",
+    "TemplateError",
     "TrainingError",
     "UsageError",
 ]
@@ -84,6 +88,14 @@ class DeviceError(DeepMRSegError):
 
 class BundleError(DeepMRSegError):
     """A model bundle is broken, changed or of another format."""
+
+
+class TemplateError(DeepMRSegError):
+    """A TemplateFlow template is neither at hand nor to be had."""
+
+
+class RegistrationError(DeepMRSegError):
+    """Two images could not be brought onto each other."""
 
 
 class MetricError(DeepMRSegError):

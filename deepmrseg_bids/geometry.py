@@ -26,6 +26,7 @@ __all__ = [
     "covered",
     "overlap",
     "resample",
+    "sample",
 ]
 
 Array = NDArray[Any]
@@ -205,6 +206,34 @@ def resample(
             step = np.linalg.inv(source.affine) @ target.affine
         return _resample_oblique(data, step, target.shape, order=0 if order == 0 else 1, fill=fill)
     return _resample_aligned(data, step, axes, target.shape, order=order, fill=fill)
+
+
+def sample(data: Array, source: Grid, points: Array, *, fill: float = 0.0) -> NDArray[np.float32]:
+    """The values of an array at any points, interpolated linearly.
+
+    Args:
+        data: (*source.shape) or (channels, *source.shape).
+        points: (3, ...), RAS+ millimetres.
+        fill: the value outside the source's field of view.
+
+    Returns:
+        (...) or (channels, ...), the shape of the points.
+
+    Raises:
+        ValueError: the array is not on ``source``.
+    """
+    if data.shape[-3:] != source.shape or data.ndim not in (3, 4):
+        raise ValueError(f"an array of shape {data.shape} is not on a grid of {source.shape}")
+    places = source.to_voxel(points.reshape(3, -1).T).T
+    edges = np.array(source.shape)[:, None]
+    inside = ((places > -0.5 - 1e-6) & (places < edges - 0.5 + 1e-6)).all(axis=0)
+    within = places[:, inside]
+    channels = (data if data.ndim == 4 else data[None]).astype(np.float32, copy=False)
+    out = np.full((len(channels), places.shape[1]), fill, dtype=np.float32)
+    for channel, values in zip(channels, out, strict=True):
+        values[inside] = ndimage.map_coordinates(channel, within, order=1, mode="nearest")
+    whole = out.reshape(len(channels), *points.shape[1:])
+    return whole if data.ndim == 4 else whole[0]
 
 
 def _aligned_axes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Array, Grid, overlap, resample
+from deepmrseg_bids.geometry import Array, Grid, overlap, resample, sample
 from deepmrseg_bids.image import LabelMap
 from deepmrseg_bids.labels import LabelTable
 
@@ -23,6 +23,7 @@ __all__ = [
     "confidences",
     "expected_dice",
     "label_map",
+    "labels_at",
     "largest_parts",
     "measure",
     "native_posteriors",
@@ -116,6 +117,30 @@ def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
             np.maximum(best, share, out=best)
         out[part] = chosen
     return LabelMap(out, grid)
+
+
+def labels_at(parts: Sequence[Posteriors], points: Array) -> NDArray[np.uint32]:
+    """Bring posteriors to any points and only then choose a label at each of them.
+
+    Args:
+        parts: of one segmentation; where two know a label, the later one wins.
+        points: (3, ...), RAS+ millimetres of the scan.
+
+    Returns:
+        (...), the shape of the points; outside the posteriors' field of view it is 0.
+    """
+    flat = points.reshape(3, -1)
+    out = np.zeros(flat.shape[1], dtype=np.uint32)
+    for part in parts:
+        corners = part.grid.corners()
+        near = np.ones(len(out), dtype=bool)  # a box first: most points are far from a crop
+        for axis in range(3):
+            near &= (flat[axis] >= corners[:, axis].min()) & (flat[axis] <= corners[:, axis].max())
+        inside = sample(np.ones(part.grid.shape, np.float32), part.grid, flat[:, near]) > 0
+        shares = sample(part.data, part.grid, flat[:, near])
+        chosen = np.array(part.indices, dtype=np.uint32)[shares.argmax(axis=0)]
+        out[near] = np.where(inside & (chosen > 0), chosen, out[near])
+    return out.reshape(points.shape[1:])
 
 
 def largest_parts(posteriors: Posteriors, *, smallest_share: float = 0.2) -> Posteriors:

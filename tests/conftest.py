@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def one_thread() -> None:
 def orientation(request: pytest.FixtureRequest) -> str:
     """Each of the 48 axis codes, such as ``LPS``."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The shared development data; the test is skipped where it is not there."""
+    usual = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("DEEPMRSEG_SHARED_DATA", usual))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder} (set DEEPMRSEG_SHARED_DATA)")
+    return folder
 
 
 @pytest.fixture

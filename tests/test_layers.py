@@ -30,6 +30,7 @@ LAYERS = (
     "segmentation",
     "guard",
     "tasks",
+    "hdf5",
     "registration",
     "templates",
     "train",

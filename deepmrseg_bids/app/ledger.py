@@ -96,7 +96,7 @@ def rows_of(outcome: SessionOutcome) -> list[SessionRow]:
     subject = f"sub-{outcome.subject}"
     session = f"ses-{outcome.session}" if outcome.session else ""
     rows = []
-    for task in outcome.tasks:
+    for task in (*outcome.tasks, *outcome.spaces):
         findings = worst_first(task.findings or outcome.findings)
         tags = ",".join(dict.fromkeys(finding.tag for finding in findings))
         rows.append(

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.app.costs import memory_mib
@@ -35,6 +35,7 @@ from deepmrseg_bids.bids.outputs import (
     finished_session,
     finished_tasks,
     outcome_from_json,
+    spaces_left,
     tasks_there,
 )
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
@@ -47,10 +48,15 @@ from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import read_grid
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.runtime import usable_memory_mib
+from deepmrseg_bids.templates import Template, find_templates, output_spaces
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.bids.spaces import SpaceJob
 
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]
 
 _log = logging.getLogger("deepmrseg-bids")
+_REGISTRATION_GB = 0.6
 EXIT_ALL_DONE, EXIT_SOME, EXIT_NOTHING = 0, 3, 4
 _RECORDS = "outcomes"  # in the work folder: what became of each session
 _ROOM = 2048  # bytes of the tables for one session
@@ -79,6 +85,8 @@ def run_participant(config: RunConfig, *, command: str) -> int:
     bundles = _bundles(config)
     if scheduler is None:  # a node may have the GPU that this machine lacks
         _check_device(config)
+    spaces = output_spaces(config.output_spaces)
+    templates = find_templates(spaces, fetch=not config.dry_run)
     check_output_dir(config.bids_dir, config.out_dir, config.work_dir, create=not config.dry_run)
     sessions = find_sessions(
         config.bids_dir,
@@ -95,7 +103,7 @@ def run_participant(config: RunConfig, *, command: str) -> int:
             _log.info("shard %s: no sessions for it, nothing to do", config.shard)
             return EXIT_ALL_DONE
     if config.dry_run:
-        return _show_plan(config, sessions, bundles)
+        return _show_plan(config, sessions, bundles, templates)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
     logs = config.out_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -111,7 +119,7 @@ def run_participant(config: RunConfig, *, command: str) -> int:
                 config.out_dir, config.bids_dir, tables=_tables(bundles), version=__version__
             )
             folder = work / f"run-{run_id}"
-            rows = _run(config, sessions, bundles, folder, logs, command, scheduler)
+            rows = _run(config, sessions, bundles, templates, folder, logs, command, scheduler)
     finally:
         if config.work_dir is None:
             with undisturbed():
@@ -138,6 +146,7 @@ def _run(
     config: RunConfig,
     sessions: Sequence[Session],
     bundles: Mapping[str, ModelBundle],
+    templates: Sequence[Template],
     work: Path,
     logs: Path,
     command: str,
@@ -152,8 +161,8 @@ def _run(
         for note in session.notes:
             _log.info("%s: %s", session.name, note)
     digests = Digests.read(logs / "inputs.tsv")
-    jobs = _jobs(config, sessions, bundles, digests)
-    to_do = [job for job in jobs if job.tasks]
+    jobs = _jobs(config, sessions, bundles, templates, digests)
+    to_do = [job for job in jobs if job.busy]
     if len(to_do) < len(jobs):
         _log.info("%d of %d sessions were finished by earlier runs (--force does them again)",
                   len(jobs) - len(to_do), len(jobs))  # fmt: skip
@@ -199,7 +208,7 @@ def _segment(
     limits = _limits(config, progress.sessions)
     if scheduler is not None:  # jobs of a cluster do not share the cores of this machine
         limits = replace(limits, threads=config.omp_nthreads or 1)
-    waiting = [job.memory_gb for job in jobs if job.tasks]
+    waiting = [job.memory_gb for job in jobs if job.busy]
     if waiting and scheduler is None:
         _log.info("%s", limits.told(len(waiting), max(waiting)))
     if config.resource_monitor:
@@ -278,29 +287,37 @@ def _jobs(
     config: RunConfig,
     sessions: Sequence[Session],
     bundles: Mapping[str, ModelBundle],
+    templates: Sequence[Template],
     digests: Digests,
 ) -> list[SessionJob]:
     """The sessions with the tasks that are left to do."""
-    jobs = [_job(config, session, bundles) for session in sessions]
+    spaces = () if config.reports_only else _space_jobs(templates, digests)
+    jobs = [_job(config, session, bundles, spaces) for session in sessions]
     if config.reports_only:
         return [replace(job, tasks=(), finished=tasks_there(job, config.out_dir)) for job in jobs]
     if not config.force:
         jobs = [_resumed(job, config.out_dir, bundles, digests) for job in jobs]
     return [
-        replace(job, memory_gb=_memory_gb(config, job, job.tasks)) if job.tasks else job
+        replace(job, memory_gb=_memory_gb(config, job, job.runs) + _more_gb(job))
+        if job.busy
+        else job
         for job in jobs
     ]
 
 
 def _show_plan(
-    config: RunConfig, sessions: Sequence[Session], bundles: Mapping[str, ModelBundle]
+    config: RunConfig,
+    sessions: Sequence[Session],
+    bundles: Mapping[str, ModelBundle],
+    templates: Sequence[Template],
 ) -> int:
     """Print what the run would do (``--dry-run``)."""
     from deepmrseg_bids.app.costs import Speed
     from deepmrseg_bids.app.plan import plan, write_plan
 
-    jobs = _jobs(config, sessions, bundles, Digests.read(config.out_dir / "logs" / "inputs.tsv"))
-    limits = _limits(config, sum(bool(job.tasks) for job in jobs))
+    digests = Digests.read(config.out_dir / "logs" / "inputs.tsv")
+    jobs = _jobs(config, sessions, bundles, templates, digests)
+    limits = _limits(config, sum(job.busy for job in jobs))
 
     def speed() -> Speed:
         return Speed.measure(
@@ -344,7 +361,21 @@ def _dealt(
     return own
 
 
-def _job(config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle]) -> SessionJob:
+def _space_jobs(templates: Sequence[Template], digests: Digests) -> tuple[SpaceJob, ...]:
+    if not templates:
+        return ()  # and nothing of it is imported
+    from deepmrseg_bids.bids.spaces import space_jobs
+
+    return space_jobs(templates, digests)
+
+
+def _job(
+    config: RunConfig,
+    session: Session,
+    bundles: Mapping[str, ModelBundle],
+    spaces: Sequence[SpaceJob],
+) -> SessionJob:
+    tasks = _tasks(config, session, bundles)
     return SessionJob(
         subject=session.subject,
         session=session.session,
@@ -359,17 +390,20 @@ def _job(config: RunConfig, session: Session, bundles: Mapping[str, ModelBundle]
         probabilities=config.probabilities,
         force_header=config.force_header,
         notes=session.notes,
+        spaces=tuple(replace(space, tasks=tasks) for space in spaces),
+        force=config.force,
     )
 
 
 def _resumed(
     job: SessionJob, out_dir: Path, bundles: Mapping[str, ModelBundle], digests: Digests
 ) -> SessionJob:
-    """The same job without the tasks that an earlier run has finished."""
+    """The same job without the tasks and output spaces that an earlier run has finished."""
     finished = finished_tasks(job, out_dir, bundles, digests)
     done = {outcome.task for outcome in finished}
     left = tuple(task for task in job.tasks if task not in done)
-    return replace(job, tasks=left, finished=finished)
+    spaces, made = spaces_left(job, out_dir, bundles, digests)
+    return replace(job, tasks=left, finished=finished, spaces=spaces, finished_spaces=made)
 
 
 def _with_work(config: RunConfig, jobs: Sequence[SessionJob]) -> list[SessionJob]:
@@ -379,7 +413,7 @@ def _with_work(config: RunConfig, jobs: Sequence[SessionJob]) -> list[SessionJob
     busy = set()
     for subject, own in groupby(jobs, key=lambda job: job.subject):
         sessions = list(own)
-        if any(job.tasks for job in sessions) or (
+        if any(job.busy for job in sessions) or (
             config.reports and not _page_is_up_to_date(config.out_dir, subject, sessions)
         ):
             busy.add(subject)
@@ -404,7 +438,7 @@ def _recorded(job: SessionJob, records: Path) -> SessionOutcome | None:
     try:
         return outcome_from_json((records / f"{job.name}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None if job.tasks else finished_session(job)
+        return None if job.busy else finished_session(job)
 
 
 def _lost(
@@ -427,7 +461,17 @@ def _lost(
     left = tuple(
         TaskOutcome(task, status, reason or _NO_RECORD) for task in job.tasks if task not in known
     )
-    return replace(finished_session(job), tasks=(*job.finished, *done, *left))
+    asked = tuple(task.task for task in job.finished) + job.tasks
+    missing, made = spaces_left(replace(job, tasks=asked), out_dir, bundles, digests)
+    spaces = (
+        *(replace(space, status="done") for space in made),
+        *(TaskOutcome(space.title, status, reason or _NO_RECORD) for space in missing),
+    )
+    return replace(
+        finished_session(job),
+        tasks=(*job.finished, *done, *left),
+        spaces=(*job.finished_spaces, *spaces),
+    )
 
 
 def _tasks(
@@ -486,12 +530,17 @@ def _memory_limit_gb(config: RunConfig) -> float:
     return config.mem / 1024 or usable_memory_mib() / 1024
 
 
+def _more_gb(job: SessionJob) -> float:
+    """What output spaces take on top."""
+    return _REGISTRATION_GB if job.spaces else 0.0
+
+
 def _memory_gb(config: RunConfig, session: Session | SessionJob, tasks: Sequence[str]) -> float:
     """What a session is expected to take."""
     return memory_mib(_grid(config, session), tasks) / 1024
 
 
-def _grid(config: RunConfig, session: Session) -> Grid | None:
+def _grid(config: RunConfig, session: Session | SessionJob) -> Grid | None:
     """The grid of the scan to segment, by its header; None if there is none, or no use in it."""
     if session.t1w is not None:
         with suppress(DeepMRSegError):  # of a scan that cannot be used not much is read

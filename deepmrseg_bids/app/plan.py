@@ -38,8 +38,9 @@ class Planned:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that would be done."""
-        return tuple(task for task in self.job.tasks if task not in self.reasons)
+        """The tasks that would be done, and the output spaces in which something would."""
+        spaces = tuple(space.title for space in self.job.spaces if self.cost is not None)
+        return tuple(task for task in self.job.tasks if task not in self.reasons) + spaces
 
 
 def plan(
@@ -64,7 +65,7 @@ def plan(
     measured: Speed | None = None
     for job in jobs:
         reasons = {task: reason for task in job.tasks if (reason := _reason(task, job, bundles))}
-        left = [task for task in job.tasks if task not in reasons]
+        left = [task for task in job.runs if not (reasons.get(task) or _reason(task, job, bundles))]
         cost = None
         if left and job.t1w is not None:
             try:
@@ -120,7 +121,7 @@ def write_plan(
 def summary(planned: Sequence[Planned], *, at_once: int, threads: int, start: float) -> str:
     """``# 3 of 5 sessions to do, 1 finished, 1 left out; ...``."""
     costs = [one.cost for one in planned if one.cost is not None]
-    finished = sum(not one.job.tasks for one in planned)
+    finished = sum(not one.job.busy for one in planned)
     text = (
         f"# {len(costs)} of {len(planned)} sessions to do, {finished} finished, "
         f"{len(planned) - len(costs) - finished} left out"
@@ -147,7 +148,7 @@ def _row(planned: Planned) -> tuple[str, ...]:
         _relative(job.t1w, job.bids_dir),
         _relative(job.flair, job.bids_dir),
         " ".join(planned.tasks),
-        " ".join(outcome.task for outcome in job.finished),
+        " ".join(outcome.task for outcome in (*job.finished, *job.finished_spaces)),
         left_out,
         "" if cost is None else f"{cost.seconds:.0f}",
         "" if cost is None else str(cost.memory_mib),

@@ -76,9 +76,10 @@ class Progress:
 
 
 def _succeeded(record: Path) -> bool:
-    """Whether no task of a session failed."""
+    """Whether no task and no output space of a session failed."""
     try:
-        tasks = json.loads(record.read_text(encoding="utf-8"))["tasks"]
+        tree = json.loads(record.read_text(encoding="utf-8"))
+        tasks = (*tree["tasks"], *tree.get("spaces", ()))
     except (OSError, ValueError, KeyError):
         return False
     return all(task["status"] != "failed" for task in tasks)

@@ -34,7 +34,9 @@ from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.labels import LabelTable
 
 __all__ = [
+    "DESCRIPTIONS",
     "MORPH_COLUMNS",
+    "TEMPLATES",
     "GroupTable",
     "MorphRow",
     "SessionRow",
@@ -53,7 +55,15 @@ __all__ = [
     "write_text",
 ]
 
+DESCRIPTIONS = {
+    "brain": "Brain mask",
+    "deepbrain": "Deep brain structures",
+    "hippocampus": "Anterior and posterior hippocampus",
+    "wml": "White-matter lesions",
+}
 RAW = "raw"  # the name of BIDS_DIR in BIDS URIs
+TEMPLATES = "templateflow"  # that of the templates
+_TEMPLATEFLOW = "https://github.com/templateflow/templateflow"
 _BIDS_VERSION = "1.10.0"
 _IGNORED = (
     "*.html", "figures", "logs/", "*_morph.*", "*_xfm.*", "group*", "CITATION.md",
@@ -181,7 +191,7 @@ def _description(link: str, raw: Path, version: str) -> dict[str, Any]:
         "DatasetType": "derivative",
         "GeneratedBy": [generator],
         "SourceDatasets": [source],
-        "DatasetLinks": {RAW: link},
+        "DatasetLinks": {RAW: link, TEMPLATES: _TEMPLATEFLOW},
         "HowToAcknowledge": "Please cite the papers named in CITATION.md.",
     }
 

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -21,12 +21,13 @@ from typing import Any
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.beside import check_beside
-from deepmrseg_bids.bids.derivatives import sidecar
+from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, sidecar
 from deepmrseg_bids.bids.files import Staging, write_json, write_text
 from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, model_of, same_provenance
+from deepmrseg_bids.bids.spaces import Carrier, SpaceJob, left_to_make
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.bundle import ModelBundle
-from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
+from deepmrseg_bids.errors import DeepMRSegError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.guard import check_image
 from deepmrseg_bids.image import Volume, read_volume, write_labels, write_probabilities
@@ -49,16 +50,11 @@ __all__ = [
     "morph_rows",
     "outcome_from_json",
     "segment_session",
+    "spaces_left",
     "tasks_there",
 ]
 
 _log = logging.getLogger(__name__)
-_DESCRIPTIONS = {
-    "brain": "Brain mask",
-    "deepbrain": "Deep brain structures",
-    "hippocampus": "Anterior and posterior hippocampus",
-    "wml": "White-matter lesions",
-}
 
 
 @dataclass(frozen=True)
@@ -93,6 +89,9 @@ class SessionJob:
         memory_gb: what the session is expected to take.
         notes: what was decided while the session was looked up.
         finished: tasks of this session that an earlier run did; ``tasks`` holds the others.
+        spaces: the output spaces in which something is to be made.
+        finished_spaces: those in which an earlier run has made everything.
+        force: use nothing that an earlier run has made.
     """
 
     subject: str
@@ -111,6 +110,21 @@ class SessionJob:
     memory_gb: float = 2.0
     notes: tuple[str, ...] = ()
     finished: tuple[TaskOutcome, ...] = ()
+    spaces: tuple[SpaceJob, ...] = ()
+    finished_spaces: tuple[TaskOutcome, ...] = ()
+    force: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything left to do."""
+        return bool(self.tasks or self.spaces)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The tasks that must run: those to write, and what output spaces are made from."""
+        carried = [task for space in self.spaces for task in space.tasks]
+        brain = ["brain"] if self.spaces else []  # what the registration looks at
+        return tuple(dict.fromkeys((*self.tasks, *brain, *carried)))
 
     @property
     def name(self) -> str:
@@ -125,6 +139,7 @@ class SessionOutcome:
     Attributes:
         findings: about the images.
         inputs: the SHA-256 of each image that was read.
+        spaces: what became of each output space; its ``task`` is the title of the space.
     """
 
     subject: str
@@ -134,6 +149,7 @@ class SessionOutcome:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     inputs: tuple[FileDigest, ...] = ()
+    spaces: tuple[TaskOutcome, ...] = ()
 
     def to_json(self) -> str:
         """The same as text."""
@@ -143,12 +159,14 @@ class SessionOutcome:
 def outcome_from_json(text: str) -> SessionOutcome:
     """The inverse of :meth:`SessionOutcome.to_json`."""
     tree = json.loads(text)
-    for entry in (tree, *tree["tasks"]):
+    tree.setdefault("spaces", ())
+    for entry in (tree, *tree["tasks"], *tree["spaces"]):
         for key in ("notes", "files"):
             if key in entry:
                 entry[key] = tuple(entry[key])
         entry["findings"] = tuple(Finding(**one) for one in entry.get("findings", ()))
-    tree["tasks"] = tuple(TaskOutcome(**task) for task in tree["tasks"])
+    for key in ("tasks", "spaces"):
+        tree[key] = tuple(TaskOutcome(**task) for task in tree[key])
     tree["inputs"] = tuple(FileDigest(*digest) for digest in tree.get("inputs", ()))
     return SessionOutcome(**tree)
 
@@ -198,15 +216,18 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
         if not isinstance(error, (DeepMRSegError, MemoryError)):
             _log.error("%s: %s", job.name, traceback.format_exc())
         done = {outcome.task for outcome in outcomes}
-        outcomes += [_stopped(task, error) for task in job.tasks if task not in done]
+        asked = (*job.tasks, *(space.title for space in job.spaces))
+        outcomes += [_stopped(task, error) for task in asked if task not in done]
+    titles = {space.title for space in job.spaces}
     return SessionOutcome(
         subject=job.subject,
         session=job.session,
         t1w=None if job.t1w is None else str(job.t1w),
-        tasks=(*job.finished, *outcomes),
+        tasks=(*job.finished, *(one for one in outcomes if one.task not in titles)),
         findings=findings,
         notes=job.notes,
         inputs=inputs,
+        spaces=(*job.finished_spaces, *(one for one in outcomes if one.task in titles)),
     )
 
 
@@ -220,11 +241,16 @@ def _run_tasks(
 ) -> Iterator[TaskOutcome]:
     assert job.t1w is not None
     set_threads(job.threads)
-    flair = read_volume(job.flair) if job.flair and "wml" in job.tasks else None
+    flair = read_volume(job.flair) if job.flair and "wml" in job.runs else None
     pool = _pool(job.models, job.device, job.precision, job.flips)
     digests = {Path(one.path): one.sha256 for one in inputs}
-    start = time.perf_counter()
-    for task, result in run(volume, job.tasks, pool, flair=flair):
+    clock = _Clock()
+    results: dict[str, Segmentation | DeepMRSegError] = {}
+    for task, result in run(volume, job.runs, pool, flair=flair):
+        if job.spaces:
+            results[task] = result
+        if task not in job.tasks:
+            continue  # only to be carried over
         if isinstance(result, Segmentation):
             findings = worst_first((*seen, *result.findings))
             with Staging(out_dir, work) as staging:
@@ -234,11 +260,63 @@ def _run_tasks(
             )
         else:
             outcome = _stopped(task, result)
-        now = time.perf_counter()
-        yield dataclasses.replace(
-            outcome, seconds=round(now - start, 2), peak_mib=round(peak_memory_mib(), 1)
+        yield clock.stamped(outcome)
+    if job.spaces:
+        found = {task: one for task, one in results.items() if isinstance(one, Segmentation)}
+        carrier = Carrier(
+            source=job.t1w,
+            volume=volume,
+            results=found,
+            native={task: _made(job, task, pool, digests) for task in found},
+            findings=seen,
+            out_dir=out_dir,
+            work=work,
+            again=job.force,
         )
-        start = now
+        for space in job.spaces:
+            yield clock.stamped(_carried(space, carrier, results))
+
+
+class _Clock:
+    """What each step took: seconds since the step before, and memory."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def stamped(self, outcome: TaskOutcome) -> TaskOutcome:
+        before, self._last = self._last, time.perf_counter()
+        return dataclasses.replace(
+            outcome,
+            seconds=round(self._last - before, 2),
+            peak_mib=round(peak_memory_mib(), 1),
+        )
+
+
+def _carried(
+    space: SpaceJob, carrier: Carrier, results: Mapping[str, Segmentation | DeepMRSegError]
+) -> TaskOutcome:
+    """Make what is wanted in one output space; what became of it."""
+    brain = results.get("brain")
+    if not isinstance(brain, Segmentation):
+        return _stopped(space.title, brain or SegmentationError("no brain was found"))
+    try:
+        files = carrier.carry(space)
+    except DeepMRSegError as error:
+        return _stopped(space.title, error)
+    for task in space.tasks:
+        result = results.get(task)
+        if isinstance(result, DeepMRSegError) and not isinstance(result, SkippedTask):
+            reason = f"nothing of {task} to carry over: {' '.join(str(result).split())}"
+            return TaskOutcome(space.title, "failed", reason, files=files)
+    return TaskOutcome(space.title, "done", files=files)
+
+
+def _made(
+    job: SessionJob, task: str, pool: PredictorPool, inputs: Mapping[Path, str]
+) -> dict[str, dict[str, Any]]:
+    """How the label map of a task is made, as its sidecar says it."""
+    bundles = {model: pool(model).bundle for model in NEEDS[task]}
+    return _provenance(job, bundles, inputs, str(resolve_precision(pool.precision, pool.device)))
 
 
 def _stopped(task: str, error: Exception) -> TaskOutcome:
@@ -273,21 +351,15 @@ def finished_tasks(
     """
     if job.t1w is None:
         return ()
-    # a precision that is said needs no look at a GPU, which may be on a cluster's node alone
-    device = resolve_device(job.device if job.precision == "auto" else "cpu")
-    precision = str(resolve_precision(job.precision, device))  # type: ignore[arg-type]
+    begun = [
+        task
+        for task in job.tasks
+        if (out_dir / names.sidecar_path(_task_files(job, task)[0])).is_file()
+    ]
     found = []
-    for task in job.tasks:
+    for task, made in _expected(job, begun, bundles, digests).items():
         files = _task_files(job, task)
-        beside = out_dir / names.sidecar_path(files[0])
-        if any(model not in bundles for model in NEEDS[task]) or not beside.is_file():
-            continue
-        try:
-            inputs = {job.t1w: digests.sha256(job.t1w)}
-        except OSError:
-            return ()
-        used = {model: bundles[model] for model in NEEDS[task]}
-        if same_provenance(out_dir, files, _provenance(job, used, inputs, precision)):
+        if same_provenance(out_dir, files, made):
             found.append(_resumed(task, files, out_dir, _model_name(bundles[task])))
     return tuple(found)
 
@@ -309,10 +381,58 @@ def _resumed(task: str, files: Sequence[PurePosixPath], out_dir: Path, model: st
     return TaskOutcome(task, "resumed", files=tuple(every), findings=findings, model=model)
 
 
+def spaces_left(
+    job: SessionJob, out_dir: Path, bundles: Mapping[str, ModelBundle], digests: Digests
+) -> tuple[tuple[SpaceJob, ...], tuple[TaskOutcome, ...]]:
+    """The output spaces in which something is left to make, and those in which nothing is.
+
+    Args:
+        job: with all tasks that were asked for.
+    """
+    left: list[SpaceJob] = []
+    finished = []
+    for space in job.spaces:
+        rest: SpaceJob | None = space
+        if job.t1w and (out_dir / names.sidecar_path(space.transforms(job.t1w)[0])).is_file():
+            native = _expected(job, ("brain", *job.tasks), bundles, digests)
+            rest = left_to_make(space, job.t1w, native, out_dir) if native else space
+        if rest is None:
+            finished.append(TaskOutcome(space.title, "resumed"))
+        else:
+            left.append(rest)
+    return tuple(left), tuple(finished)
+
+
+def _expected(
+    job: SessionJob,
+    tasks: Iterable[str],
+    bundles: Mapping[str, ModelBundle],
+    digests: Digests,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """How the files of each task that has its models would be made; nothing without the scan."""
+    assert job.t1w is not None
+    # a precision that is said needs no look at a GPU, which may be on a cluster's node alone
+    device = resolve_device(job.device if job.precision == "auto" else "cpu")
+    precision = str(resolve_precision(job.precision, device))  # type: ignore[arg-type]
+    expected: dict[str, dict[str, dict[str, Any]]] = {}
+    for task in tasks:
+        if any(model not in bundles for model in NEEDS[task]):
+            continue
+        try:
+            inputs = {job.t1w: digests.sha256(job.t1w)}
+        except OSError:
+            return {}
+        used = {model: bundles[model] for model in NEEDS[task]}
+        expected[task] = _provenance(job, used, inputs, precision)
+    return expected
+
+
 def finished_session(job: SessionJob) -> SessionOutcome:
     """The outcome of a session of which an earlier run has done everything."""
     t1w = None if job.t1w is None else str(job.t1w)
-    return SessionOutcome(job.subject, job.session, t1w, job.finished, notes=job.notes)
+    return SessionOutcome(
+        job.subject, job.session, t1w, job.finished, notes=job.notes, spaces=job.finished_spaces
+    )
 
 
 def _task_files(job: SessionJob, task: str) -> list[PurePosixPath]:
@@ -380,9 +500,7 @@ def _stage(
     """Write all files of one task; return their names in OUT_DIR."""
     assert job.t1w is not None
     source = job.t1w
-    bundles = {model: pool(model).bundle for model in NEEDS[result.task]}
-    precision = str(resolve_precision(pool.precision, pool.device))
-    made = _provenance(job, bundles, inputs, precision)
+    made = _made(job, result.task, pool, inputs)
     reference = names.bids_uri(source.relative_to(job.bids_dir), "raw")
 
     def describe(text: str, **more: Any) -> dict[str, Any]:
@@ -403,7 +521,7 @@ def _stage(
     write_json(
         staging.path(names.sidecar_path(image)),
         describe(
-            _DESCRIPTIONS[result.task],
+            DESCRIPTIONS[result.task],
             spatial_reference=reference,
             kind="Brain" if result.task == "brain" else None,
         ),
@@ -411,7 +529,7 @@ def _stage(
     write_morph(
         staging.path(table),
         morph_rows(result),
-        provenance=describe(f"Volumes of {_DESCRIPTIONS[result.task].lower()}"),
+        provenance=describe(f"Volumes of {DESCRIPTIONS[result.task].lower()}"),
     )
     files = [image, names.sidecar_path(image), table, names.sidecar_path(table)]
     if job.probabilities and result.posteriors:

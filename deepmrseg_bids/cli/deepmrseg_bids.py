@@ -138,6 +138,10 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(*both("--output-spaces"), nargs="+", metavar="SPACE",
+                       help="write label maps in these TemplateFlow spaces too, as "
+                       "MNI152NLin2009cAsym or MNI152NLin2009cAsym:res-2; T1w, the scan's own, "
+                       "is always written")  # fmt: skip
     group.add_argument("--probabilities", action="store_true", help="write posteriors too")
     group.add_argument(*both("--reports-only"), action="store_true",
                        help="only write the HTML pages, from what is there")  # fmt: skip
@@ -173,7 +177,7 @@ def config_from(args: argparse.Namespace) -> RunConfig:
     if "model" in given:
         models = model_paths(given.pop("model"))
         given["models"] = tuple((task, path.absolute()) for task, path in models.items())
-    for name in ("participant_label", "session_label", "tasks"):
+    for name in ("participant_label", "session_label", "tasks", "output_spaces"):
         if name in given:
             given[name] = tuple(given[name])
     values |= given

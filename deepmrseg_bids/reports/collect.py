@@ -27,13 +27,18 @@ def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: 
             findings=worst_first(
                 [*outcome.findings, *(one for task in outcome.tasks for one in task.findings)]
             ),
-            notes=outcome.notes,
+            notes=(*outcome.notes, *map(_about_space, outcome.spaces)),
         )
         for outcome in outcomes
     ]
     models = {task.task: task.model for o in outcomes for task in o.tasks if task.model}
     write_subject_report(page, results, version=__version__, command=command, models=models)
     return page
+
+
+def _about_space(space: TaskOutcome) -> str:
+    """A line about the label maps in the space of a template."""
+    return f"{space.task}: {space.status}" + (f", {space.reason}" if space.reason else "")
 
 
 def _task(outcome: SessionOutcome, task: TaskOutcome, out_dir: Path) -> TaskResult:

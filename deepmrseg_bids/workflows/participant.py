@@ -84,7 +84,7 @@ def init_subject_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=["page"]), name="outputnode")
     merge = pe.Node(niu.Merge(len(jobs)), name="merge", run_without_submitting=True)
     for number, job in enumerate(jobs, start=1):
-        if not job.tasks:  # finished by an earlier run: only the page needs to know
+        if not job.busy:  # finished by an earlier run: only the page needs to know
             setattr(merge.inputs, f"in{number}", finished_session(job).to_json())
             continue
         segment = pe.Node(

@@ -215,7 +215,8 @@ def test_the_description_links_the_input_and_tells_no_absolute_path(
     write_dataset_files(out, raw, tables={}, version="1.2")
     tree = json.loads((out / "dataset_description.json").read_text("utf-8"))
     assert tree["DatasetType"] == "derivative"
-    assert tree["DatasetLinks"] == {"raw": "../my%20raw%20%C3%A9"}
+    assert tree["DatasetLinks"]["raw"] == "../my%20raw%20%C3%A9"
+    assert set(tree["DatasetLinks"]) == {"raw", "templateflow"}
     assert tree["SourceDatasets"] == [{"URL": "../my%20raw%20%C3%A9", "DOI": "doi:10.1/x"}]
     assert tree["GeneratedBy"] == [
         {

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,15 @@ class Finished:
     home: Path
 
 
-def command(module: str, *arguments: object, home: Path) -> Finished:
+def command(
+    module: str, *arguments: object, home: Path, variables: Mapping[str, str] | None = None
+) -> Finished:
     """Run one of our commands in a process of its own, with an empty home directory."""
     home.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "HOME": str(home)}
     for name in ("TEMPLATEFLOW_HOME", "MPLCONFIGDIR", "NIPYPE_CONFIG_DIR"):
         environment.pop(name, None)
+    environment |= variables or {}
     ended = subprocess.run(
         [sys.executable, "-m", f"deepmrseg_bids.cli.{module}", *map(str, arguments)],
         capture_output=True,
@@ -43,8 +48,8 @@ def command(module: str, *arguments: object, home: Path) -> Finished:
     return Finished(ended.returncode, ended.stdout + ended.stderr, home)
 
 
-def app(*arguments: object, home: Path) -> Finished:
-    return command("deepmrseg_bids", *arguments, home=home)
+def app(*arguments: object, home: Path, variables: Mapping[str, str] | None = None) -> Finished:
+    return command("deepmrseg_bids", *arguments, home=home, variables=variables)
 
 
 def mni152() -> nib.Nifti1Image:
@@ -80,6 +85,31 @@ def coarse(step: int = 2) -> nib.Nifti1Image:
     data = np.asarray(image.dataobj)[::step, ::step, ::step]
     affine = image.affine @ np.diag([step, step, step, 1.0])
     return nib.Nifti1Image(np.ascontiguousarray(data), affine)
+
+
+def coarse_brain(step: int = 2) -> nib.Nifti1Image:
+    """The brain of :func:`coarse`: where its average holds grey or white matter."""
+    folder = files("nilearn.datasets") / "data"
+    tissue = sum(
+        np.asarray(nib.load(str(folder / name)).dataobj, dtype=np.float32)
+        for name in (
+            "mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz",
+            "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz",
+        )
+    )
+    inside = ndimage.binary_fill_holes(tissue > 0.5 * tissue.max())
+    data = np.ascontiguousarray(inside[::step, ::step, ::step]).astype(np.uint8)
+    return nib.Nifti1Image(data, coarse(step).affine)
+
+
+def make_templates(home: Path, name: str = "Average") -> Path:
+    """A TEMPLATEFLOW_HOME with the average as a template: 4 mm (res-1), 6 mm (res-2)."""
+    folder = home / f"tpl-{name}"
+    folder.mkdir(parents=True)
+    nib.save(coarse(4), folder / f"tpl-{name}_res-01_T1w.nii.gz")
+    nib.save(coarse_brain(4), folder / f"tpl-{name}_res-01_desc-brain_mask.nii.gz")
+    nib.save(coarse(6), folder / f"tpl-{name}_res-02_T1w.nii.gz")
+    return home
 
 
 def read_tsv(path: Path) -> list[dict[str, str]]:

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -25,6 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import BundleError, DeviceError, UsageError
 from deepmrseg_bids.geometry import Array
+from deepmrseg_bids.runtime import cpu_has_bfloat16
 
 __all__ = [
     "Precision",
@@ -71,19 +71,9 @@ def resolve_device(name: str) -> torch.device:
 def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
     """``auto`` is bfloat16 where the hardware computes with it, and float32 elsewhere."""
     if name == "auto":
-        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
         return torch.bfloat16 if fast else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-
-
-@cache
-def _cpu_has_bfloat16() -> bool:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as stream:
-            flags = next((line for line in stream if line.startswith("flags")), "")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def fold(network: nn.Module) -> nn.Module:

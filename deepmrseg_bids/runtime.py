@@ -13,14 +13,23 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
 
-__all__ = ["forget_peak_memory", "peak_memory_mib", "prepare_process", "usable_cores",
-           "usable_memory_mib"]  # fmt: skip
+__all__ = [
+    "cpu_has_bfloat16",
+    "forget_peak_memory",
+    "may_have_gpu",
+    "peak_memory_mib",
+    "prepare_process",
+    "usable_cores",
+    "usable_memory_mib",
+]
 
 _SPIN = "20000"  # rounds that a waiting thread spins before it sleeps
+_GPU_PLACES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/nvhost-gpu")
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
 
 
@@ -42,6 +51,22 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@cache
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU computes with bfloat16 (x86 under Linux)."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as stream:
+            flags = next((line for line in stream if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def may_have_gpu() -> bool:
+    """Whether it is worth the time to load torch and ask it for a GPU."""
+    return sys.platform != "linux" or any(Path(place).exists() for place in _GPU_PLACES)
 
 
 def usable_memory_mib() -> float:

@@ -33,6 +33,11 @@ def test_the_image_layers_work_without_torch() -> None:
     assert not found & {"torch", "nipype", "ants", "bids"}
 
 
+def test_what_finds_the_work_of_a_run_leaves_torch_to_the_workers() -> None:
+    found = _imported("import deepmrseg_bids.app.participant, deepmrseg_bids.workflows")
+    assert "nipype" in found and "torch" not in found
+
+
 def test_importing_changes_no_environment_variable() -> None:
     code = (
         "import os; before = dict(os.environ); import deepmrseg_bids.network; "

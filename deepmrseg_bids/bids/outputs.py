@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
@@ -31,15 +31,18 @@ from deepmrseg_bids.errors import DeepMRSegError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.guard import check_image
 from deepmrseg_bids.image import Volume, read_volume, write_labels, write_probabilities
-from deepmrseg_bids.inference import (
-    PredictorPool,
-    resolve_device,
-    resolve_precision,
-    set_threads,
+from deepmrseg_bids.runtime import (
+    cpu_has_bfloat16,
+    forget_peak_memory,
+    may_have_gpu,
+    peak_memory_mib,
+    prepare_process,
 )
-from deepmrseg_bids.runtime import forget_peak_memory, peak_memory_mib, prepare_process
 from deepmrseg_bids.segmentation import Segmentation, native_posteriors
 from deepmrseg_bids.tasks import NEEDS, run
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference import PredictorPool
 
 __all__ = [
     "SessionJob",
@@ -176,6 +179,8 @@ def _pool(
     models: tuple[tuple[str, Path], ...], device: str, precision: str, flips: bool
 ) -> PredictorPool:
     """The predictors of this process, kept from session to session."""
+    from deepmrseg_bids.inference import PredictorPool, resolve_device
+
     return PredictorPool(
         dict(models),
         resolve_device(device),
@@ -239,6 +244,8 @@ def _run_tasks(
     out_dir: Path,
     work: Path,
 ) -> Iterator[TaskOutcome]:
+    from deepmrseg_bids.inference import set_threads
+
     assert job.t1w is not None
     set_threads(job.threads)
     flair = read_volume(job.flair) if job.flair and "wml" in job.runs else None
@@ -315,6 +322,8 @@ def _made(
     job: SessionJob, task: str, pool: PredictorPool, inputs: Mapping[Path, str]
 ) -> dict[str, dict[str, Any]]:
     """How the label map of a task is made, as its sidecar says it."""
+    from deepmrseg_bids.inference import resolve_precision
+
     bundles = {model: pool(model).bundle for model in NEEDS[task]}
     return _provenance(job, bundles, inputs, str(resolve_precision(pool.precision, pool.device)))
 
@@ -403,6 +412,17 @@ def spaces_left(
     return tuple(left), tuple(finished)
 
 
+def _precision(job: SessionJob) -> str:
+    """The precision that a job computes in; torch is loaded only where there may be a GPU."""
+    if job.precision != "auto":  # it needs no look at a GPU, which a cluster's node may have alone
+        return job.precision
+    if job.device == "cpu" or (job.device == "auto" and not may_have_gpu()):
+        return "bfloat16" if cpu_has_bfloat16() else "float32"
+    from deepmrseg_bids.inference import resolve_device, resolve_precision
+
+    return str(resolve_precision("auto", resolve_device(job.device)))
+
+
 def _expected(
     job: SessionJob,
     tasks: Iterable[str],
@@ -411,9 +431,7 @@ def _expected(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """How the files of each task that has its models would be made; nothing without the scan."""
     assert job.t1w is not None
-    # a precision that is said needs no look at a GPU, which may be on a cluster's node alone
-    device = resolve_device(job.device if job.precision == "auto" else "cpu")
-    precision = str(resolve_precision(job.precision, device))  # type: ignore[arg-type]
+    precision = _precision(job)
     expected: dict[str, dict[str, dict[str, Any]]] = {}
     for task in tasks:
         if any(model not in bundles for model in NEEDS[task]):

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from deepmrseg_bids.errors import DeepMRSegError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.image import Volume
-from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks import brain, deepbrain, hippocampus, prepared, wml
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference import Predictor
 
 __all__ = ["NEEDS", "TASKS", "needed_models", "run", "segment_prepared", "table_of"]
 

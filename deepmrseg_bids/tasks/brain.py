@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,12 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid, canonical_grid, overlap, resample
 from deepmrseg_bids.guard import check_brain
 from deepmrseg_bids.image import LabelMap, Volume
-from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.intensity import normalise
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import Posteriors, Segmentation, expected_dice, measure
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference import Predictor
 
 __all__ = ["TABLE", "Brain", "check_orientation", "find_brain", "segment"]
 

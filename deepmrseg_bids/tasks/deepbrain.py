@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Array, Grid, centred_grid, resample
 from deepmrseg_bids.guard import check_structures
 from deepmrseg_bids.image import Volume
-from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.intensity import normalise
 from deepmrseg_bids.segmentation import (
     Posteriors,
@@ -24,6 +24,9 @@ from deepmrseg_bids.segmentation import (
     measure,
 )
 from deepmrseg_bids.tasks.brain import Brain
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference import Predictor
 
 __all__ = ["segment", "segment_prepared"]
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,6 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Array, Grid, canonical_grid, resample
 from deepmrseg_bids.guard import check_hippocampus
 from deepmrseg_bids.image import LabelMap, Volume
-from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.intensity import normalise
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import (
@@ -41,6 +41,9 @@ from deepmrseg_bids.segmentation import (
     measure,
 )
 from deepmrseg_bids.tasks import prepared
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference import Predictor
 
 __all__ = ["TABLE", "segment", "segment_prepared", "with_coronal_border"]
 

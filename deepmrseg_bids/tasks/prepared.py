@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.geometry import Grid, centred_grid, resample
 from deepmrseg_bids.image import Volume
-from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.intensity import normalise
 from deepmrseg_bids.segmentation import (
     Posteriors,
@@ -16,6 +17,9 @@ from deepmrseg_bids.segmentation import (
     label_map,
     measure,
 )
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference import Predictor
 
 __all__ = ["segment"]
 

@@ -6,12 +6,15 @@ No model of this task is shipped yet: every session is told so.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from deepmrseg_bids.errors import SkippedTask
 from deepmrseg_bids.image import Volume
-from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks.brain import Brain
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference import Predictor
 
 __all__ = ["segment"]
 

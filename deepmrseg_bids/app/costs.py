@@ -29,11 +29,13 @@ _CROP_MM3 = {"deepbrain": 96 * 96 * 80, "hippocampus": 2 * 40 * 56 * 40}
 _LABELS = {"brain": 1, "deepbrain": 14, "hippocampus": 4}
 _SESSION, _PAGE = 18.0, 25.0  # whatever the scan; a page for each task
 _START = 250.0  # from the command to the first session
+_REGISTRATION, _SPACE = 750.0, 130.0  # onto a template; label maps on one of its grids
 _DEEPBRAIN_PASSES = 1.2  # one, and a second where the first crop was off
 _HIPPOCAMPUS_LOOKS = 2.5  # two are usual, six the most, each at both sides
 
 _BASE_MIB = 350  # Python, torch, nipype
 _NETWORK_MIB = {"brain": 180, "deepbrain": 430, "hippocampus": 430, "wml": 430}
+_REGISTRATION_MIB = 600  # antspyx and its images
 _BYTES = 10.0  # a voxel: the scan (4), what it was read from or a part of it, labels
 _OBLIQUE_BYTES = 3.0
 
@@ -107,6 +109,8 @@ def predict(
     *,
     probabilities: bool = False,
     page: bool = True,
+    registrations: int = 0,
+    spaces: int = 0,
 ) -> Cost:
     """What the tasks of one scan take.
 
@@ -114,6 +118,8 @@ def predict(
         grid: the scan's, see :func:`deepmrseg_bids.image.read_grid`.
         tasks: those that are left to do.
         page: the subject's page is written.
+        registrations: templates that the scan is registered with.
+        spaces: output spaces, each a grid of a template.
     """
     models = [model for model in needed_models(tasks) if model in speed.windows]
     seconds = sum(_windows(model, grid, speed) * speed.windows[model] for model in models)
@@ -129,7 +135,8 @@ def predict(
         steps += millions * _WRITE + crop * labels * choice
         steps += millions * labels * _POSTERIOR if probabilities else 0
         steps += _PAGE + millions * _DRAW if page else 0
-    return Cost(seconds + steps * speed.step, memory_mib(grid, tasks))
+    steps += registrations * _REGISTRATION + spaces * _SPACE
+    return Cost(seconds + steps * speed.step, memory_mib(grid, tasks, spaces=spaces))
 
 
 def start_seconds(speed: Speed) -> float:
@@ -166,10 +173,15 @@ def _windows(model: str, grid: Grid, speed: Speed) -> float:
     return places(shape) * (_DEEPBRAIN_PASSES if model == "deepbrain" else 1)
 
 
-def memory_mib(grid: Grid | None, tasks: Collection[str]) -> int:
-    """The largest size that a process gets while it works on a scan (None: it has none)."""
+def memory_mib(grid: Grid | None, tasks: Collection[str], *, spaces: int = 0) -> int:
+    """The largest size that a process gets while it works on a scan (None: it has none).
+
+    Args:
+        spaces: output spaces, each a grid of a template.
+    """
     models = {model for task in tasks for model in NEEDS[task]}
     fixed = _BASE_MIB + max((_NETWORK_MIB[model] for model in models), default=0)
+    fixed += _REGISTRATION_MIB if spaces else 0
     if grid is None:
         return fixed
     each = _BYTES + (_OBLIQUE_BYTES if _is_oblique(grid) else 0)

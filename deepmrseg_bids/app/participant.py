@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]
 
 _log = logging.getLogger("deepmrseg-bids")
-_REGISTRATION_GB = 0.6
 EXIT_ALL_DONE, EXIT_SOME, EXIT_NOTHING = 0, 3, 4
 _RECORDS = "outcomes"  # in the work folder: what became of each session
 _ROOM = 2048  # bytes of the tables for one session
@@ -297,12 +296,7 @@ def _jobs(
         return [replace(job, tasks=(), finished=tasks_there(job, config.out_dir)) for job in jobs]
     if not config.force:
         jobs = [_resumed(job, config.out_dir, bundles, digests) for job in jobs]
-    return [
-        replace(job, memory_gb=_memory_gb(config, job, job.runs) + _more_gb(job))
-        if job.busy
-        else job
-        for job in jobs
-    ]
+    return [replace(job, memory_gb=_memory_gb(config, job)) if job.busy else job for job in jobs]
 
 
 def _show_plan(
@@ -530,14 +524,9 @@ def _memory_limit_gb(config: RunConfig) -> float:
     return config.mem / 1024 or usable_memory_mib() / 1024
 
 
-def _more_gb(job: SessionJob) -> float:
-    """What output spaces take on top."""
-    return _REGISTRATION_GB if job.spaces else 0.0
-
-
-def _memory_gb(config: RunConfig, session: Session | SessionJob, tasks: Sequence[str]) -> float:
+def _memory_gb(config: RunConfig, job: SessionJob) -> float:
     """What a session is expected to take."""
-    return memory_mib(_grid(config, session), tasks) / 1024
+    return memory_mib(_grid(config, job), job.runs, spaces=len(job.spaces)) / 1024
 
 
 def _grid(config: RunConfig, session: Session | SessionJob) -> Grid | None:

@@ -74,7 +74,11 @@ def plan(
                 reasons |= dict.fromkeys(left, " ".join(str(error).split()))
             else:
                 measured = measured or speed()
-                cost = predict(grid, left, measured, probabilities=job.probabilities, page=reports)
+                templates = {space.template.space.label for space in job.spaces}
+                cost = predict(
+                    grid, left, measured, probabilities=job.probabilities, page=reports,
+                    registrations=len(templates), spaces=len(job.spaces),
+                )  # fmt: skip
         planned.append(Planned(job, reasons, cost))
     return planned, 0.0 if measured is None else start_seconds(measured)
 

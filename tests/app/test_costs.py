@@ -40,6 +40,15 @@ def test_more_work_takes_longer():
     assert usual < seconds(head(1.0, tilted=True))
 
 
+def test_output_spaces_take_time_a_registration_and_memory_once():
+    def cost(registrations, spaces):
+        return predict(head(1.0), ("brain",), SPEED, registrations=registrations, spaces=spaces)
+
+    none, one, two, other = cost(0, 0), cost(1, 1), cost(1, 2), cost(2, 2)
+    assert none.seconds < one.seconds < two.seconds < other.seconds
+    assert none.memory_mib + 100 < one.memory_mib == other.memory_mib
+
+
 def test_a_task_takes_the_networks_that_it_needs():
     needed = seconds(tasks=("hippocampus",), page=False)
     assert 0.8 * seconds(page=False) < needed < seconds(page=False)

@@ -179,7 +179,7 @@ def test_a_template_that_cannot_be_had_stops_the_run_before_any_work(
 
 @pytest.mark.parametrize(
     ("space", "says"),
-    [("MNI152", "MNI152NLin6Asym"), ("Average:res-5", "res-1, res-2"), ("T1w:res-1", "modifier")],
+    [("MNI152", "MNI152NLin6Asym"), ("T1w:res-1", "modifier")],
 )
 def test_unknown_spaces_are_usage_errors_that_list_the_known(
     place: Path, tmp_path: Path, space: str, says: str

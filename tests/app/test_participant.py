@@ -92,15 +92,15 @@ def test_a_filter_file_is_read(tmp_path):
 
 
 def test_a_larger_scan_is_expected_to_take_more_memory(monkeypatch):
-    session = Session("01", None, Path("/t.nii.gz"), None)
+    session = SessionJob("01", None, Path("/d"), Path("/d/t.nii.gz"), None, ("brain",))
     found = []
     for edge in (256, 512):
         grid = Grid((edge,) * 3, np.eye(4))
         monkeypatch.setattr(participant, "read_grid", lambda path, grid=grid, **_: grid)
-        found.append(participant._memory_gb(config(), session, ("brain",)))
+        found.append(participant._memory_gb(config(), session))
     assert 0.4 < found[0] < found[1] < 4
-    bare = Session("01", None, None, None)
-    assert 0 < participant._memory_gb(config(), bare, ("brain",)) < found[0]
+    bare = replace(session, t1w=None)
+    assert 0 < participant._memory_gb(config(), bare) < found[0]
 
 
 def job(subject, *, tasks=("brain",), finished=()):

@@ -8,7 +8,7 @@ set -eu
 
 install() {
     /opt/pip/bin/pip --python /opt/app/bin/python --disable-pip-version-check \
-        install --no-cache-dir --constraint constraints.txt "$@"
+        install --no-cache-dir --no-compile --constraint constraints.txt "$@"
 }
 
 # Tests of packages, headers, stubs. The tests of the image run the app without them.
@@ -24,6 +24,11 @@ slim() {
     find "$packages"/torch/bin -type f -not -name torch_shm_manager -delete
     rm -f "$packages"/torch/lib/*_test.so "$packages"/torch/lib/libbackend_with_compiler.so \
         "$packages"/torch/lib/libaoti_custom_ops.so
+}
+
+# Byte code, since nobody can write it later. Some packages hold files that are no Python 3 code.
+compile() {
+    /opt/app/bin/python -m compileall -q -q -j 0 "$1" || true
 }
 
 case $1 in
@@ -44,8 +49,10 @@ END
     install --requirement /tmp/requirements.txt
     rm /tmp/requirements.txt
     slim
+    compile /opt/app/lib
     ;;
 app)
     install --no-deps --prefix "$2" .
+    compile "$2"/lib
     ;;
 esac

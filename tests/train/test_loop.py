@@ -406,7 +406,7 @@ def test_the_network_runs_in_the_precision_and_the_loss_in_float32(
         losses.add(logits.dtype)
         return criterion(logits, target)
 
-    monkeypatch.setattr(inference, "_cpu_has_bfloat16", lambda: capable)
+    monkeypatch.setattr(inference, "cpu_has_bfloat16", lambda: capable)
     monkeypatch.setattr(loop, "build_network", watched)
     monkeypatch.setattr(loop, "deepmrseg_loss", spy)
     config = toy(steps=2, precision=asked, **JUDGED)

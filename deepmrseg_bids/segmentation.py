@@ -231,9 +231,15 @@ def native_posteriors(result: Segmentation) -> Iterator[NDArray[np.float32]]:
         yield out
 
 
-def confidences(posteriors: Posteriors) -> dict[int, float | None]:
-    """The confidence of each label that the posteriors know, by label index."""
-    likely = posteriors.labels()
+def confidences(
+    posteriors: Posteriors, chosen: NDArray[np.uint8] | None = None
+) -> dict[int, float | None]:
+    """The confidence of each label that the posteriors know, by label index.
+
+    Args:
+        chosen: (I, J, K) the class of each voxel, where it is not the most likely one.
+    """
+    likely = posteriors.labels() if chosen is None else chosen
     return {
         index: expected_dice(posteriors.data[number], likely == number)
         for number, index in enumerate(posteriors.indices)

@@ -35,7 +35,7 @@ from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,
-    expected_dice,
+    confidences,
     label_map,
     largest_parts,
     measure,
@@ -97,7 +97,8 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
         parts.append(largest_parts(with_coronal_border(search.found)))
         found = label_map(parts[-1], volume.grid).data
         labels = np.where(found > 0, found, labels).astype(np.uint8)
-        sureness |= _sureness(search.found, parts[-1])
+        # by what the network said, which knows doubt about the border
+        sureness |= confidences(search.found, parts[-1].labels())
         findings += search.doubts()
     whole = LabelMap(labels, volume.grid)
     own = predictor.bundle.labels.names
@@ -120,7 +121,8 @@ def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     (found,) = plain.posteriors
     bordered = largest_parts(with_coronal_border(found))
     labels = label_map(bordered, volume.grid)
-    rows = measure(labels, plain.table, _sureness(found, bordered), predictor.bundle)
+    sureness = confidences(found, bordered.labels())
+    rows = measure(labels, plain.table, sureness, predictor.bundle)
     return replace(plain, labels=labels, measures=rows, posteriors=(bordered,))
 
 
@@ -141,16 +143,6 @@ def with_coronal_border(found: Posteriors) -> Posteriors:
     either = anterior + posterior
     data = np.stack([background, either * ahead, either * ~ahead])
     return replace(found, data=data)
-
-
-def _sureness(found: Posteriors, bordered: Posteriors) -> dict[int, float | None]:
-    """The confidence of each part: by what the network said, which knows doubt about the border."""
-    chosen = bordered.labels()
-    return {
-        index: expected_dice(found.data[number], chosen == number)
-        for number, index in enumerate(found.indices)
-        if index
-    }
 
 
 def _search(searches: Sequence[_Search], predictor: Predictor) -> None:

@@ -15,7 +15,12 @@ from deepmrseg_bids.geometry import Grid, centred_grid
 from deepmrseg_bids.image import LabelMap, Volume, read_volume
 from deepmrseg_bids.inference import PredictorPool
 from deepmrseg_bids.labels import Label, LabelTable
-from deepmrseg_bids.segmentation import Posteriors, Segmentation, native_posteriors
+from deepmrseg_bids.segmentation import (
+    Posteriors,
+    Segmentation,
+    confidences,
+    native_posteriors,
+)
 from deepmrseg_bids.tasks import hippocampus, prepared, run
 from tests.support import ORIENTATIONS, stored_as
 from tests.tasks.phantom import ByLevel, dice, paint, tilted
@@ -372,7 +377,7 @@ def test_doubt_about_the_border_still_lowers_the_confidence():
     known = {}
     for name, data in {"sure": sure, "torn": torn}.items():
         found = Posteriors(data, centred_grid((0, 0, 0), shape, 1.0), (0, 1, 2))
-        known[name] = hippocampus._sureness(found, hippocampus.with_coronal_border(found))
+        known[name] = confidences(found, hippocampus.with_coronal_border(found).labels())
     assert known["sure"] == {1: 1.0, 2: 1.0}
     assert known["torn"] == pytest.approx({1: 0.6, 2: 0.6})
 

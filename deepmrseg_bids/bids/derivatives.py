@@ -41,6 +41,7 @@ __all__ = [
     "MorphRow",
     "SessionRow",
     "Staging",
+    "described",
     "group_morph",
     "publish",
     "read_morph",
@@ -174,6 +175,27 @@ def sidecar(
         "Resolution": resolution,
     }
     return {**tree, **{key: value for key, value in optional.items() if value is not None}}
+
+
+def described(
+    text: str, made: Mapping[str, Any], findings: Sequence[Finding], **more: Any
+) -> dict[str, Any]:
+    """The :func:`sidecar` of a file of which ``made`` says from what and by what it was made.
+
+    Args:
+        made: InputSHA256, Software, Models and Parameters.
+        more: the other arguments of :func:`sidecar`.
+    """
+    return sidecar(
+        description=text,
+        sources=list(made["InputSHA256"]),
+        inputs=made["InputSHA256"],
+        software=made["Software"],
+        models=made["Models"],
+        parameters=made["Parameters"],
+        findings=findings,
+        **more,
+    )
 
 
 def _description(link: str, raw: Path, version: str) -> dict[str, Any]:

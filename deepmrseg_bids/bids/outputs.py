@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.beside import check_beside
-from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, sidecar
+from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, described
 from deepmrseg_bids.bids.files import Staging, write_json, write_text
 from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, model_of, same_provenance
 from deepmrseg_bids.bids.spaces import Carrier, SpaceJob, left_to_make
@@ -522,16 +522,7 @@ def _stage(
     reference = names.bids_uri(source.relative_to(job.bids_dir), "raw")
 
     def describe(text: str, **more: Any) -> dict[str, Any]:
-        return sidecar(
-            description=text,
-            sources=list(made["InputSHA256"]),
-            inputs=made["InputSHA256"],
-            software=made["Software"],
-            models=made["Models"],
-            parameters=made["Parameters"],
-            findings=findings,
-            **more,
-        )
+        return described(text, made, findings, **more)
 
     image = names.label_map_path(source, result.task)
     table = names.morph_path(source, result.task)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, TEMPLATES, sidecar
+from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, TEMPLATES, described
 from deepmrseg_bids.bids.files import Staging, write_json
 from deepmrseg_bids.bids.resume import Digests, same_provenance
 from deepmrseg_bids.findings import Finding
@@ -175,7 +175,6 @@ class Carrier:
         space = job.template.space
         edges = " x ".join(f"{edge:g}" for edge in np.round(grid.spacing, 3))
         return self._about(
-            job,
             job.made(self.native[task], grid=True),
             f"{DESCRIPTIONS[task]} in the space of the template {space.label}",
             quality,
@@ -187,23 +186,13 @@ class Carrier:
 
     def _about(
         self,
-        job: SpaceJob,
         made: Mapping[str, Mapping[str, Any]],
         text: str,
         quality: Mapping[str, float],
         findings: Sequence[Finding],
         **more: Any,
     ) -> dict[str, Any]:
-        about = sidecar(
-            description=text,
-            sources=list(made["InputSHA256"]),
-            inputs=made["InputSHA256"],
-            software=made["Software"],
-            models=made["Models"],
-            parameters=made["Parameters"],
-            findings=findings,
-            **more,
-        )
+        about = described(text, made, findings, **more)
         return {**about, "RegistrationQuality": dict(quality)}
 
     def _transforms(self, job: SpaceJob) -> list[str]:
@@ -236,7 +225,7 @@ class Carrier:
                 ):
                     found.rename(staging.path(path))
                     text = f"Resamples images of {moving} onto {fixed} (antsApplyTransforms)"
-                    about = self._about(job, made, text, fit.quality.to_json(), self.findings)
+                    about = self._about(made, text, fit.quality.to_json(), self.findings)
                     write_json(staging.path(names.sidecar_path(path)), about)
 
 

@@ -40,9 +40,7 @@ class Head:
 
     def brain_on(self, grid: Grid) -> NDArray[np.bool_]:
         """The brain on another grid."""
-        inside: NDArray[np.bool_] = (
-            resample(self.brain.astype(np.float32), self.grid, grid) > 0.5
-        )
+        inside: NDArray[np.bool_] = resample(self.brain.astype(np.float32), self.grid, grid) > 0.5
         return inside
 
     def top(self) -> float:
@@ -144,9 +142,7 @@ def stored(head: Head, order: tuple[int, ...], flips: tuple[int, ...]) -> Head:
             data = np.flip(data, axis)
             affine[:, 3] += affine[:, axis] * (data.shape[axis] - 1)
             affine[:, axis] *= -1
-    volume = replace(
-        head.volume, data=np.ascontiguousarray(data), grid=Grid(data.shape, affine)
-    )
+    volume = replace(head.volume, data=np.ascontiguousarray(data), grid=Grid(data.shape, affine))
     return replace(head, volume=volume)
 
 

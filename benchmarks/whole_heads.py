@@ -21,8 +21,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-
 from head_variants import ALL, MILD, ORIENTATIONS, Head, orientations, variant
+
 from deepmrseg_bids.cli.common import model_paths
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.geometry import centred_grid, covered
@@ -136,6 +136,8 @@ def agreement_table(rows: pd.DataFrame, out: Path) -> None:
     figure, axes = plt.subplots(2, (len(names) + 1) // 2, figsize=(18, 5.6), layout="constrained")
     for name, axis in zip(names, np.transpose(axes).ravel(), strict=False):
         one = mine[mine["name"] == name]
+        if len(one) < 3:
+            continue
         x, y = one["reference_mm3"].to_numpy() / 1000, one["volume_mm3"].to_numpy() / 1000
         ccc, r = concordance(y, x), float(np.corrcoef(x, y)[0, 1])
         ratio = float(np.median(y / np.maximum(x, 1e-9)))

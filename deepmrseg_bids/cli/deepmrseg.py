@@ -78,6 +78,8 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--config", required=True, help="a TOML file, or the name of a preset")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--init", type=Path, metavar="BUNDLE",
+                        help="start from the weights of this bundle (fine-tuning)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
     parser.add_argument("--omp-nthreads", "--omp_nthreads", type=positive, metavar="N",
                         help="threads (default: all cores)")  # fmt: skip
@@ -247,6 +249,7 @@ def _train(args: argparse.Namespace) -> int:
         device=str(resolve_device(args.device)),
         cache=args.cache,
         tensorboard=args.tensorboard,
+        init=args.init,
     )
     print(bundle)
     return 0

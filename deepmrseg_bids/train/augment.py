@@ -256,9 +256,9 @@ def _degrade(
         x = _thick(x, (0, 1, 2), chosen.coarse)
     image = x[0, 0].numpy()
     if chosen.noise:
-        spread = float(image.std())
-        noise = rng.standard_normal(image.shape, dtype=np.float32)
-        image = np.abs(image + noise * np.float32(chosen.noise * spread))  # a magnitude image
+        level = np.float32(chosen.noise * float(image.std()))
+        real, imaginary = rng.standard_normal((2, *image.shape), dtype=np.float32) * level
+        image = np.hypot(image + real, imaginary)  # a magnitude image
     if chosen.outline is not None:
         image = np.where(_grown(mask, chosen.outline), image, np.float32(0))
     if chosen.deface is not None and mask.any():

@@ -48,6 +48,7 @@ class _Run:
     Attributes:
         precision: of the network's forward pass.
         taught, held_out: samples to train on, and to validate.
+        init: whose weights the first step started from.
     """
 
     config: TrainConfig
@@ -56,6 +57,7 @@ class _Run:
     precision: torch.dtype
     taught: int
     held_out: int
+    init: ModelBundle | None = None
 
 
 def train(
@@ -68,6 +70,7 @@ def train(
     cache: Path | None = None,
     stop_at: int | None = None,
     tensorboard: bool = False,
+    init: Path | None = None,
 ) -> Path:
     """Train one network and write its bundle.
 
@@ -78,6 +81,7 @@ def train(
         cache: where prepared samples are kept between runs; None prepares them anew.
         stop_at: stop after this step (for tests and short sessions); the checkpoint stays.
         tensorboard: write events to ``out/tensorboard`` as well.
+        init: a bundle whose weights the first step starts from; None starts from random ones.
 
     Returns:
         The folder of the bundle; without ``stop_at`` it is complete.
@@ -85,7 +89,9 @@ def train(
     Raises:
         TrainingError: nothing to train on; nobody to validate where the settings ask for
             the best weights or for early stopping; ``out`` holds a run and ``resume`` is
-            off, or one that was begun with other settings; TensorBoard is not installed.
+            off, or one that was begun with other settings; TensorBoard is not installed;
+            ``init`` is of another network.
+        BundleError: ``init`` is no bundle.
     """
     teaching, judging = _split(samples, config)
     writer = find_tensorboard() if tensorboard else None
@@ -95,9 +101,10 @@ def train(
         _check_resumable(out, config, resume)
     place = torch.device(device)
     precision = resolve_precision(config.loop.precision, place)
-    run = _Run(config, out, place, precision, len(teaching), len(judging))
+    first = None if init is None else ModelBundle.open(init)
+    run = _Run(config, out, place, precision, len(teaching), len(judging), first)
     torch.manual_seed(config.loop.seed)
-    state = _start(config, place)
+    state = _start(config, place, first)
     if resuming:
         restore(state, checkpoint, keep=config.loop.keep == "best")
     out.mkdir(parents=True, exist_ok=True)
@@ -167,8 +174,15 @@ def _name(precision: torch.dtype) -> str:
     return str(precision).removeprefix("torch.")
 
 
-def _start(config: TrainConfig, device: torch.device) -> State:
+def _start(config: TrainConfig, device: torch.device, init: ModelBundle | None) -> State:
     network: nn.Module = build_network(config.network)
+    if init is not None:
+        if init.network != config.network:
+            raise TrainingError(
+                f"{init.path} is a bundle of another network: {init.network}; the settings ask "
+                f"for {config.network}"
+            )
+        network.load_state_dict(init.load().state_dict())
     layout = torch.channels_last if config.network.spatial_dims == 2 else torch.channels_last_3d
     network = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     kind = torch.optim.AdamW if config.loop.optimiser == "adamw" else torch.optim.Adam
@@ -345,6 +359,8 @@ def _write_bundle(state: State, run: _Run) -> None:
         "network_share": round(books.network_share(books.read(run.out / "log.csv")), 3),
         "dice_held_out": _scores_at(run.out / "validation.csv", step),
     }
+    if run.init is not None:
+        facts["started_from"] = {"version": run.init.version, "sha256": run.init.sha256}
     ModelBundle.write(
         run.out / "bundle",
         task=config.task,

@@ -571,3 +571,27 @@ def test_loss_rate_and_dice_are_told_to_tensorboard(
     ]  # fmt: skip
     losses = [f"{value:.5f}" for name, value, _ in told if name == "loss"]
     assert losses == [row["loss"] for row in rows(tmp_path / "run/log.csv")]
+
+
+def test_a_run_that_starts_from_a_bundle_goes_on_from_what_it_knows(
+    balls, toy, tmp_path: Path
+) -> None:
+    samples = load_samples(balls(3))
+    known = train(samples, toy(steps=30, folds=0), tmp_path / "first")
+    tuned = train(samples, toy(steps=2, folds=0), tmp_path / "second", init=known)
+    before, after = (float(rows(tmp_path / f"{run}/log.csv")[0]["loss"])
+                     for run in ("first", "second"))  # fmt: skip
+    assert after < 0.6 * before
+    bundle = ModelBundle.open(known)
+    assert facts(tuned)["started_from"] == {"version": bundle.version, "sha256": bundle.sha256}
+    assert "started_from" not in facts(known)
+
+
+def test_the_weights_of_another_network_are_refused(balls, toy, tmp_path: Path) -> None:
+    samples = load_samples(balls(3))
+    known = train(samples, toy(steps=1, folds=0), tmp_path / "first")
+    other = toy(steps=1, folds=0)
+    other = dataclasses.replace(other, network=dataclasses.replace(other.network, width=8))
+    with pytest.raises(TrainingError, match="another network"):
+        train(samples, other, tmp_path / "second", init=known)
+    assert not (tmp_path / "second").exists()

@@ -23,6 +23,7 @@ LAYERS = (
     "geometry",
     "image",
     "intensity",
+    "slices",
     "metrics",
     "network",
     "bundle",

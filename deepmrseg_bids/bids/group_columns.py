@@ -1,0 +1,201 @@
+"""The tables of the group level: their columns, and what each of them means.
+
+A column is described as in a BIDS sidecar: ``Description``, and ``Units`` where it has some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+__all__ = [
+    "AGREEMENT",
+    "ASYMMETRY",
+    "CHANGE",
+    "LESION_AGREEMENT",
+    "LESION_SUMMARY",
+    "QC",
+    "RETEST",
+    "STRUCTURES",
+    "SUMMARY",
+    "Columns",
+]
+
+Columns: TypeAlias = Mapping[str, Mapping[str, str]]
+
+
+def _of(text: str, units: str = "") -> dict[str, str]:
+    return {"Description": text, **({"Units": units} if units else {})}
+
+
+_WHO = {
+    "participant_id": _of("Participant, with sub-"),
+    "session_id": _of("Session, with ses-; n/a where the data set has none"),
+}
+_WHAT = {
+    "index": _of("Number of the structure in the label map"),
+    "name": _of("Name of the structure"),
+}
+_DEVIATION = {
+    "deviation": _of(
+        "Distance of the value from the median of all sessions, in robust standard deviations "
+        "(1.4826 times the median absolute deviation); volumes are compared by their cube roots"
+    ),
+    "outlier": _of("yes if the deviation is larger than 3.5 either way; n/a with few sessions"),
+}
+
+STRUCTURES: Columns = {
+    **_WHO,
+    **_WHAT,
+    "volume_mm3": _of("Volume of the structure", "mm^3"),
+    "volume_low_mm3": _of("Lower end of the 90 % interval of the volume", "mm^3"),
+    "volume_high_mm3": _of("Upper end of the 90 % interval of the volume", "mm^3"),
+    "confidence": _of("Dice that the posteriors of the network promise, 0 to 1"),
+    "volume_icv_percent": _of(
+        "Volume adjusted for brain size by proportion: relative to the brain mask", "percent"
+    ),
+    "volume_residual_mm3": _of(
+        "Volume adjusted for brain size by the residual method: what it would be in a brain of "
+        "the mean size, by the line of this structure's volume over brain volume",
+        "mm^3",
+    ),
+    **_DEVIATION,
+}
+"""``group_seg-<task>_structures.tsv``: one row a session and structure."""
+
+ASYMMETRY: Columns = {
+    **_WHO,
+    "name": _of("Name of the pair: that of its structures without the side"),
+    "left_mm3": _of("Volume of the left structure", "mm^3"),
+    "right_mm3": _of("Volume of the right structure", "mm^3"),
+    "asymmetry_percent": _of(
+        "Left minus right, relative to the mean of both: positive where left is larger", "percent"
+    ),
+    **_DEVIATION,
+}
+"""``group_seg-<task>_asymmetry.tsv``: one row a session and pair of structures."""
+
+CHANGE: Columns = {
+    "participant_id": _of("Participant, with sub-"),
+    **_WHAT,
+    "n": _of("Number of sessions that have a time and this volume"),
+    "first_session": _of("The earliest of these sessions"),
+    "last_session": _of("The latest of these sessions"),
+    "years": _of("From the first to the last session", "year"),
+    "time_from": _of("Where the times come from: scans.tsv, sessions.tsv or age"),
+    "first_volume_mm3": _of("Volume in the first session", "mm^3"),
+    "last_volume_mm3": _of("Volume in the last session", "mm^3"),
+    "change_mm3_per_year": _of(
+        "Slope of the least-squares line through the sessions; n/a for less than 30 days",
+        "mm^3/year",
+    ),
+    "change_percent_per_year": _of(
+        "The slope relative to the mean volume of the sessions", "percent/year"
+    ),
+}
+"""``group_seg-<task>_change.tsv``: one row a participant with several sessions and structure."""
+
+RETEST: Columns = {
+    **_WHAT,
+    "n": _of("Number of participants with two sessions or more"),
+    "ccc": _of("Concordance of the volumes of the first two sessions"),
+    "ccc_low": _of("Lower end of the 95 % interval of ccc"),
+    "ccc_high": _of("Upper end of the 95 % interval of ccc"),
+    "icc": _of("ICC(2,1), absolute agreement, of the first two sessions"),
+    "bias_mm3": _of("Mean of second minus first volume", "mm^3"),
+    "limit_low_mm3": _of("Lower limit of agreement (Bland-Altman, 95 %)", "mm^3"),
+    "limit_high_mm3": _of("Upper limit of agreement (Bland-Altman, 95 %)", "mm^3"),
+    "cv_percent": _of(
+        "Within-subject coefficient of variation over all sessions (root mean square)", "percent"
+    ),
+    "years_median": _of("Median time between the first two sessions, where known", "year"),
+}
+"""``group_seg-<task>_retest.tsv``: one row a structure."""
+
+_STATUS = _of(
+    "done, skipped or failed as in logs/sessions.tsv; missing if it was done and its table of "
+    "volumes cannot be read; n/a if it was never asked for"
+)
+QC: Columns = {
+    **_WHO,
+    "brain_status": _STATUS,
+    "deepbrain_status": _STATUS,
+    "hippocampus_status": _STATUS,
+    "wml_status": _STATUS,
+    "reasons": _of("Why tasks failed or were skipped: task: reason, with '; ' between them"),
+    "confidence_mean": _of("Mean confidence over the structures of all tasks"),
+    "confidence_worst": _of("Smallest confidence of a structure"),
+    "confidence_worst_structure": _of("The structure with the smallest confidence"),
+    "severity": _of("Severity of the worst finding: error, warning or info; none without any"),
+    "findings": _of("severity:code of each finding, worst first, with commas"),
+    "outlier": _of("yes if a volume, an asymmetry or all volumes together are unusual"),
+    "outlier_score": _of("The largest of the deviations, without sign: sort by it"),
+    "joint_deviation": _of(
+        "How unusual the volumes of all tasks are together, in robust standard deviations above "
+        "the median session"
+    ),
+    "outlier_reasons": _of("What is unusual, the most unusual first, with '; ' between them"),
+}
+"""``group_qc.tsv``: one row a session."""
+
+AGREEMENT: Columns = {
+    "sample_id": _of("Name of the image without suffix"),
+    **_WHAT,
+    "f1": _of("F1, the Dice coefficient"),
+    "f2": _of("F2, in which recall weighs more than precision"),
+    "bacc": _of("Balanced accuracy over the reference's image"),
+    "hd95_mm": _of("95th percentile of the surface distances, both ways", "mm"),
+    "volume_mm3": _of("Volume, on the grid of the comparison", "mm^3"),
+    "reference_volume_mm3": _of("Volume in the reference", "mm^3"),
+    **_WHO,
+    "reference": _of("Name of the reference"),
+    "asd_mm": _of("Average symmetric surface distance", "mm"),
+    "volume_difference_mm3": _of("Absolute difference of the two volumes", "mm^3"),
+    "presence": _of("Where the structure is: both, missed, false (not in the reference), absent"),
+    "grid": _of("same, or resampled: the label map was brought to the reference's grid"),
+    "reference_file": _of("The label map it was compared with, relative to the reference"),
+}
+"""``group_seg-<task>_agreement.tsv``: one row a session, reference and structure."""
+
+LESION_AGREEMENT: Columns = {
+    "lesions": _of("Number of lesions (26-connected components)"),
+    "reference_lesions": _of("Number of lesions in the reference"),
+    "lesion_recall": _of("Share of the reference's lesions that were found"),
+    "lesion_precision": _of("Share of the lesions found that are in the reference"),
+    "lesion_f1": _of("Harmonic mean of the two"),
+}
+"""More columns of the agreement of ``wml``."""
+
+SUMMARY: Columns = {
+    **_WHAT,
+    "n": _of("Sessions that entered the means of F1 and F2"),
+    "f1_mean": _of("Mean F1 (Dice)"),
+    "f1_sd": _of("Standard deviation of F1"),
+    "f2_mean": _of("Mean F2"),
+    "f2_sd": _of("Standard deviation of F2"),
+    "bacc_mean": _of("Mean balanced accuracy"),
+    "bacc_sd": _of("Standard deviation of balanced accuracy"),
+    "ccc": _of("Concordance correlation coefficient of the volumes"),
+    "reference": _of("Name of the reference"),
+    "n_volumes": _of("Sessions that entered the comparison of volumes"),
+    "ccc_low": _of("Lower end of the 95 % interval of ccc"),
+    "ccc_high": _of("Upper end of the 95 % interval of ccc"),
+    "icc": _of("ICC(2,1), absolute agreement, of the volumes"),
+    "bias_mm3": _of("Mean of volume minus reference volume", "mm^3"),
+    "limit_low_mm3": _of("Lower limit of agreement (Bland-Altman, 95 %)", "mm^3"),
+    "limit_high_mm3": _of("Upper limit of agreement (Bland-Altman, 95 %)", "mm^3"),
+    "hd95_mm_mean": _of("Mean of hd95_mm", "mm"),
+    "hd95_mm_sd": _of("Standard deviation of hd95_mm", "mm"),
+    "asd_mm_mean": _of("Mean of asd_mm", "mm"),
+    "asd_mm_sd": _of("Standard deviation of asd_mm", "mm"),
+    "volume_difference_mm3_mean": _of("Mean of volume_difference_mm3", "mm^3"),
+    "volume_difference_mm3_sd": _of("Standard deviation of volume_difference_mm3", "mm^3"),
+}
+"""``group_seg-<task>_agreement_summary.tsv``: one row a reference and structure."""
+
+LESION_SUMMARY: Columns = {
+    f"{score}_{kind}": _of(f"{text} of {score}")
+    for score in ("lesion_recall", "lesion_precision", "lesion_f1")
+    for kind, text in (("mean", "Mean"), ("sd", "Standard deviation"))
+}
+"""More columns of the summary of ``wml``."""

@@ -2,9 +2,9 @@
 
     python benchmarks/training_tables.py DATA OUT
 
-``DATA`` holds ``deepbrain/``, ``heads/``, ``wml/clinical/``, ``labelmaps/`` and
-``hippocampus/``; ``OUT`` receives ``brain.tsv``, ``deepbrain.tsv`` and ``hippocampus.tsv``
-with absolute paths. What only teaches (automatic labels beside manual ones, label maps to
+``DATA`` holds ``deepbrain/``, ``heads/``, ``wml/``, ``labelmaps/`` and ``hippocampus/``;
+``OUT`` receives ``brain.tsv``, ``deepbrain.tsv``, ``hippocampus.tsv`` and ``wml.tsv`` with
+absolute paths. What only teaches (automatic labels beside manual ones, label maps to
 synthesise scans from) is marked so and never judges.
 """
 
@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 COLUMNS = (
-    "sample_id", "participant_id", "T1w", "dseg", "mask", "protocol", "weight", "teaches_only",
+    "sample_id", "participant_id", "T1w", "FLAIR", "dseg", "mask", "protocol", "weight",
+    "teaches_only", "lesions",
 )  # fmt: skip
 
 
@@ -56,6 +57,30 @@ def label_maps(data: Path, weight: float) -> list[dict[str, str]]:
     ]
 
 
+def clinical_pairs(folder: Path) -> list[dict[str, str]]:
+    """T1w and FLAIR of 16 older people, with automatic labels of lesions on the FLAIR."""
+    rows = []
+    for flair in sorted(folder.glob("sub-*/anat/*_FLAIR.nii.gz")):
+        subject = flair.name.split("_")[0]
+        name = f"{subject}_space-FLAIR_seg-wml_dseg.nii.gz"
+        rows.append(
+            {
+                "sample_id": f"clinical_{subject}",
+                "participant_id": f"clinical_{subject}",
+                "T1w": str(flair.with_name(f"{subject}_T1w.nii.gz")),
+                "FLAIR": str(flair),
+                "dseg": str(folder / "derivatives/dlwmls" / subject / "anat" / name),
+            }
+        )
+    return rows
+
+
+def with_lesions(data: Path, weight: float) -> list[dict[str, str]]:
+    """The label maps, each with the lesions of ``wml/lesions`` to put into it."""
+    lesions = str(data / "wml" / "lesions")
+    return [{**row, "protocol": "", "lesions": lesions} for row in label_maps(data, weight)]
+
+
 def own_table(folder: Path) -> list[dict[str, str]]:
     """The rows of a set's own samples.tsv, with absolute paths."""
     with (folder / "samples.tsv").open(newline="") as stream:
@@ -74,6 +99,7 @@ def main() -> None:
         "brain": raw + label_maps(data, 1.0),
         "deepbrain": own_table(data / "deepbrain") + teachers + label_maps(data, 0.15),
         "hippocampus": own_table(data / "hippocampus"),
+        "wml": clinical_pairs(data / "wml" / "clinical") + with_lesions(data, 1.3),
     }
     for task, rows in tables.items():
         with (out / f"{task}.tsv").open("w", newline="") as stream:

@@ -24,8 +24,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["AugmentConfig", "LoopConfig", "TrainConfig", "changed_settings", "load_config",
-           "preset_names"]  # fmt: skip
+__all__ = ["AugmentConfig", "LoopConfig", "PairConfig", "TrainConfig", "changed_settings",
+           "load_config", "preset_names"]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -83,6 +83,52 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class PairConfig:
+    """Slices of T1w and FLAIR (networks in 2D): what is drawn beside :class:`AugmentConfig`.
+
+    Intensities are relative to white matter; strengths of what is not labelled are relative
+    to the contrast of the lesions.
+
+    Attributes:
+        drop_t1w: chance that the T1w is left out, so that a FLAIR alone can be segmented.
+        thick_mm: thickest slices that are imitated.
+        healthy: chance of a synthetic head without lesions.
+        band: chance of labelled lesions that line the ventricles.
+        lesion: least and largest brightness of lesions above grey matter in the FLAIR.
+        dirty: most diffuse brightness around the ventricles, not labelled.
+        flow: chance of bright fluid.
+        ghost: strongest ghost of motion.
+        misplaced_mm, misplaced_deg: deviations of the T1w's place.
+    """
+
+    drop_t1w: float = 0.0
+    thick_mm: float = 1.0
+    healthy: float = 0.0
+    band: float = 0.0
+    lesion: tuple[float, float] = (0.15, 0.9)
+    dirty: float = 0.0
+    flow: float = 0.0
+    ghost: float = 0.0
+    misplaced_mm: float = 0.0
+    misplaced_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (len(self.lesion) == 2 and 0 <= self.lesion[0] <= self.lesion[1]):
+            raise ValueError(
+                f"pairs lesion must be two numbers of at least 0, the smaller one first, got "
+                f"{self.lesion!r}"
+            )
+        for name in ("drop_t1w", "healthy", "band", "flow"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"pairs {name} must be a chance in [0, 1], got {getattr(self, name)!r}"
+                )
+        for name in ("thick_mm", "dirty", "ghost", "misplaced_mm", "misplaced_deg"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"pairs {name} must be at least 0, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
 class LoopConfig:
     """Optimisation: how many steps of what size, on what.
 
@@ -101,7 +147,7 @@ class LoopConfig:
     """
 
     steps: int
-    crop: tuple[int, int, int]
+    crop: tuple[int, ...]
     batch: int = 2
     optimiser: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = 0.003
@@ -121,7 +167,10 @@ class LoopConfig:
     def __post_init__(self) -> None:
         checks = {
             "steps": (self.steps >= 1, "at least 1"),
-            "crop": (len(self.crop) == 3 and min(self.crop) >= 1, "three edges, in voxels"),
+            "crop": (
+                len(self.crop) in (2, 3) and min(self.crop) >= 1,
+                "two or three edges, in voxels",
+            ),
             "batch": (self.batch >= 1, "at least 1"),
             "optimiser": (self.optimiser in ("adam", "adamw"), "adam or adamw"),
             "learning_rate": (self.learning_rate > 0, "above 0"),
@@ -157,6 +206,7 @@ class TrainConfig:
     preparation: Preparation
     loop: LoopConfig
     augment: AugmentConfig = AugmentConfig()
+    pairs: PairConfig = PairConfig()
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -164,6 +214,18 @@ class TrainConfig:
             raise TrainingError(
                 f"the network has {self.network.classes} classes, the label table asks for "
                 f"{len(self.labels) + 1} (its labels and the background)"
+            )
+        dims = self.network.spatial_dims
+        if dims != len(self.loop.crop):
+            edges = "two" if dims == 2 else "three"
+            raise TrainingError(
+                f"loop crop must be {edges} edges for a network in {dims}D, got "
+                f"{list(self.loop.crop)}"
+            )
+        if self.network.spatial_dims == 2 and self.network.in_channels != 2:
+            raise TrainingError(
+                "a network in 2D sees slices of FLAIR and T1w: it needs in_channels = 2, got "
+                f"{self.network.in_channels}"
             )
 
     @property
@@ -182,6 +244,7 @@ def _tree(config: TrainConfig) -> dict[str, Any]:
         "preparation": {k: v for k, v in preparation.items() if v != _UNSET},
         "loop": dataclasses.asdict(config.loop),
         "augment": dataclasses.asdict(config.augment),
+        "pairs": {} if config.network.spatial_dims == 3 else dataclasses.asdict(config.pairs),
         "protocols": {name: dict(entries) for name, entries in config.protocols.items()},
     }
     return {name: table for name, table in tree.items() if table}
@@ -241,6 +304,9 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
         tree = tomllib.loads(text)
         loop = {**tree["loop"], **{k: v for k, v in changes.items() if v is not None}}
         loop["crop"] = tuple(loop["crop"])
+        pairs = dict(tree.get("pairs", {}))
+        if "lesion" in pairs:
+            pairs["lesion"] = tuple(pairs["lesion"])
         preparation = dict(tree["preparation"])
         for name in {"shape", "window"} & set(preparation):
             preparation[name] = tuple(preparation[name])
@@ -254,6 +320,7 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
             preparation=_build(Preparation, preparation),
             loop=_build(LoopConfig, loop),
             augment=_build(AugmentConfig, tree.get("augment", {})),
+            pairs=_build(PairConfig, pairs),
             protocols=tree.get("protocols", {}),
         )
     except KeyError as error:

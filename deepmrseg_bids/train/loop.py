@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,21 +23,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepmrseg_bids import __version__
-from deepmrseg_bids.bundle import ModelBundle
+from deepmrseg_bids.bundle import ModelBundle, Preparation
 from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.inference import resolve_precision, with_position
 from deepmrseg_bids.metrics import confusion, f1
 from deepmrseg_bids.network import build_network, deepmrseg_loss
-from deepmrseg_bids.train import books
+from deepmrseg_bids.train import books, pairs
 from deepmrseg_bids.train.augment import Augmentation, apply, draw
 from deepmrseg_bids.train.checkpoint import State, restore, save
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig, changed_settings, load_config
 from deepmrseg_bids.train.events import Scalar, event_writer, find_tensorboard
 from deepmrseg_bids.train.samples import Prepared, Sample, prepare_sample, split_folds
+from deepmrseg_bids.train.scenes import Anatomy
 
 __all__ = ["train"]
 
 _log = logging.getLogger(__name__)
+_Ready: TypeAlias = Prepared | pairs.Pair | Anatomy
+_SLICES = 8  # of a validation in 2D that are seen at once
 _STEP_COLUMNS = ("step", "loss", "learning_rate", "seconds", "data_seconds")
 
 
@@ -112,8 +115,9 @@ def train(
     _write_samples(out / "validation.tsv", judging)
     if _finished(state, run) and (out / "bundle" / "bundle.json").is_file():
         return out / "bundle"
-    prepared = [prepare_sample(sample, config, cache) for sample in teaching]
-    unseen = [prepare_sample(sample, config, cache) for sample in judging]
+    prepare = pairs.prepare if config.network.spatial_dims == 2 else prepare_sample
+    prepared = [prepare(sample, config, cache) for sample in teaching]
+    unseen = [prepare(sample, config, cache) for sample in judging]
     _log.info("%d samples to train on, %d to validate, from step %d of %d, in %s on %s",
               len(prepared), len(unseen), state.step, config.loop.steps,
               _name(precision), place)  # fmt: skip
@@ -183,14 +187,18 @@ def _start(config: TrainConfig, device: torch.device, init: ModelBundle | None) 
                 f"for {config.network}"
             )
         network.load_state_dict(init.load().state_dict())
-    layout = torch.channels_last if config.network.spatial_dims == 2 else torch.channels_last_3d
-    network = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    network = network.to(device=device, memory_format=_layout(config))  # type: ignore[call-overload]
     kind = torch.optim.AdamW if config.loop.optimiser == "adamw" else torch.optim.Adam
     optimiser = kind(
         network.parameters(), lr=config.loop.learning_rate, weight_decay=config.loop.weight_decay
     )
     average = {name: value.clone() for name, value in network.state_dict().items()}
     return State(network, average, optimiser)
+
+
+def _layout(config: TrainConfig) -> torch.memory_format:
+    """How the network's tensors lie in memory."""
+    return torch.channels_last if config.network.spatial_dims == 2 else torch.channels_last_3d
 
 
 def _rate(step: int, config: TrainConfig, samples: int) -> float:
@@ -206,32 +214,40 @@ def _rate(step: int, config: TrainConfig, samples: int) -> float:
     return loop.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _batch(prepared: Sequence[Prepared], config: TrainConfig, step: int) -> tuple[Tensor, Tensor]:
-    """The crops of a step, fixed by the seed and the step alone: (N, 1, *crop), (N, *crop)."""
+def _batch(prepared: Sequence[_Ready], config: TrainConfig, step: int) -> tuple[Tensor, Tensor]:
+    """The crops of a step, fixed by the seed and the step alone: (N, C, *crop), (N, *crop)."""
     rng = np.random.default_rng([config.loop.seed, step])
     weights = np.array([sample.weight for sample in prepared], dtype=np.float64)
     chosen = rng.choice(len(prepared), size=config.loop.batch, p=weights / weights.sum())
-    pairs = [
-        apply(prepared[k], draw(rng, config.augment, spacing=config.preparation.spacing), config)
-        for k in chosen
-    ]
-    images = torch.from_numpy(np.stack([image for image, _ in pairs]))[:, None]
-    targets = torch.from_numpy(np.stack([target for _, target in pairs])).long()
+    crops = [_crop(prepared[k], rng, config) for k in chosen]
+    images = torch.from_numpy(np.stack([image for image, _ in crops]))
+    targets = torch.from_numpy(np.stack([target for _, target in crops])).long()
     return images, targets
 
 
+def _crop(
+    prepared: _Ready, rng: np.random.Generator, config: TrainConfig
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A random crop (C, *crop) and its classes (*crop)."""
+    if not isinstance(prepared, Prepared):
+        return pairs.crop(prepared, rng, config)
+    chosen = draw(rng, config.augment, spacing=config.preparation.spacing)
+    image, target = apply(prepared, chosen, config)
+    return image[None], target
+
+
 def _forward(network: nn.Module, images: Tensor, run: _Run) -> Tensor:
-    """Logits (N, classes, *crop), float32, of images (N, 1, *crop) from the CPU."""
+    """Logits (N, classes, *crop), float32, of images (N, C, *crop) from the CPU."""
     images = images.to(run.device)
     if run.config.preparation.position:
         images = with_position(images, run.config.preparation.spacing)
     mixed = run.precision != torch.float32
     with torch.autocast(run.device.type, dtype=run.precision, enabled=mixed):
-        logits: Tensor = network(images.contiguous(memory_format=torch.channels_last_3d))
+        logits: Tensor = network(images.contiguous(memory_format=_layout(run.config)))
     return logits.float()
 
 
-def _one_step(state: State, prepared: Sequence[Prepared], run: _Run) -> tuple[Any, ...]:
+def _one_step(state: State, prepared: Sequence[_Ready], run: _Run) -> tuple[Any, ...]:
     """One step of the optimiser: its row of the log."""
     start = time.perf_counter()
     config = run.config
@@ -272,7 +288,7 @@ def _log_step(row: Sequence[Any], run: _Run, scalar: Scalar) -> None:
     scalar("learning_rate", float(rate), step)
 
 
-def _take_stock(state: State, unseen: Sequence[Prepared], run: _Run, scalar: Scalar) -> None:
+def _take_stock(state: State, unseen: Sequence[_Ready], run: _Run, scalar: Scalar) -> None:
     """Validate, tell, draw the curves and write the bundle so far."""
     from deepmrseg_bids.train.curves import draw_curves, write_curves
 
@@ -295,7 +311,7 @@ def _take_stock(state: State, unseen: Sequence[Prepared], run: _Run, scalar: Sca
         _write_bundle(state, run)
 
 
-def _validate(state: State, unseen: Sequence[Prepared], run: _Run, scalar: Scalar) -> float:
+def _validate(state: State, unseen: Sequence[_Ready], run: _Run, scalar: Scalar) -> float:
     """Dice of every label on the samples kept back, with the averaged weights: their mean."""
     config = run.config
     network = build_network(config.network).to(run.device)
@@ -325,13 +341,22 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def _dice(
-    network: nn.Module, sample: Prepared, plain: Augmentation, run: _Run
+    network: nn.Module, sample: _Ready, plain: Augmentation, run: _Run
 ) -> NDArray[np.float64]:
-    """(labels,) Dice on one sample; nan for a label that is on neither side."""
-    image, target = apply(sample, plain, run.config)
+    """(labels,) Dice on one sample; nan for a label that is on neither side.
+
+    In 2D over all slices of a pair together.
+    """
+    if isinstance(sample, Prepared):
+        image, target = apply(sample, plain, run.config)
+        images = image[None, None]
+    else:
+        assert isinstance(sample, pairs.Pair)  # label maps never judge
+        target, images = sample.target, sample.image.swapaxes(0, 1).astype(np.float32)
     with torch.inference_mode():
-        logits = _forward(network, torch.from_numpy(image)[None, None], run)
-        found = logits.argmax(1)[0].cpu().numpy()
+        parts = torch.split(torch.from_numpy(images), _SLICES)
+        found = np.concatenate([_forward(network, x, run).argmax(1).cpu().numpy() for x in parts])
+    found = found.reshape(target.shape)
     labels = range(1, len(run.config.labels) + 1)
     return np.array([f1(confusion(found == k, target == k)) for k in labels])
 
@@ -365,7 +390,7 @@ def _write_bundle(state: State, run: _Run) -> None:
         run.out / "bundle",
         task=config.task,
         network=config.network,
-        preparation=dataclasses.replace(config.preparation, window=config.loop.crop),
+        preparation=_seen(config),
         labels=config.labels,
         state=weights,
         version=__version__,
@@ -373,6 +398,14 @@ def _write_bundle(state: State, run: _Run) -> None:
         card=_card(state, run),
         facts=facts,
     )
+
+
+def _seen(config: TrainConfig) -> Preparation:
+    """How the bundle's network sees an image: in 3D in windows as large as the crops."""
+    if len(config.loop.crop) == 2:
+        return config.preparation  # whole slices
+    window = (config.loop.crop[0], config.loop.crop[1], config.loop.crop[2])
+    return dataclasses.replace(config.preparation, window=window)
 
 
 def _scores_at(path: Path, step: int) -> dict[str, float | None]:

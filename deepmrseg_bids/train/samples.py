@@ -4,8 +4,9 @@
 if wanted, ``participant_id`` (keeps a person in one fold), ``mask`` (an image above zero in
 the brain, for scans that are not brain-extracted), ``protocol`` (which table of label codes
 applies), ``weight`` (how often it is drawn) and ``teaches_only`` (1: never held out to
-judge). A row without images is a label map to synthesise scans from. Paths are relative to
-the table.
+judge) and ``lesions`` (a file of lesions, or a folder of such files, that are put into the
+white matter of a label map). A row without images is a label map to synthesise scans from.
+Paths are relative to the table.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import csv
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ class Sample:
     protocol: str = ""
     weight: float = 1.0
     teaches_only: bool = False
+    lesions: Path | None = field(default=None, repr=False)  # not part of a cached sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,7 @@ def _sample(row: dict[str, str | None], table: Path) -> Sample:
         if value in (None, "", "n/a"):
             return None
         found = table.parent / str(value)
-        if not found.is_file():
+        if not found.is_file() and not (column == "lesions" and found.is_dir()):
             raise TrainingError(f"{table}: {name}: no file {value}")
         return found.resolve()
 
@@ -125,6 +127,7 @@ def _sample(row: dict[str, str | None], table: Path) -> Sample:
         protocol=row.get("protocol") or "",
         weight=weight,
         teaches_only=(row.get("teaches_only") or "0") == "1",
+        lesions=path("lesions"),
     )
 
 
@@ -133,7 +136,7 @@ def split_folds(samples: Sequence[Sample], folds: int, *, seed: int) -> list[lis
 
     Label maps without images, and what ``teaches_only``, are never dealt.
     """
-    judges = [s for s in samples if s.t1w is not None and not s.teaches_only]
+    judges = [s for s in samples if (s.t1w or s.flair) and not s.teaches_only]
     people = sorted({sample.participant_id for sample in judges})
     if len(people) < folds:
         raise TrainingError(f"{folds} folds need at least {folds} people, found {len(people)}")

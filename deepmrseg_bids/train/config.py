@@ -312,7 +312,7 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
             preparation[name] = tuple(preparation[name])
         unknown = set(tree) - {f.name for f in dataclasses.fields(TrainConfig)}
         if unknown:
-            raise TrainingError(f"{source}: unknown tables {sorted(unknown)}")
+            raise ValueError(f"unknown tables {sorted(unknown)}")
         return TrainConfig(
             task=tree["task"],
             labels=LabelTable(tuple(Label(**row) for row in tree["labels"])),
@@ -325,7 +325,12 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
         )
     except KeyError as error:
         raise TrainingError(f"{source}: {error} is missing") from error
-    except (LabelTableError, TypeError, ValueError) as error:  # bad TOML is a ValueError
+    except (
+        LabelTableError,
+        TrainingError,
+        TypeError,
+        ValueError,
+    ) as error:  # bad TOML is a ValueError
         raise TrainingError(f"{source}: these settings cannot be used ({error})") from error
 
 

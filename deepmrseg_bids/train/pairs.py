@@ -32,7 +32,7 @@ from deepmrseg_bids.train.scenes import Anatomy, draw_scene, render, tissue_shar
 
 __all__ = ["Pair", "crop", "prepare", "prepare_real"]
 
-_VERSION = 1  # of what prepare makes: another number leaves the old cache aside
+_VERSION = 2  # of what prepare makes: another number leaves the old cache aside
 _PLACES = 4096
 _BRAIN_LIMIT = 500  # codes from here on lie outside the brain
 _CONTROL = 6
@@ -141,9 +141,9 @@ def prepare_real(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], Grid]:
     """The pair of a sample as the pipeline prepares it.
 
-    Without a ``mask`` in the table the scans are raw heads: the brain is found in the T1w (in
-    the FLAIR, if there is none) and the T1w registered to the FLAIR. With one, on any grid
-    of the FLAIR's space, both scans lie in one space already.
+    Without a ``mask`` in the table the scans are raw heads: the brain is found in the FLAIR
+    and the T1w registered to it. With one, on any grid of the FLAIR's space, both scans lie in
+    one space already.
     """
     from deepmrseg_bids.registration import register_rigid
     from deepmrseg_bids.tasks.brain import find_brain
@@ -155,11 +155,10 @@ def prepare_real(
     mask_on: Callable[[Grid], NDArray[np.bool_]]
     if sample.mask is not None:
         mask_on = _drawn(read_volume(sample.mask))
-    elif t1w is None:
-        mask_on = find_brain(flair, _brain_predictor()).mask_on
     else:
-        rigid = register_rigid(t1w, flair).matrix
-        mask_on = _moved(find_brain(t1w, _brain_predictor()).mask_on, rigid)
+        mask_on = find_brain(flair, _brain_predictor()).mask_on
+        if t1w is not None:
+            rigid = register_rigid(t1w, flair, mask=mask_on(flair.grid)).matrix
     grid = slice_grid(flair.grid, mask_on(flair.grid), spacing=config.preparation.spacing)
     mask = mask_on(grid)
     return prepare_pair(flair, t1w, mask, grid, rigid=rigid), mask, grid
@@ -169,13 +168,6 @@ def _drawn(outline: Volume) -> Callable[[Grid], NDArray[np.bool_]]:
     """A mask that is above zero in the brain, on other grids."""
     inside = (outline.data > 0).astype(np.float32)
     return lambda grid: resample(inside, outline.grid, grid) > 0.5
-
-
-def _moved(
-    mask_on: Callable[[Grid], NDArray[np.bool_]], rigid: NDArray[np.float64]
-) -> Callable[[Grid], NDArray[np.bool_]]:
-    """A mask of the T1w's space, asked for on grids of the FLAIR's."""
-    return lambda grid: mask_on(Grid(grid.shape, rigid @ grid.affine))
 
 
 @remember

@@ -9,10 +9,8 @@ import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from deepmrseg_bids.bids.files import write_bytes
 from deepmrseg_bids.bids.tables import MorphRow
@@ -21,6 +19,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.image import Volume, read_labels, read_volume
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.reports.figures import contour_figure
+from deepmrseg_bids.reports.page import render_page
 
 __all__ = ["SessionResult", "TaskResult", "write_subject_report"]
 
@@ -110,7 +109,8 @@ def write_subject_report(
     subjects = {result.subject.removeprefix("sub-") for result in results}
     if len(subjects) != 1:
         raise ValueError(f"a report is about one subject, got {sorted(subjects) or 'no results'}")
-    page = _template().render(
+    page = render_page(
+        "subject.html.j2",
         subject=subjects.pop(),
         version=version,
         command=command,
@@ -120,8 +120,7 @@ def write_subject_report(
         titles=_TITLES,
         methods=_methods(results, models),
     )
-    # a file name need not be valid text: what cannot be written becomes a question mark
-    write_bytes(path, page.encode("utf-8", "replace"), anew=True)
+    write_bytes(path, page, anew=True)
 
 
 @dataclass(frozen=True)
@@ -275,15 +274,3 @@ def _methods(results: Sequence[SessionResult], models: Mapping[str, str]) -> lis
 
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "x"
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("deepmrseg_bids.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("subject.html.j2")

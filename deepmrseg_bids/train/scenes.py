@@ -258,7 +258,10 @@ def render(
     near = anatomy.near.ravel()[flat].astype(np.float32) / 2
     white = (tissue == _WHITE).astype(np.float32)
     change, lesion = _lesion(anatomy, scene, points, tissue, near, rng)
-    unlabelled = _unlabelled(scene, near, rng) * white
+    unlabelled = _unlabelled(scene, near, rng)
+    if scene.halo and lesion.any():
+        unlabelled += scene.halo * (scene.bright - 1) * _blurred(lesion.astype(np.float32), 2.5)
+    unlabelled *= white
     flair = scene.flair[tissue] + unlabelled
     uneven = np.clip(_field(rng, crop, 0.3, points=12), 0.6, 1.6)
     flair += change * (1 + (scene.bright - 1) * uneven - flair)

@@ -46,6 +46,7 @@ class RunConfig:
         use_plugin: YAML that says which scheduler runs the sessions.
         output_spaces: label maps are written in these, besides the scan's own; as
             ``NAME[:cohort-N][:res-N]``.
+        reference: data sets to compare with at the group level, as ``DIR`` or ``NAME=DIR``.
 
     Raises:
         UsageError: a value that means nothing.
@@ -82,6 +83,7 @@ class RunConfig:
     reports: bool = True
     reports_only: bool = False
     force: bool = False
+    reference: tuple[str, ...] = ()
     verbosity: int = 0
 
     def __post_init__(self) -> None:
@@ -103,6 +105,8 @@ class RunConfig:
         if self.level == "group" and (self.dry_run or self.reports_only):
             flag = "--dry-run" if self.dry_run else "--reports-only"
             raise UsageError(f"{flag} is for the participant level; leave it out, or plan that one")
+        if self.level == "participant" and self.reference:
+            raise UsageError("--reference is for the group level; leave it out, or run that one")
         output_spaces(self.output_spaces)  # an error if one is none
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))
         cores = usable_cores()

@@ -115,7 +115,8 @@ class Confusion:
 class StructureAgreement:
     """One structure of one sample; the module's table says what each status implies.
 
-    ``hd95_mm`` is in mm, the volumes in mm3, the other scores lie in [0, 1] or are nan.
+    ``hd95_mm`` and ``asd_mm`` (`average_surface_distance`) are in mm, the volumes in mm3, the
+    other scores lie in [0, 1] or are nan.
     """
 
     index: int
@@ -126,6 +127,7 @@ class StructureAgreement:
     volume_mm3: float
     reference_volume_mm3: float
     status: Status
+    asd_mm: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +300,7 @@ def hd95(prediction: _Mask, reference: _Mask, zooms: Sequence[float]) -> float:
     """
     _check_masks(prediction, reference)
     _check_zooms(zooms, reference.ndim)
-    return _hd95(*_crop_pair(prediction, reference), zooms)
+    return _surface_scores(*_crop_pair(prediction, reference), zooms)[0]
 
 
 def average_surface_distance(prediction: _Mask, reference: _Mask, zooms: Sequence[float]) -> float:
@@ -314,10 +316,7 @@ def average_surface_distance(prediction: _Mask, reference: _Mask, zooms: Sequenc
     _check_masks(prediction, reference)
     _check_zooms(zooms, reference.ndim)
     cropped_prediction, cropped_reference = _crop_pair(prediction, reference)
-    if not (cropped_prediction.any() and cropped_reference.any()):
-        return math.nan
-    there, back = _surface_distances(cropped_prediction, cropped_reference, zooms)
-    return float(np.concatenate([there, back]).mean())
+    return _surface_scores(cropped_prediction, cropped_reference, zooms)[1]
 
 
 def structure_agreement(
@@ -629,22 +628,27 @@ def _agreement(
 ) -> StructureAgreement:
     """Scores of masks cropped to their joint bounding box, whose counts are ``c``."""
     voxel_volume_mm3 = math.prod(float(zoom) for zoom in zooms)
+    hd95_mm, asd_mm = _surface_scores(p, r, zooms)
     return StructureAgreement(
         index=index,
         f1=f1(c),
         f2=f2(c),
         bacc=balanced_accuracy(c),
-        hd95_mm=_hd95(p, r, zooms),
+        hd95_mm=hd95_mm,
         volume_mm3=(c.tp + c.fp) * voxel_volume_mm3,
         reference_volume_mm3=(c.tp + c.fn) * voxel_volume_mm3,
         status=c.status,
+        asd_mm=asd_mm,
     )
 
 
-def _hd95(p: _Mask, r: _Mask, zooms: Sequence[float]) -> float:
+def _surface_scores(p: _Mask, r: _Mask, zooms: Sequence[float]) -> tuple[float, float]:
+    """HD95 and average surface distance in mm; nan if a side is empty."""
     if not (p.any() and r.any()):
-        return math.nan
-    return max(float(np.percentile(d, 95)) for d in _surface_distances(p, r, zooms))
+        return math.nan, math.nan
+    there, back = _surface_distances(p, r, zooms)
+    hd95_mm = max(float(np.percentile(there, 95)), float(np.percentile(back, 95)))
+    return hd95_mm, float(np.concatenate([there, back]).mean())
 
 
 def _surface_distances(p: _Mask, r: _Mask, zooms: Sequence[float]) -> tuple[_Floats, _Floats]:

@@ -20,9 +20,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deepmrseg_bids.bids.group_tables import write_morphs
+from deepmrseg_bids.bids.people import read_people
 from deepmrseg_bids.bids.query import find_sessions
+from deepmrseg_bids.bids.results import read_volumes
 from deepmrseg_bids.bids.resume import Digests, findings_of
-from deepmrseg_bids.bids.tables import group_morph, read_morph, read_sessions
+from deepmrseg_bids.bids.tables import read_morph, read_sessions
 from deepmrseg_bids.config import read_config
 from deepmrseg_bids.errors import DeepMRSegError, ImageError
 from deepmrseg_bids.image import read_labels, read_volume, voxel_count
@@ -229,9 +232,10 @@ def test_no_participants_table_stops_the_group(tmp_path: Path, raw: st.DataObjec
     people = tables("participant_id\tage\tsex\nsub-01\t40\tF\nsub-02\t<script>\tM\n")
     (tmp_path / "participants.tsv").write_bytes(raw.draw(people))
     (tmp_path / "participants.json").write_text(json.dumps(raw.draw(trees)))
-    found = group_morph(tmp_path / "out", tmp_path, "brain")
-    assert found.sessions == 1
-    header, row = found.path.read_text(encoding="utf-8").splitlines()
+    volumes = read_volumes(tmp_path / "out", "brain")
+    found = read_people(tmp_path, volumes.rows, taken=volumes.names)
+    path = write_morphs(tmp_path / "out", volumes, found)
+    header, row = path.read_text(encoding="utf-8").splitlines()
     assert len(header.split("\t")) == len(row.split("\t"))
 
 

@@ -25,6 +25,8 @@ LAYERS = (
     "intensity",
     "slices",
     "metrics",
+    "agreement",
+    "cohort",
     "network",
     "bundle",
     "inference",

@@ -272,19 +272,23 @@ def surface_points(mask, zooms):
     return np.array(points)
 
 
-def brute_force_hd95(p, r, zooms):
+def brute_force_distances(p, r, zooms):
+    """HD95 and average surface distance."""
     if not (p.any() and r.any()):
-        return math.nan
+        return math.nan, math.nan
     a, b = surface_points(p, zooms), surface_points(r, zooms)
     distances = np.linalg.norm(a[:, None] - b[None], axis=-1)
-    return max(np.percentile(distances.min(axis=axis), 95) for axis in (0, 1))
+    nearest = [distances.min(axis=axis) for axis in (0, 1)]
+    return max(np.percentile(d, 95) for d in nearest), np.concatenate(nearest).mean()
 
 
 @PROPERTY
 @given(masks, masks)
-def test_hd95_equals_all_pairs_of_surface_points(a, b):
+def test_surface_distances_equal_all_pairs_of_surface_points(a, b):
     zooms = (0.8, 1.0, 2.5)
-    assert hd95(a, b, zooms) == pytest.approx(brute_force_hd95(a, b, zooms), nan_ok=True)
+    expected = brute_force_distances(a, b, zooms)
+    assert hd95(a, b, zooms) == pytest.approx(expected[0], nan_ok=True)
+    assert average_surface_distance(a, b, zooms) == pytest.approx(expected[1], nan_ok=True)
 
 
 @PROPERTY
@@ -358,10 +362,11 @@ def brute_force_agreement(p, r, index, zooms, region) -> StructureAgreement:
         f1=2 * tp / (2 * tp + fp + fn) if p.any() or r.any() else math.nan,
         f2=5 * tp / (5 * tp + 4 * fn + fp) if p.any() or r.any() else math.nan,
         bacc=bacc,
-        hd95_mm=brute_force_hd95(p, r, zooms),
+        hd95_mm=brute_force_distances(p, r, zooms)[0],
         volume_mm3=np.sum(p) * np.prod(zooms),
         reference_volume_mm3=np.sum(r) * np.prod(zooms),
         status=status[int(p.any()), int(r.any())],
+        asd_mm=brute_force_distances(p, r, zooms)[1],
     )
 
 

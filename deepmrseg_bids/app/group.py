@@ -1,11 +1,26 @@
-"""The group level: one table a task over all sessions."""
+"""The group level: tables over all sessions, and the agreement with references."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
+from deepmrseg_bids.app.agreement import find_agreement
+from deepmrseg_bids.bids.agreement_tables import write_agreement
+from deepmrseg_bids.bids.group_qc import write_qc
+from deepmrseg_bids.bids.group_tables import (
+    Times,
+    write_asymmetry,
+    write_change,
+    write_morphs,
+    write_retest,
+    write_structures,
+)
+from deepmrseg_bids.bids.people import read_people
 from deepmrseg_bids.bids.query import check_output_dir
-from deepmrseg_bids.bids.tables import group_morph
+from deepmrseg_bids.bids.references import Reference, read_references
+from deepmrseg_bids.bids.results import TaskVolumes, read_log, read_volumes
 from deepmrseg_bids.config import TASKS, RunConfig
 from deepmrseg_bids.errors import DatasetError
 
@@ -15,10 +30,10 @@ _log = logging.getLogger("deepmrseg-bids")
 
 
 def run_group(config: RunConfig) -> int:
-    """Write ``group_seg-<task>_morph.tsv`` for every task with results.
+    """Write the tables of the group level; ``docs/outputs.md`` describes each.
 
     Returns:
-        0 if every result entered a table, 3 if some could not be read, 4 if there are none.
+        0 if every result entered its tables, 3 if some could not be used, 4 if there are none.
 
     Raises:
         DatasetError: OUT_DIR does not exist, or cannot be used.
@@ -28,20 +43,65 @@ def run_group(config: RunConfig) -> int:
             f"{config.out_dir}: no such folder; run the participant level into it first"
         )
     check_output_dir(config.bids_dir, config.out_dir)
-    written = problems = 0
-    for task in config.tasks or TASKS:
-        try:
-            table = group_morph(config.out_dir, config.bids_dir, task)
-        except DatasetError as error:
-            _log.log(logging.WARNING if config.tasks else logging.DEBUG, "%s", error)
-            continue
-        for problem in table.problems:
-            _log.warning("%s: %s", task, problem)
-        problems += len(table.problems)
-        if table.sessions:
-            written += 1
-            _log.info("%s: %d sessions", table.path, table.sessions)
-    if not written:
+    references = read_references(config.reference)
+    volumes = [read_volumes(config.out_dir, task) for task in config.tasks or TASKS]
+    problems = [f"{task.task}: {line}" for task in volumes for line in task.problems]
+    problems += [
+        f"{config.out_dir}: no {task.task} volumes to gather; run the participant level first"
+        for task in volumes
+        if config.tasks and not task.rows
+    ]
+    problems += _write_tables(config.out_dir, config.bids_dir, volumes)
+    problems += _write_agreement(config, volumes, references)
+    # the page (group.html) is written here, from the tables
+    for problem in dict.fromkeys(problems):
+        _log.warning("%s", problem)
+    if not any(task.rows for task in volumes):
         _log.error("%s holds no results: run the participant level first", config.out_dir)
         return 4
     return 3 if problems else 0
+
+
+def _write_tables(out: Path, raw: Path, volumes: Sequence[TaskVolumes]) -> list[str]:
+    """Write the tables that need no reference; what went wrong, one line each."""
+    log, problems = read_log(out)
+    present = [task for task in volumes if task.rows]
+    if not present and not log:
+        return problems
+    times = Times.read(raw, present)
+    people = read_people(
+        raw,
+        sorted({key for task in present for key in task.rows}),
+        taken={name for task in present for name in task.names},
+    )
+    problems += people.problems
+    for note in people.notes:
+        _log.warning("%s", note)
+    odd = []
+    for task in present:
+        _log.info("%s: %d sessions", write_morphs(out, task, people), len(task.rows))
+        odd += [write_structures(out, task), write_asymmetry(out, task)]
+        write_change(out, task, times)
+        write_retest(out, task, times)
+    path, missing = write_qc(out, volumes, log, odd)
+    _log.info("%s: what to look at first", path)
+    return problems + [
+        f"{' '.join(part for part in key if part)}: {task} is done by logs/sessions.tsv, but its "
+        "table of volumes is missing; run the session again"
+        for key, task in missing
+    ]
+
+
+def _write_agreement(
+    config: RunConfig, volumes: Sequence[TaskVolumes], references: Sequence[Reference]
+) -> list[str]:
+    """Write the tables of agreement of every task that a reference knows; what went wrong."""
+    if not references:
+        return []
+    agreements, problems = find_agreement(config.out_dir, volumes, references, nprocs=config.nprocs)
+    for agreement in agreements:
+        for path in write_agreement(
+            config.out_dir, agreement.task, agreement.rows, agreement.facts
+        ):
+            _log.info("%s", path)
+    return problems

@@ -21,10 +21,8 @@ from deepmrseg_bids.bids.files import (
 from deepmrseg_bids.bids.names import label_table_path
 from deepmrseg_bids.bids.tables import (
     MORPH_COLUMNS,
-    GroupTable,
     MorphRow,
     SessionRow,
-    group_morph,
     read_morph,
     read_sessions,
     write_morph,
@@ -37,12 +35,10 @@ __all__ = [
     "DESCRIPTIONS",
     "MORPH_COLUMNS",
     "TEMPLATES",
-    "GroupTable",
     "MorphRow",
     "SessionRow",
     "Staging",
     "described",
-    "group_morph",
     "publish",
     "read_morph",
     "read_sessions",
@@ -77,7 +73,8 @@ Made by deepmrseg-bids {version} from the data set at `{raw}` (relative to this 
 - `sub-*/[ses-*/]anat/`: label maps (`_dseg`), brain masks (`_mask`) and volumes (`_morph`), all
   on the grid of the image that they are named after, unless `space-` says otherwise.
 - `seg-<task>_dseg.tsv`: what the numbers in the label maps mean.
-- `group_seg-<task>_morph.tsv`: the volumes of all sessions (after the group level).
+- `group_seg-<task>_morph.tsv`: the volumes of all sessions (after the group level); other
+  `group_*` tables: outliers, asymmetry, change, agreement. Their `.json` describe the columns.
 - `sub-*.html`: visual reports. Look at them before using the numbers.
 - `logs/`: what was run, and what became of each session.
 

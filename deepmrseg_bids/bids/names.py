@@ -25,6 +25,7 @@ __all__ = [
     "bids_uri",
     "figure_path",
     "group_path",
+    "group_qc_path",
     "group_report_path",
     "label_map_path",
     "label_table_path",
@@ -226,8 +227,13 @@ def label_table_path(task: str) -> PurePosixPath:
 
 
 def group_path(task: str, table: str = "morph") -> PurePosixPath:
-    """A table over all sessions: ``morph``, ``agreement`` or ``agreement_summary``."""
+    """A table of a task over all sessions, as ``morph`` or ``agreement``."""
     return PurePosixPath(f"group_seg-{task}_{table}.tsv")
+
+
+def group_qc_path() -> PurePosixPath:
+    """The table of what to look at, over all sessions and tasks."""
+    return PurePosixPath("group_qc.tsv")
 
 
 def bids_uri(path: str | os.PathLike[str], dataset: str = "") -> str:

@@ -142,6 +142,9 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
                        help="write label maps in these TemplateFlow spaces too, as "
                        "MNI152NLin2009cAsym or MNI152NLin2009cAsym:res-2; T1w, the scan's own, "
                        "is always written")  # fmt: skip
+    group.add_argument("--reference", nargs="+", action="extend", metavar="[NAME=]DIR",
+                       help="group level: compare with the label maps of these BIDS derivatives "
+                       "data sets (default name: that of the folder)")  # fmt: skip
     group.add_argument("--probabilities", action="store_true", help="write posteriors too")
     group.add_argument(*both("--reports-only"), action="store_true",
                        help="only write the HTML pages, from what is there")  # fmt: skip
@@ -177,7 +180,7 @@ def config_from(args: argparse.Namespace) -> RunConfig:
     if "model" in given:
         models = model_paths(given.pop("model"))
         given["models"] = tuple((task, path.absolute()) for task, path in models.items())
-    for name in ("participant_label", "session_label", "tasks", "output_spaces"):
+    for name in ("participant_label", "session_label", "tasks", "output_spaces", "reference"):
         if name in given:
             given[name] = tuple(given[name])
     values |= given

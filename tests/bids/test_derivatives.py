@@ -1,6 +1,5 @@
 """OUT_DIR: whole files or none, equal bytes for equal runs, and tables that can be read back."""
 
-import csv
 import dataclasses
 import errno
 import json
@@ -18,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepmrseg_bids.app.group import run_group
 from deepmrseg_bids.bids import names, tables
 from deepmrseg_bids.bids.derivatives import (
     MORPH_COLUMNS,
     MorphRow,
     SessionRow,
     Staging,
-    group_morph,
     publish,
     read_morph,
     read_sessions,
@@ -36,6 +35,7 @@ from deepmrseg_bids.bids.derivatives import (
     write_morph,
     write_sessions,
 )
+from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.geometry import Grid
@@ -399,98 +399,7 @@ def test_a_foreign_log_of_sessions_is_refused(tmp_path: Path, text: str) -> None
         read_sessions(tmp_path / "x.tsv")
 
 
-# -- the group -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cohort(tmp_path: Path) -> tuple[Path, Path]:
-    """OUT_DIR with three sessions, and an empty BIDS_DIR."""
-    out, raw = tmp_path / "out <é>", tmp_path / "raw"
-    raw.mkdir()
-    for source, rows in (
-        ("sub-02_ses-1_T1w.nii.gz", ROWS),
-        ("sub-01_ses-2_T1w.nii.gz", ROWS[:1]),
-        ("sub-03_T1w.nii.gz", [MorphRow(9, "Third", 5.0, None, None, None, None)]),
-    ):
-        write_morph(out / names.morph_path(source, "wml"), rows)
-    return out, raw
-
-
-def test_the_group_table_has_one_row_a_session_and_one_column_a_structure(
-    cohort: tuple[Path, Path],
-) -> None:
-    out, raw = cohort
-    result = group_morph(out, raw, "wml")
-    assert table(result.path) == [
-        ["participant_id", "session_id", "Left-A", "Right-A", "Third"],
-        ["sub-01", "ses-2", "1234.50", "n/a", "n/a"],
-        ["sub-02", "ses-1", "1234.50", "0.00", "n/a"],
-        ["sub-03", "n/a", "n/a", "n/a", "5.00"],
-    ]
-    assert result.sessions == 3 and result.problems == ()
-    assert result.path == out / "group_seg-wml_morph.tsv"
-    tree = json.loads((out / "group_seg-wml_morph.json").read_text("utf-8"))
-    assert set(tree) == set(table(result.path)[0])
-
-
-def test_the_columns_of_participants_come_along(cohort: tuple[Path, Path]) -> None:
-    out, raw = cohort
-    (raw / "participants.tsv").write_bytes(
-        "\ufeffage\tparticipant_id\tThird\tsite \tsession_id\r\n"
-        '71\tsub-01\tx\tKöln "A\r\n'
-        "\r\n"
-        "n/a\t02\t\t'B'\tses-1\textra\r\n"
-        "50\tsub-99\tz\tq\tr\r\n".encode()
-    )
-    write_json(raw / "participants.json", {"age": {"Units": "year"}, "else": 1})
-    result = group_morph(out, raw, "wml")
-    header, *rows = table(result.path)
-    assert header[:6] == [
-        "participant_id", "session_id", "age", "participants_Third", "site",
-        "participants_session_id",
-    ]  # fmt: skip
-    assert rows[0][2:6] == ["71", "x", 'Köln "A', "n/a"]
-    assert rows[1][2:6] == ["n/a", "n/a", "'B'", "ses-1"]
-    assert rows[2][2:6] == ["n/a"] * 4
-    tree = json.loads((out / "group_seg-wml_morph.json").read_text("utf-8"))
-    assert tree["age"] == {"Units": "year"} and "else" not in tree
-
-
-@pytest.mark.parametrize("broken", [b"", b"\xff\xfe\x00", b"name\tage\nx\t3\n"])
-def test_a_broken_participants_table_costs_only_its_columns(
-    cohort: tuple[Path, Path], broken: bytes
-) -> None:
-    out, raw = cohort
-    (raw / "participants.tsv").write_bytes(broken)
-    result = group_morph(out, raw, "wml")
-    assert result.sessions == 3 and "participants.tsv: left out" in result.problems[0]
-
-
-def test_a_broken_session_costs_only_its_own_row(cohort: tuple[Path, Path]) -> None:
-    out, raw = cohort
-    (out / names.morph_path("sub-02_ses-1_T1w.nii.gz", "wml")).write_text("index\tna")
-    result = group_morph(out, raw, "wml")
-    assert [row[0] for row in table(result.path)[1:]] == ["sub-01", "sub-03"]
-    assert len(result.problems) == 1 and "sub-02" in result.problems[0]
-
-
-def test_a_second_table_of_one_session_is_told(cohort: tuple[Path, Path]) -> None:
-    out, raw = cohort
-    write_morph(out / names.morph_path("sub-01_ses-2_run-2_T1w.nii", "wml"), ROWS)
-    result = group_morph(out, raw, "wml")
-    assert result.sessions == 3 and "another table" in result.problems[0]
-
-
-def test_nothing_to_gather_is_told(cohort: tuple[Path, Path]) -> None:
-    with pytest.raises(DatasetError, match=r"no brain volumes.*participant level"):
-        group_morph(*cohort, "brain")
-
-
-def test_the_group_table_is_plain_tsv_for_other_readers(cohort: tuple[Path, Path]) -> None:
-    path = group_morph(*cohort, "wml").path
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    assert [row["participant_id"] for row in rows] == ["sub-01", "sub-02", "sub-03"]
+# -- links ---------------------------------------------------------------------------------
 
 
 def test_a_link_in_the_output_does_not_lead_results_into_the_raw_data(tmp_path: Path) -> None:
@@ -542,8 +451,11 @@ def fake_output(out: Path, raw: Path) -> None:
         for other in map(str, (transform, figure, *reports, *logs)):
             staging.path(other).write_text("x")
         write_json(staging.path(names.sidecar_path(transform)), a_sidecar())
-        write_sessions(staging.path("logs/sessions.tsv"), [SessionRow("sub-01", "", "wml", "done")])
-    group_morph(out, raw, "wml")
+        write_sessions(
+            staging.path("logs/sessions.tsv"), [SessionRow("sub-01", "ses-1", "wml", "done")]
+        )
+    raw.mkdir(exist_ok=True)
+    assert run_group(RunConfig(raw, out, "group")) == 0
 
 
 @pytest.mark.validator

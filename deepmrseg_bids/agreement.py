@@ -1,0 +1,143 @@
+"""A label map against a reference of another origin: labels by name, grids made one.
+
+The reference's grid is that of the comparison, so that the reference stays as somebody drew it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from deepmrseg_bids.errors import MetricError
+from deepmrseg_bids.geometry import Grid, covered, resample
+from deepmrseg_bids.image import LabelMap
+from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.metrics import (
+    LesionAgreement,
+    StructureAgreement,
+    labelmap_agreement,
+    lesion_agreement,
+)
+
+__all__ = [
+    "FEWEST_NUMBERS",
+    "Comparison",
+    "compare",
+    "match_by_name",
+    "match_by_number",
+    "whole_brain",
+]
+
+_CLOSE = 0.01  # mm: headers hold affines as float32, so equal grids may differ by less
+_SMALLEST_BRAIN = 300_000.0  # mm3, less than at birth
+FEWEST_NUMBERS = 4
+"""So many equal numbers are no accident."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What became of one pair of label maps.
+
+    Attributes:
+        structures: one entry a label, with the indices of the first label map.
+        lesions: counted instead of voxels; None if that was not asked for.
+        resampled: the first label map was brought to the reference's grid.
+    """
+
+    structures: tuple[StructureAgreement, ...]
+    lesions: LesionAgreement | None
+    resampled: bool
+
+
+def match_by_name(ours: LabelTable, theirs: LabelTable) -> dict[int, int]:
+    """Which of their labels is each of ours: index to index, for names that both have.
+
+    Names are compared without regard to case, spaces, hyphens, underscores and the word
+    "proper" (``Left-Thalamus-Proper`` is FreeSurfer's ``Left-Thalamus``). Tables of one label
+    each match whatever its name is.
+
+    >>> from deepmrseg_bids.labels import Label
+    >>> ours = LabelTable((Label(30, "Left-Accumbens-Area"), Label(60, "Left-Thalamus-Proper")))
+    >>> theirs = LabelTable((Label(10, "left thalamus"), Label(26, "Left-Accumbens-area")))
+    >>> match_by_name(ours, theirs)
+    {30: 26, 60: 10}
+    """
+    if len(ours) == len(theirs) == 1:
+        return {ours.indices[0]: theirs.indices[0]}
+    known = {_plain(label.name): label.index for label in theirs}
+    return {label.index: known[_plain(label.name)] for label in ours if _plain(label.name) in known}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower()).replace("proper", "")
+
+
+def match_by_number(ours: Iterable[int], reference: LabelMap) -> dict[int, int]:
+    """Our own numbers, if a reference without a label table seems to use them; else nothing.
+
+    That is so if all of at least `FEWEST_NUMBERS` of ours are in it.
+    """
+    wanted = list(ours)
+    found = set(np.unique(reference.data).tolist())
+    same = len(wanted) >= FEWEST_NUMBERS and found.issuperset(wanted)
+    return {index: index for index in wanted} if same else {}
+
+
+def whole_brain(reference: LabelMap) -> LabelMap:
+    """The brain mask (1) of a label map of all of it: any label, holes filled.
+
+    Raises:
+        MetricError: too small for a brain, so its labels are only parts of one.
+    """
+    inside = reference.data > 0
+    if inside.any():
+        # filling is slow, and there is nothing to fill outside of the labels
+        (box,) = ndimage.find_objects(inside.astype(np.uint8))
+        inside[box] = ndimage.binary_fill_holes(inside[box])
+    size = float(np.count_nonzero(inside)) * reference.grid.voxel_volume
+    if size < _SMALLEST_BRAIN:
+        raise MetricError(
+            f"its labels fill {size / 1000:.0f} ml: they are no whole brain, so they say nothing "
+            "about a brain mask"
+        )
+    return LabelMap(inside.astype(np.uint8), reference.grid)
+
+
+def compare(
+    found: LabelMap, reference: LabelMap, matches: Mapping[int, int], *, lesions: bool = False
+) -> Comparison:
+    """The agreement of each matched label, on the reference's grid (nearest neighbour).
+
+    Args:
+        matches: our index to theirs.
+        lesions: count lesions too, over all matched labels together.
+
+    Raises:
+        MetricError: the two images have no place in common.
+    """
+    data, resampled = found.data, not _same_grid(found.grid, reference.grid)
+    if resampled:
+        if not covered(found.grid, reference.grid).any():
+            raise MetricError(
+                "the two images do not overlap in space: are they of one scan, and not in the "
+                "space of a template?"
+            )
+        data = resample(data, found.grid, reference.grid, order=0)
+    numbers = np.zeros(int(reference.data.max(initial=0)) + 1, dtype=np.int32)
+    for ours, theirs in matches.items():
+        if theirs < len(numbers):
+            numbers[theirs] = ours
+    expected = numbers[reference.data]
+    structures = labelmap_agreement(data, expected, matches, zooms=reference.grid.spacing)
+    counted = None
+    if lesions:
+        counted = lesion_agreement(np.isin(data, list(matches)), expected > 0)
+    return Comparison(tuple(structures), counted, resampled)
+
+
+def _same_grid(one: Grid, other: Grid) -> bool:
+    return one.shape == other.shape and bool(np.abs(one.corners() - other.corners()).max() < _CLOSE)

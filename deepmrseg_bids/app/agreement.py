@@ -1,0 +1,237 @@
+"""Agreement of OUT_DIR with references: which label maps belong together, and comparing them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepmrseg_bids.app.crew import Answer, Crew
+from deepmrseg_bids.bids.agreement_tables import Compared, PairJob, compare_pair
+from deepmrseg_bids.bids.names import BidsName, anat_folder, label_map_path, label_table_path
+from deepmrseg_bids.bids.people import Key, listed
+from deepmrseg_bids.bids.references import Match, Reference
+from deepmrseg_bids.bids.results import TaskVolumes
+from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.labels import LabelTable
+
+__all__ = ["Agreement", "find_agreement"]
+
+_log = logging.getLogger("deepmrseg-bids")
+_PRELOAD = ("deepmrseg_bids.bids.agreement_tables",)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The comparisons of one task.
+
+    Attributes:
+        compared: in the order of the references and sessions.
+        facts: for the sidecars: what was compared with what, and how.
+    """
+
+    task: str
+    compared: tuple[Compared, ...]
+    facts: Mapping[str, Any]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Of the table."""
+        return [row for one in self.compared for row in one.rows]
+
+
+def find_agreement(
+    out_dir: Path, volumes: Sequence[TaskVolumes], references: Sequence[Reference], *, nprocs: int
+) -> tuple[list[Agreement], list[str]]:
+    """Compare every session's label maps with those of the references.
+
+    Args:
+        nprocs: so many comparisons at once, each in a process of its own.
+
+    Returns:
+        One entry for each task that a reference knows, and what went wrong, one line each.
+    """
+    jobs: list[PairJob] = []
+    problems: list[str] = []
+    for reference in references:
+        found, wrong = _pairs(out_dir, volumes, reference)
+        jobs += found
+        problems += wrong
+    done = _run(jobs, nprocs)
+    problems += [one.problem for one in done if one.problem]
+    agreements = []
+    for task in volumes:
+        compared = tuple(one for one in done if one.job.task == task.task and one.rows)
+        if compared:
+            facts = {"References": _facts(references, compared, len(task.rows))}
+            agreements.append(Agreement(task.task, compared, facts))
+    for agreement in agreements:
+        _tell(agreement)
+    return agreements, problems
+
+
+def _pairs(
+    out_dir: Path, volumes: Sequence[TaskVolumes], reference: Reference
+) -> tuple[list[PairJob], list[str]]:
+    """What can be compared with one reference, and what stands against it."""
+    jobs: list[PairJob] = []
+    failed: list[str] = []
+    for task in volumes:
+        try:
+            table = LabelTable.read(out_dir / label_table_path(task.task))
+        except DeepMRSegError as error:
+            if task.rows:
+                failed.append(str(error))
+            continue
+        for key, source in task.sources.items():
+            try:
+                pair = _pair(out_dir, task.task, source, reference, table)
+            except DeepMRSegError as error:
+                failed.append(str(error))
+                continue
+            if pair is not None:
+                jobs.append(_job(key, source, task.task, reference, table, *pair))
+    if jobs:
+        # a reference that knows one task need not know the others
+        for line in failed:
+            _log.info("%s", line)
+        return jobs, []
+    if failed:
+        rest = f" (and {len(failed) - 1} more like this)" if len(failed) > 1 else ""
+        return [], [f"{failed[0]}{rest}"]
+    return [], [_nothing(reference, {key for task in volumes for key in task.rows})]
+
+
+def _nothing(reference: Reference, ours: set[Key]) -> str:
+    """Why a reference has no label map for any session."""
+    theirs = reference.sessions()
+    where = f"{reference.name}: {reference.folder}"
+    if not theirs:
+        return (
+            f"{where} holds no label maps; expected sub-*/[ses-*/]anat/*_dseg.nii.gz, or "
+            "*_desc-brain_mask.nii.gz"
+        )
+    mine = [" ".join(part for part in key if part) for key in sorted(ours)]
+    return (
+        f"{where} has no label map for any session of OUT_DIR in the same space: it holds "
+        f"{listed(theirs)}; OUT_DIR holds {listed(mine)}"
+    )
+
+
+def _pair(
+    out_dir: Path, task: str, source: str, reference: Reference, table: LabelTable
+) -> tuple[Path, Match] | None:
+    """A label map of ours and the reference's; lesions on the FLAIR's grid if it has them there."""
+    for ours in _label_maps(out_dir, task, source):
+        match = reference.find(BidsName.parse(ours), task, table)
+        if match is not None:
+            return ours, match
+    return None
+
+
+def _label_maps(out_dir: Path, task: str, source: str) -> Iterator[Path]:
+    t1w = f"{source}_T1w.nii.gz"
+    if task == "wml":
+        yield from sorted((out_dir / anat_folder(t1w)).glob("*_space-FLAIR_seg-wml_dseg.nii.gz"))
+    path = out_dir / label_map_path(t1w, task)
+    if path.exists():
+        yield path
+
+
+def _job(
+    key: Key,
+    source: str,
+    task: str,
+    reference: Reference,
+    table: LabelTable,
+    ours: Path,
+    match: Match,
+) -> PairJob:
+    return PairJob(
+        sample_id=source,
+        participant_id=key[0],
+        session_id=key[1],
+        task=task,
+        reference=reference.name,
+        ours=str(ours),
+        theirs=str(match.path),
+        their_root=str(reference.folder),
+        table=tuple((label.index, label.name) for label in table),
+        labels=None if match.labels is None else tuple(match.labels.items()),
+    )
+
+
+def _run(jobs: Sequence[PairJob], nprocs: int) -> list[Compared]:
+    """Compare all pairs; a process that dies costs its own pair."""
+    if nprocs < 2 or len(jobs) < 2:
+        return [compare_pair(job) for job in jobs]
+    done: dict[int, Compared] = {}
+    waiting = iter(range(len(jobs)))
+    with tempfile.TemporaryDirectory(prefix="deepmrseg-agreement-") as name, Crew(_PRELOAD) as crew:
+        folder = Path(name)
+        while len(done) < len(jobs):
+            while crew.busy < nprocs and (number := next(waiting, None)) is not None:
+                crew.start(number, compare_and_save, jobs[number], folder / f"{number}.json")
+            for answer in crew.wait():
+                number = int(str(answer.task))
+                done[number] = _outcome(jobs[number], folder / f"{number}.json", answer)
+    return [done[number] for number in range(len(jobs))]
+
+
+def compare_and_save(job: PairJob, record: Path) -> None:
+    """What a worker does."""
+    compare_pair(job).save(record)
+
+
+def _outcome(job: PairJob, record: Path, answer: Answer) -> Compared:
+    if answer.died or answer.error:
+        last = (answer.error or "").strip().rpartition("\n")[2]
+        return Compared(job, problem=f"{job.theirs}: {answer.died or last}")
+    return Compared.load(job, record)
+
+
+def _facts(
+    references: Sequence[Reference], compared: Sequence[Compared], sessions: int
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for reference in references:
+        ours = [one for one in compared if one.job.reference == reference.name]
+        if ours:
+            facts[reference.name] = {
+                "Sessions": len(ours),
+                "SessionsWithoutReference": sessions - len(ours),
+                "Resampled": sum(one.rows[0]["grid"] == "resampled" for one in ours),
+                "LabelsMatchedBy": _matched_by(ours),
+            }
+    return facts
+
+
+def _matched_by(compared: Sequence[Compared]) -> str:
+    if compared[0].job.task == "brain":
+        return "any label is brain, holes filled"
+    return "number" if any(one.job.labels is None for one in compared) else "name"
+
+
+def _tell(agreement: Agreement) -> None:
+    for name, facts in agreement.facts["References"].items():
+        _log.info("%s: %d sessions compared with %s", agreement.task, facts["Sessions"], name)
+        if facts["SessionsWithoutReference"]:
+            _log.info(
+                "%s: %d sessions are not in %s",
+                agreement.task, facts["SessionsWithoutReference"], name,
+            )  # fmt: skip
+        if facts["Resampled"]:
+            _log.warning(
+                "%s: in %d sessions the grid of %s is another one: our label maps were resampled "
+                "to it (nearest neighbour)",
+                agreement.task, facts["Resampled"], name,
+            )  # fmt: skip
+        if facts["LabelsMatchedBy"] == "number":
+            _log.warning(
+                "%s: %s has no label table; it holds all numbers of ours, so they were taken to "
+                "mean the same structures",
+                agreement.task, name,
+            )  # fmt: skip

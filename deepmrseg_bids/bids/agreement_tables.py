@@ -1,0 +1,238 @@
+"""The tables of agreement with references: one row a session, summaries, and the paper's table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmrseg_bids.agreement import Comparison, compare, match_by_number, whole_brain
+from deepmrseg_bids.bids.files import write_text
+from deepmrseg_bids.bids.group_columns import (
+    AGREEMENT,
+    LESION_AGREEMENT,
+    LESION_SUMMARY,
+    SUMMARY,
+    Columns,
+)
+from deepmrseg_bids.bids.names import group_path
+from deepmrseg_bids.bids.tsv import cell, write_table
+from deepmrseg_bids.errors import DeepMRSegError, MetricError
+from deepmrseg_bids.image import read_labels
+from deepmrseg_bids.metrics import (
+    StructureAgreement,
+    bland_altman,
+    concordance_interval,
+    icc,
+    summarise,
+)
+
+__all__ = ["Compared", "PairJob", "compare_pair", "write_agreement"]
+
+_SCORES = ("f1", "f2", "bacc")
+
+
+@dataclass(frozen=True)
+class PairJob:
+    """A label map of ours and the one it is compared with; plain values for another process.
+
+    Attributes:
+        labels: our index and theirs, in pairs; None to take their numbers for ours.
+    """
+
+    sample_id: str
+    participant_id: str
+    session_id: str
+    task: str
+    reference: str
+    ours: str
+    theirs: str
+    their_root: str
+    table: tuple[tuple[int, str], ...]
+    labels: tuple[tuple[int, int], ...] | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What came out of a pair: rows of the table of agreement, or why there are none."""
+
+    job: PairJob
+    rows: tuple[dict[str, Any], ...] = ()
+    problem: str = ""
+
+    def save(self, path: Path) -> None:
+        """Write what another process reads with :meth:`load`; nan is kept."""
+        path.write_text(json.dumps({"rows": self.rows, "problem": self.problem}), "utf-8")
+
+    @classmethod
+    def load(cls, job: PairJob, path: Path) -> Compared:
+        """The inverse of :meth:`save`."""
+        tree = json.loads(path.read_text("utf-8"))
+        return cls(job, tuple(tree["rows"]), tree["problem"])
+
+
+def compare_pair(job: PairJob) -> Compared:
+    """Compare two label maps; what cannot be compared is told in ``problem``."""
+    try:
+        found = _comparison(job)
+    except DeepMRSegError as error:
+        message = str(error)
+        where = "" if job.theirs in message or job.ours in message else f"{job.theirs}: "
+        return Compared(job, problem=f"{where}{message}")
+    except Exception as error:  # whatever it is belongs to this pair, not to the others
+        what = f"{type(error).__name__}: {error}"
+        return Compared(job, problem=f"{job.theirs}: it could not be compared ({what})")
+    return Compared(job, tuple(_row(job, one, found) for one in found.structures))
+
+
+def _comparison(job: PairJob) -> Comparison:
+    ours, theirs = read_labels(job.ours), read_labels(job.theirs)
+    names = dict(job.table)
+    if job.task == "brain":
+        return compare(ours, whole_brain(theirs), {next(iter(names)): 1})
+    labels = dict(job.labels) if job.labels is not None else match_by_number(names, theirs)
+    if not labels:
+        raise MetricError(
+            "it has no label table, and not all of our numbers are in it; put a _dseg.tsv with "
+            "index and name beside it or at the root of the reference"
+        )
+    return compare(ours, theirs, labels, lesions=job.task == "wml")
+
+
+def _row(job: PairJob, one: StructureAgreement, found: Comparison) -> dict[str, Any]:
+    row = {
+        "sample_id": job.sample_id,
+        **asdict(one),
+        "name": dict(job.table)[one.index],
+        "participant_id": job.participant_id,
+        "session_id": job.session_id or None,
+        "reference": job.reference,
+        "volume_difference_mm3": abs(one.volume_mm3 - one.reference_volume_mm3),
+        "presence": one.status,
+        "grid": "resampled" if found.resampled else "same",
+        "reference_file": Path(job.theirs).relative_to(job.their_root).as_posix(),
+    }
+    if (lesions := found.lesions) is not None:
+        row |= {
+            "lesions": lesions.n_predicted,
+            "reference_lesions": lesions.n_reference,
+            "lesion_recall": lesions.recall,
+            "lesion_precision": lesions.precision,
+            "lesion_f1": lesions.f1,
+        }
+    return row
+
+
+def write_agreement(
+    out_dir: Path, task: str, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+) -> list[Path]:
+    """Write ``_agreement.tsv``, ``_agreement_summary.tsv`` and ``_agreement_table.md``.
+
+    Args:
+        facts: what the sidecars say besides the columns.
+    """
+    lesions = task == "wml"
+    paths = [out_dir / group_path(task, f"agreement{part}") for part in ("", "_summary", "_table")]
+    write_table(paths[0], _with(AGREEMENT, LESION_AGREEMENT if lesions else {}), rows, **facts)
+    summaries = _summaries(rows)
+    columns = _with(SUMMARY, LESION_SUMMARY if lesions else {})
+    write_table(paths[1], columns, summaries, **facts)
+    paths[2] = paths[2].with_suffix(".md")
+    write_text(paths[2], paper_table(summaries))
+    return paths
+
+
+def _with(columns: Columns, more: Columns) -> Columns:
+    return {**columns, **more}
+
+
+def _summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One entry a reference and structure, in the order of the references and indices."""
+    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["reference"], row["index"]), []).append(row)
+    order = list(dict.fromkeys(name for name, _ in groups))
+    keys = sorted(groups, key=lambda key: (order.index(key[0]), key[1]))
+    return [_summary(groups[key]) for key in keys]
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    agreements = [
+        StructureAgreement(
+            *(row[key] for key in ("index", *_SCORES, "hd95_mm", "volume_mm3",
+                                   "reference_volume_mm3", "presence", "asd_mm"))
+        )
+        for row in rows
+    ]  # fmt: skip
+    volumes = [row["volume_mm3"] for row in rows]
+    expected = [row["reference_volume_mm3"] for row in rows]
+    n = len(rows)
+    limits = bland_altman(volumes, expected) if n > 1 else None
+    low, high = concordance_interval(volumes, expected) if n > 2 else (math.nan, math.nan)
+    entry = {
+        **asdict(summarise(agreements)),
+        "name": rows[0]["name"],
+        "reference": rows[0]["reference"],
+        "n_volumes": n,
+        "ccc_low": low,
+        "ccc_high": high,
+        "icc": icc(volumes, expected) if n > 1 else math.nan,
+        "bias_mm3": limits.bias if limits else math.nan,
+        "limit_low_mm3": limits.lower if limits else math.nan,
+        "limit_high_mm3": limits.upper if limits else math.nan,
+    }
+    scores = ("hd95_mm", "asd_mm", "volume_difference_mm3",
+              "lesion_recall", "lesion_precision", "lesion_f1")  # fmt: skip
+    for score in scores:
+        known = [row[score] for row in rows if math.isfinite(row.get(score, math.nan))]
+        entry[f"{score}_mean"] = float(np.mean(known)) if known else math.nan
+        entry[f"{score}_sd"] = float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
+    return entry
+
+
+def paper_table(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown in the layout of the paper's Tables 1 to 3.
+
+    A structure a row, the references side by side in the place of the paper's networks: F1, F2
+    and balanced accuracy as mean (standard deviation), and the concordance of volumes; the last
+    row is the mean over structures.
+    """
+    references = list(dict.fromkeys(entry["reference"] for entry in summaries))
+    found = {(entry["reference"], entry["index"]): entry for entry in summaries}
+    names = {entry["index"]: entry["name"] for entry in summaries}
+    titles = [f"{score} {name}" for score in ("F1", "F2", "BACC", "CCC") for name in references]
+    lines = [["structure", *(f"n {name}" for name in references), *titles]]
+    lines.append(["---"] * len(lines[0]))
+    for index in sorted(names):
+        entries = [found.get((name, index), {}) for name in references]
+        cells = [cell(entry.get("n")) for entry in entries]
+        cells += [
+            f"{cell(entry.get(f'{score}_mean'), 3)} ({cell(entry.get(f'{score}_sd'), 3)})"
+            for score in _SCORES
+            for entry in entries
+        ]
+        cells += [cell(entry.get("ccc"), 3) for entry in entries]
+        lines.append([names[index], *cells])
+    if len(names) > 1:
+        means = [
+            cell(_mean([e[key] for e in summaries if e["reference"] == name]), 3)
+            for key in (*(f"{score}_mean" for score in _SCORES), "ccc")
+            for name in references
+        ]
+        lines.append(["mean", *([""] * len(references)), *means])
+    return "".join(f"| {' | '.join(_markdown(cells))} |\n" for cells in lines)
+
+
+def _markdown(cells: Sequence[str]) -> list[str]:
+    """Cells of a Markdown table: names come from files of others."""
+    return [text.replace("|", "\\|").replace("<", "&lt;") for text in cells]
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return math.fsum(known) / len(known) if known else math.nan

@@ -28,10 +28,14 @@ DATA = {
     "deepbrain": (
         "28 T1w scans of OASIS (one fold of four kept back) with manual labels provided by "
         "Neuromorphometrics, Inc. under academic subscription (MICCAI 2012 multi-atlas set); "
-        "in a small share also IXI and clinical heads with automatic labels (DLMUSE) and 12 "
-        "label maps"
+        "in a small share also scans synthesised from 12 whole-head label maps"
     ),
     "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04, with manual labels",
+}
+BEFORE = {
+    "brain": ", after 1100 steps with less noise and fewer brain-extracted heads",
+    "deepbrain": ", after 1200 steps on the manually labelled scans alone (`deepbrain-extracted`)",
+    "hippocampus": "",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "
@@ -41,8 +45,7 @@ LICENCE = {
 }
 CITE = {
     "brain": "IXI (brain-development.org); Bashyam et al. 2025 (DLMUSE); Billot et al. 2023",
-    "deepbrain": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); IXI; Bashyam et al. 2025 "
-    "(DLMUSE); Billot et al. 2023",
+    "deepbrain": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); Billot et al. 2023",
     "hippocampus": "Simpson et al. 2019; Antonelli et al. 2022",
 }
 PEOPLE = {
@@ -113,8 +116,8 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
         f"- **Terms of the weights**: {LICENCE[task]}.",
         f"- **Cite**: {CITE[task]}; Doshi et al. 2019 (arXiv 1907.02110).",
         (
-            f"- **Training**: {facts['steps']} steps on {facts['samples_trained_on']} samples; the "
-            "settings are in `train.toml`."
+            f"- **Training**: {facts['steps']} steps on {facts['samples_trained_on']} samples"
+            f"{BEFORE[task] if 'started_from' in facts else ''}; the settings are in `train.toml`."
         ),
         f"- **Protocol**: {protocol(summary, facts)}",
         f"- **Intended use**: {USE[task]}",

@@ -93,11 +93,11 @@ def own_table(folder: Path) -> list[dict[str, str]]:
 def main() -> None:
     data, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    raw = heads(data)
-    teachers = [{**row, "mask": row["dseg"], "weight": "0.1", "teaches_only": "1"} for row in raw]
+    manual = own_table(data / "deepbrain")
     tables = {
-        "brain": raw + label_maps(data, 1.0),
-        "deepbrain": own_table(data / "deepbrain") + teachers + label_maps(data, 0.15),
+        "brain": heads(data) + label_maps(data, 1.0),
+        "deepbrain_manual": manual,
+        "deepbrain": manual + label_maps(data, 0.15),
         "hippocampus": own_table(data / "hippocampus"),
         "wml": clinical_pairs(data / "wml" / "clinical") + with_lesions(data, 1.3),
     }

@@ -1,0 +1,105 @@
+"""Time and memory of the group level with many sessions.
+
+``python benchmarks/group_level.py [--sessions 2000] [--pages]`` makes volumes up: `brain` and
+`deepbrain` of people with two sessions each, with ages and dates. Nothing is segmented.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from deepmrseg_bids.bids import names
+from deepmrseg_bids.bids.derivatives import sidecar, write_dataset_files
+from deepmrseg_bids.bids.tables import MorphRow, SessionRow, write_morph, write_sessions
+from deepmrseg_bids.bundle import shipped_bundles
+from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.labels import Label, LabelTable
+
+_BRAIN = LabelTable((Label(1, "Brain"),))
+
+
+def made_up(folder: Path, sessions: int) -> None:
+    """BIDS_DIR and OUT_DIR of people with two sessions each."""
+    raw, out = folder / "raw", folder / "out"
+    rng = np.random.default_rng(1)
+    deep = LabelTable.read(shipped_bundles()["deepbrain"] / "labels.tsv")
+    typical = rng.uniform(400, 8000, len(deep))
+    facts = sidecar(
+        description="Volumes", sources=[], inputs={}, software={}, models={}, parameters={},
+        findings=[Finding("oblique", "info", "tilted by 12 degrees")],
+    )  # fmt: skip
+    people, log = ["participant_id\tage\tsex"], []
+    for number in range(sessions // 2):
+        subject = f"sub-{number:04}"
+        age = rng.uniform(20, 90)
+        people.append(f"{subject}\t{age:.1f}\t{'FM'[number % 2]}")
+        size = float(np.exp(rng.normal(0, 0.1)))
+        lines = ["session_id\tacq_time\tage"]
+        for visit in (1, 2):
+            session = f"ses-{visit}"
+            lines.append(f"{session}\t20{10 + visit}-03-0{visit}T10:00:00\t{age + visit:.1f}")
+            t1w = f"{subject}_{session}_T1w.nii.gz"
+            brain = 1_400_000 * size
+            volumes = typical * size * np.exp(rng.normal(0, 0.08, len(deep)))
+            rows = {
+                "brain": [MorphRow(1, "Brain", brain, brain * 0.97, brain * 1.03, 100.0, 0.97)],
+                "deepbrain": [
+                    MorphRow(label.index, label.name, float(v), float(v) * 0.9, float(v) * 1.1,
+                             float(100 * v / brain), float(rng.uniform(0.85, 0.95)))
+                    for label, v in zip(deep, volumes, strict=True)
+                ],
+            }  # fmt: skip
+            for task, found in rows.items():
+                write_quickly(out / names.morph_path(t1w, task), found, facts)
+                log.append(SessionRow(subject, session, task, "done", "", 5.0, 900.0,
+                                      "info:oblique"))  # fmt: skip
+        (raw / subject).mkdir(parents=True)
+        (raw / subject / f"{subject}_sessions.tsv").write_text("\n".join(lines) + "\n")
+    (raw / "participants.tsv").write_text("\n".join(people) + "\n")
+    write_sessions(out / "logs" / "sessions.tsv", log)
+    write_dataset_files(out, raw, tables={"brain": _BRAIN, "deepbrain": deep}, version="0")
+
+
+def write_quickly(path: Path, rows: list[MorphRow], facts: dict[str, object]) -> None:
+    """As in a run, but without waiting for the disk."""
+    with mock.patch.object(os, "fsync"):
+        write_morph(path, rows, provenance=facts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=2000)
+    parser.add_argument("--pages", action="store_true", help="write group.html too")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        made_up(folder, args.sessions)
+        command = [sys.executable, "-m", "deepmrseg_bids.cli.deepmrseg_bids",
+                   str(folder / "raw"), str(folder / "out"), "group", "-q"]  # fmt: skip
+        if not args.pages:
+            command.append("--no-reports")
+        began = time.perf_counter()
+        subprocess.run(command, check=True)
+        seconds = time.perf_counter() - began
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        files = sorted((folder / "out").glob("group*"))
+        cpu = used.ru_utime + used.ru_stime
+        print(
+            f"{args.sessions} sessions: {seconds:.1f} s, {cpu:.1f} s of processor time, "
+            f"{used.ru_maxrss / 1024:.0f} MiB"
+        )
+        print(f"{len(files)} files, {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""One group run: tables beside bad input, references, and the exit code that tells."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepmrseg_bids.app.group import run_group
+from deepmrseg_bids.bids import names
+from deepmrseg_bids.bids.tables import MorphRow, write_morph
+from deepmrseg_bids.config import RunConfig
+from deepmrseg_bids.errors import DatasetError, UsageError
+from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.image import LabelMap, write_labels
+from deepmrseg_bids.labels import Label, LabelTable
+
+NAMES = ("Left-Caudate", "Right-Caudate", "Left-Putamen", "Right-Putamen")
+LABELS = LabelTable(tuple(Label(36 + number, name) for number, name in enumerate(NAMES)))
+WML = LabelTable((Label(1, "White-Matter-Lesions"),))
+GRID = Grid((20, 12, 12), np.diag([2.0, 2.0, 2.0, 1.0]))
+BRAIN = Grid((20, 12, 12), np.diag([8.0, 8.0, 8.0, 1.0]))  # 0.8 litres
+
+
+def blocks(indices: tuple[int, ...], shift: int = 0) -> np.ndarray:
+    """A block of voxels for each label, side by side."""
+    data = np.zeros(GRID.shape, np.uint8)
+    for place, index in enumerate(indices):
+        data[4 * place + 1 : 4 * place + 5, 2 + shift : 8 + shift, 2:8] = index
+    return data
+
+
+def store(path: Path, data: np.ndarray, grid: Grid = GRID) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_labels(path, LabelMap(data, grid))
+    return path
+
+
+def add_session(out: Path, source: str, task: str, table: LabelTable, data: np.ndarray) -> None:
+    """What a finished session leaves: its label map and its volumes."""
+    t1w = f"{source}_T1w.nii.gz"
+    grid = BRAIN if task == "brain" else GRID
+    store(out / names.label_map_path(t1w, task), data, grid)
+    rows = [
+        MorphRow(label.index, label.name, float(np.sum(data == label.index)) * grid.voxel_volume,
+                 None, None, None, 0.9)
+        for label in table
+    ]  # fmt: skip
+    write_morph(out / names.morph_path(t1w, task), rows)
+    table.write(out / names.label_table_path(task))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """raw/ and out/ with three subjects, of which the third has two sessions."""
+    (tmp_path / "raw").mkdir()
+    for source in ("sub-1", "sub-2", "sub-3_ses-1", "sub-3_ses-2"):
+        add_session(tmp_path / "out", source, "deepbrain", LABELS, blocks(LABELS.indices))
+    return tmp_path
+
+
+def reference(root: Path, *sources: str, indices: tuple[int, ...] = LABELS.indices) -> Path:
+    """A reference whose blocks lie two voxels off."""
+    for source in sources:
+        path = root / names.anat_folder(f"{source}_T1w.nii.gz") / f"{source}_seg-muse_dseg.nii.gz"
+        store(path, blocks(indices, shift=2))
+    root.mkdir(exist_ok=True)
+    return root
+
+
+def run(study: Path, *references: object, nprocs: int = 1, **options: object) -> int:
+    texts = tuple(map(str, references))
+    return run_group(
+        RunConfig(study / "raw", study / "out", "group", reference=texts, nprocs=nprocs, **options)
+    )
+
+
+def rows(study: Path, table: str, task: str = "deepbrain") -> list[dict[str, str]]:
+    text = (study / "out" / f"group_seg-{task}_{table}.tsv").read_text("utf-8")
+    header, *lines = (line.split("\t") for line in text.splitlines())
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def facts(study: Path, name: str, task: str = "deepbrain") -> dict[str, object]:
+    path = study / "out" / f"group_seg-{task}_agreement.json"
+    return json.loads(path.read_text("utf-8"))["References"][name]
+
+
+# -- good references -----------------------------------------------------------------------
+
+
+def test_every_session_of_the_reference_is_compared_structure_by_structure(study: Path) -> None:
+    root = reference(study / "labels", "sub-1", "sub-3_ses-2")
+    assert run(study, root) == 0
+    found = rows(study, "agreement")
+    assert [row["sample_id"] for row in found] == ["sub-1"] * 4 + ["sub-3_ses-2"] * 4
+    assert {row["f1"] for row in found} == {"0.66667"}  # 4 of 6 slices in common
+    assert found[4] | {
+        "participant_id": "sub-3", "session_id": "ses-2", "reference": "labels",
+        "name": "Left-Caudate", "presence": "both", "grid": "same", "volume_mm3": "1152.00",
+        "reference_file": "sub-3/ses-2/anat/sub-3_ses-2_seg-muse_dseg.nii.gz",
+    } == found[4]  # fmt: skip
+    assert facts(study, "labels") == {
+        "Sessions": 2, "SessionsWithoutReference": 2, "Resampled": 0, "LabelsMatchedBy": "number",
+    }  # fmt: skip
+    summary = rows(study, "agreement_summary")
+    assert [(row["name"], row["n"], row["f1_mean"]) for row in summary] == [
+        (name, "2", "0.66667") for name in NAMES
+    ]
+
+
+def test_the_columns_of_the_contract_come_first(study: Path) -> None:
+    run(study, reference(study / "labels", "sub-1"))
+    assert list(rows(study, "agreement")[0])[:9] == [
+        "sample_id", "index", "name", "f1", "f2", "bacc", "hd95_mm", "volume_mm3",
+        "reference_volume_mm3",
+    ]  # fmt: skip
+    assert list(rows(study, "agreement_summary")[0])[:10] == [
+        "index", "name", "n", "f1_mean", "f1_sd", "f2_mean", "f2_sd", "bacc_mean", "bacc_sd", "ccc",
+    ]  # fmt: skip
+
+
+def test_two_references_stand_side_by_side_under_their_names(study: Path) -> None:
+    one = reference(study / "labels", "sub-1", "sub-2")
+    two = reference(study / "other", "sub-2")
+    assert run(study, f"manual={one}", two) == 0
+    assert [row["reference"] for row in rows(study, "agreement")[::4]] == [
+        "manual", "manual", "other",
+    ]  # fmt: skip
+    text = (study / "out" / "group_seg-deepbrain_agreement_table.md").read_text("utf-8")
+    assert text.splitlines()[0].startswith("| structure | n manual | n other | F1 manual |")
+    assert text.splitlines()[-1].startswith("| mean |")
+    assert len(text.splitlines()) == 2 + len(NAMES) + 1
+
+
+def test_several_processes_find_the_same_as_one(study: Path) -> None:
+    root = reference(study / "labels", "sub-1", "sub-2", "sub-3_ses-1")
+    run(study, root)
+    alone = rows(study, "agreement")
+    assert run(study, root, nprocs=2) == 0
+    assert rows(study, "agreement") == alone
+
+
+@pytest.mark.parametrize("place", ["dseg.tsv", "sub-1/anat/sub-1_seg-muse_dseg.tsv"])
+def test_other_numbers_are_matched_by_name_through_the_label_table(study: Path, place: str) -> None:
+    root = reference(study / "labels", "sub-1", indices=(4, 3, 9, 8))
+    LabelTable(
+        tuple(Label(i, name.lower()) for i, name in zip((4, 3, 9, 8), NAMES, strict=True))
+    ).write(root / place)
+    assert run(study, root) == 0
+    assert {row["f1"] for row in rows(study, "agreement")} == {"0.66667"}
+    assert facts(study, "labels")["LabelsMatchedBy"] == "name"
+
+
+def test_another_grid_is_told_in_the_table_the_sidecar_and_the_log(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = study / "labels"
+    data = blocks(LABELS.indices).repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    affine = np.eye(4)
+    affine[:3, 3] = -0.5
+    store(root / "sub-1" / "anat" / "sub-1_seg-deepbrain_dseg.nii.gz", data,
+          Grid((40, 24, 24), affine))  # fmt: skip
+    assert run(study, root) == 0
+    assert {(row["grid"], row["f1"]) for row in rows(study, "agreement")} == {
+        ("resampled", "1.00000")
+    }
+    assert facts(study, "labels")["Resampled"] == 1
+    assert "were resampled" in caplog.text
+
+
+def test_a_brain_is_compared_with_the_mask_or_else_with_all_labels(study: Path) -> None:
+    table, ours = LabelTable((Label(1, "Brain"),)), np.zeros(BRAIN.shape, np.uint8)
+    ours[2:18, 1:11, 1:11] = 1
+    for source in ("sub-1", "sub-2"):
+        add_session(study / "out", source, "brain", table, ours)
+    theirs = np.where(ours, 7, 0).astype(np.uint8)
+    theirs[8, 5, 5] = 0
+    for source in ("sub-1", "sub-2"):
+        store(study / f"labels/{source}/anat/{source}_seg-aparc_dseg.nii.gz", theirs, BRAIN)
+    smaller = ours.copy()
+    smaller[2:4] = 0
+    store(study / "labels/sub-2/anat/sub-2_desc-brain_mask.nii.gz", smaller, BRAIN)
+    assert run(study, study / "labels", tasks=("brain",)) == 0
+    one, two = rows(study, "agreement", "brain")
+    assert (one["f1"], two["f1"]) == ("1.00000", "0.93333")
+    assert two["reference_file"].endswith("mask.nii.gz")
+
+
+def test_lesions_are_compared_where_the_reference_has_them_and_counted(study: Path) -> None:
+    out, root = study / "out", study / "labels"
+    add_session(out, "sub-1", "wml", WML, blocks((1, 1, 1)))
+    flair = blocks((1, 0, 1), shift=1)
+    store(out / "sub-1/anat/sub-1_space-FLAIR_seg-wml_dseg.nii.gz", flair)
+    store(root / "sub-1/anat/sub-1_space-FLAIR_seg-wml_dseg.nii.gz", blocks((1,), shift=1))
+    assert run(study, root, tasks=("wml",)) == 0
+    (row,) = rows(study, "agreement", "wml")
+    assert (row["lesions"], row["reference_lesions"]) == ("2", "1")
+    assert (row["lesion_recall"], row["lesion_precision"]) == ("1.00000", "0.50000")
+    assert "space-FLAIR" in row["reference_file"]
+    assert rows(study, "agreement_summary", "wml")[0]["lesion_f1_mean"] == "0.66667"
+
+
+# -- bad references: each a clear message, and all the rest is done ------------------------
+
+
+def told(study: Path, caplog: pytest.LogCaptureFixture, *references: object) -> str:
+    """What is said of references that give no agreement; the other tables are there."""
+    assert run(study, *references) == 3
+    assert len(rows(study, "morph")) == 4
+    assert (study / "out" / "group_qc.tsv").exists()
+    return "\n".join(r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING)
+
+
+def test_an_empty_reference_is_told(study: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert "holds no label maps; expected sub-*" in told(study, caplog, reference(study / "none"))
+
+
+def test_a_reference_of_other_sessions_is_told(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = told(study, caplog, reference(study / "labels", "sub-77", "sub-3_ses-9"))
+    assert "it holds sub-3 ses-9, sub-77; OUT_DIR holds sub-1, sub-2, sub-3 ses-1" in text
+
+
+def test_a_reference_with_other_labels_is_told(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = reference(study / "labels", "sub-1", "sub-2")
+    LabelTable((Label(36, "Stem"), Label(37, "Vermis"))).write(root / "dseg.tsv")
+    assert "none of the structures of deepbrain" in told(study, caplog, root)
+
+
+def test_a_reference_without_a_table_and_with_other_numbers_is_told(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = reference(study / "labels", "sub-1", indices=(1, 2, 3, 4))
+    assert "has no label table, and not all of our numbers" in told(study, caplog, root)
+
+
+def test_a_reference_in_another_place_is_told(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    affine = GRID.affine.copy()
+    affine[:3, 3] = 900
+    path = study / "labels/sub-1/anat/sub-1_seg-deepbrain_dseg.nii.gz"
+    store(path, blocks(LABELS.indices), Grid(GRID.shape, affine))
+    assert "do not overlap in space" in told(study, caplog, study / "labels")
+
+
+def test_a_broken_image_of_the_reference_costs_only_its_session(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = reference(study / "labels", "sub-1", "sub-2")
+    (root / "sub-1/anat/sub-1_seg-muse_dseg.nii.gz").write_bytes(b"\x1f\x8b broken")
+    assert "sub-1_seg-muse_dseg.nii.gz" in told(study, caplog, root)
+    assert {row["sample_id"] for row in rows(study, "agreement")} == {"sub-2"}
+
+
+def test_two_label_maps_that_fit_equally_well_are_told(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = reference(study / "labels", "sub-1")
+    store(root / "sub-1/anat/sub-1_seg-other_dseg.nii.gz", blocks(LABELS.indices))
+    assert "fit sub-1_seg-deepbrain_dseg.nii.gz equally well" in told(study, caplog, root)
+    store(root / "sub-1/anat/sub-1_seg-deepbrain_dseg.nii.gz", blocks(LABELS.indices))
+    assert run(study, root) == 0
+    assert {row["f1"] for row in rows(study, "agreement")} == {"1.00000"}
+
+
+@pytest.mark.parametrize("text", ["nowhere", "x=nowhere", "bad name=."])
+def test_what_is_no_reference_is_wrong_usage(study: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="--reference"):
+        run(study, text)
+
+
+def test_two_references_of_one_name_are_wrong_usage(study: Path) -> None:
+    root = reference(study / "labels", "sub-1")
+    with pytest.raises(UsageError, match="give each a name of its own"):
+        run(study, root, f"labels={root}")
+
+
+def test_a_reference_is_for_the_group_level(study: Path) -> None:
+    with pytest.raises(UsageError, match="group level"):
+        RunConfig(study / "raw", study / "out", "participant", reference=(".",))
+
+
+# -- bad results ---------------------------------------------------------------------------
+
+
+def test_a_half_written_table_costs_only_its_session(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = study / "out" / names.morph_path("sub-2_T1w.nii.gz", "deepbrain")
+    path.write_text(path.read_text()[:60])
+    assert run(study) == 3
+    assert [row["participant_id"] for row in rows(study, "morph")] == ["sub-1", "sub-3", "sub-3"]
+    assert str(path) in caplog.text
+
+
+def test_a_table_that_is_gone_is_told(study: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = study / "out" / "logs" / "sessions.tsv"
+    log.parent.mkdir()
+    log.write_text(
+        "participant_id\tsession_id\ttask\tstatus\treason\tseconds\tpeak_mib\tfindings\n"
+        "sub-1\tn/a\tdeepbrain\tdone\tn/a\t1\t1\tn/a\n"
+        "sub-9\tn/a\tdeepbrain\tdone\tn/a\t1\t1\tn/a\n"
+    )
+    assert run(study) == 3
+    assert "sub-9: deepbrain is done by logs/sessions.tsv, but its table" in caplog.text
+
+
+def test_a_log_that_cannot_be_read_costs_only_what_it_says(study: Path) -> None:
+    (study / "out" / "logs").mkdir()
+    (study / "out" / "logs" / "sessions.tsv").write_text("nonsense")
+    assert run(study) == 3
+    assert len(rows(study, "morph")) == 4
+
+
+def test_no_results_at_all_end_with_four(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "out").mkdir()
+    assert run(tmp_path) == 4
+
+
+def test_a_task_that_was_asked_for_and_has_no_results_is_told(study: Path) -> None:
+    assert run(study, tasks=("deepbrain", "hippocampus")) == 3
+
+
+def test_an_output_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such folder"):
+        run(tmp_path)

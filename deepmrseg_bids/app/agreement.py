@@ -61,7 +61,7 @@ def find_agreement(
         jobs += found
         problems += wrong
     done = _run(jobs, nprocs)
-    problems += [one.problem for one in done if one.problem]
+    problems += _failures(done)
     agreements = []
     for task in volumes:
         compared = tuple(one for one in done if one.job.task == task.task and one.rows)
@@ -191,6 +191,29 @@ def _outcome(job: PairJob, record: Path, answer: Answer) -> Compared:
         last = (answer.error or "").strip().rpartition("\n")[2]
         return Compared(job, problem=f"{job.theirs}: {answer.died or last}")
     return Compared.load(job, record)
+
+
+def _failures(done: Sequence[Compared]) -> list[str]:
+    """What went wrong: one line for all that failed alike.
+
+    A label map that served for one task need not be of use for the others.
+    """
+    good = {one.job.theirs for one in done if one.rows}
+    failed: dict[tuple[bool, str, str, str], list[str]] = {}
+    for one in done:
+        if one.problem:
+            reason = one.problem.replace(one.job.theirs, "").replace(one.job.ours, "")
+            only_told = one.unsuited and one.job.theirs in good
+            key = (only_told, one.job.reference, one.job.task, reason)
+            failed.setdefault(key, []).append(f"{one.job.task}: {one.problem}")
+    problems = []
+    for (only_told, *_), lines in failed.items():
+        line = lines[0] + (f" (and {len(lines) - 1} more like this)" if len(lines) > 1 else "")
+        if only_told:
+            _log.info("%s", line)
+        else:
+            problems.append(line)
+    return problems
 
 
 def _facts(

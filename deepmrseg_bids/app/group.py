@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepmrseg_bids.app.agreement import find_agreement
-from deepmrseg_bids.bids.agreement_tables import write_agreement
+from deepmrseg_bids.bids.agreement_tables import old_agreement, write_agreement
 from deepmrseg_bids.bids.group_qc import write_qc
 from deepmrseg_bids.bids.group_tables import (
     Times,
@@ -96,7 +96,10 @@ def _write_agreement(
     config: RunConfig, volumes: Sequence[TaskVolumes], references: Sequence[Reference]
 ) -> list[str]:
     """Write the tables of agreement of every task that a reference knows; what went wrong."""
+    old = {task.task: old_agreement(config.out_dir, task.task) for task in volumes}
     if not references:
+        for path in (path for paths in old.values() for path in paths[:1]):
+            _log.warning("%s: of an earlier run; --reference DIR would renew it", path)
         return []
     agreements, problems = find_agreement(config.out_dir, volumes, references, nprocs=config.nprocs)
     for agreement in agreements:
@@ -104,4 +107,7 @@ def _write_agreement(
             config.out_dir, agreement.task, agreement.rows, agreement.facts
         ):
             _log.info("%s", path)
+    for task in old.keys() - {agreement.task for agreement in agreements}:
+        for path in old[task]:
+            path.unlink()
     return problems

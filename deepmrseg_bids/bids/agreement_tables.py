@@ -32,7 +32,7 @@ from deepmrseg_bids.metrics import (
     summarise,
 )
 
-__all__ = ["Compared", "PairJob", "compare_pair", "write_agreement"]
+__all__ = ["Compared", "PairJob", "compare_pair", "old_agreement", "write_agreement"]
 
 _SCORES = ("f1", "f2", "bacc")
 
@@ -59,21 +59,27 @@ class PairJob:
 
 @dataclass(frozen=True)
 class Compared:
-    """What came out of a pair: rows of the table of agreement, or why there are none."""
+    """What came out of a pair: rows of the table of agreement, or why there are none.
+
+    Attributes:
+        unsuited: both images are sound, but say nothing about the task.
+    """
 
     job: PairJob
     rows: tuple[dict[str, Any], ...] = ()
     problem: str = ""
+    unsuited: bool = False
 
     def save(self, path: Path) -> None:
         """Write what another process reads with :meth:`load`; nan is kept."""
-        path.write_text(json.dumps({"rows": self.rows, "problem": self.problem}), "utf-8")
+        tree = {"rows": self.rows, "problem": self.problem, "unsuited": self.unsuited}
+        path.write_text(json.dumps(tree), "utf-8")
 
     @classmethod
     def load(cls, job: PairJob, path: Path) -> Compared:
         """The inverse of :meth:`save`."""
         tree = json.loads(path.read_text("utf-8"))
-        return cls(job, tuple(tree["rows"]), tree["problem"])
+        return cls(job, tuple(tree["rows"]), tree["problem"], tree["unsuited"])
 
 
 def compare_pair(job: PairJob) -> Compared:
@@ -83,7 +89,7 @@ def compare_pair(job: PairJob) -> Compared:
     except DeepMRSegError as error:
         message = str(error)
         where = "" if job.theirs in message or job.ours in message else f"{job.theirs}: "
-        return Compared(job, problem=f"{where}{message}")
+        return Compared(job, problem=f"{where}{message}", unsuited=isinstance(error, MetricError))
     except Exception as error:  # whatever it is belongs to this pair, not to the others
         what = f"{type(error).__name__}: {error}"
         return Compared(job, problem=f"{job.theirs}: it could not be compared ({what})")
@@ -145,6 +151,12 @@ def write_agreement(
     paths[2] = paths[2].with_suffix(".md")
     write_text(paths[2], paper_table(summaries))
     return paths
+
+
+def old_agreement(out_dir: Path, task: str) -> list[Path]:
+    """What :func:`write_agreement` wrote in an earlier run, and is still there."""
+    pattern = group_path(task, "agreement").name.replace(".tsv", "*")
+    return sorted(out_dir.glob(pattern))
 
 
 def _with(columns: Columns, more: Columns) -> Columns:

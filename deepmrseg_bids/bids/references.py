@@ -16,7 +16,7 @@ from deepmrseg_bids.labels import LabelTable
 __all__ = ["Match", "Reference", "parse_reference", "read_references"]
 
 _NAME = re.compile(r"[0-9A-Za-z._+-]+")
-_PARTS = ("deepbrain", "hippocampus", "wml")  # no label map of a whole brain
+_PARTS = ("deepbrain", "hippocampus", "wml")  # tasks whose label maps are no whole brain
 _FREE = ("seg", "desc", "atlas", "res", "den", "space")  # may differ, or are compared elsewhere
 
 
@@ -42,13 +42,13 @@ def parse_reference(text: str) -> tuple[str, Path]:
     Raises:
         UsageError: no folder, or a name that could not stand in a table.
     """
-    name, equals, rest = text.partition("=")
-    folder = Path(rest if equals and not Path(text).is_dir() else text).absolute()
-    if not (equals and not Path(text).is_dir()):
-        name = folder.name
-    if not folder.is_dir():
+    name, equals, place = text.partition("=")
+    if not equals or Path(text).is_dir():
+        name, place = Path(text).absolute().name, text
+    folder = Path(place).absolute()
+    if not place or not folder.is_dir():  # an empty path would be the current folder
         raise UsageError(
-            f"--reference {text}: {folder} is not a folder; a BIDS derivatives data set is "
+            f"--reference {text}: {place!r} is not a folder; a BIDS derivatives data set is "
             "expected, as DIR or NAME=DIR"
         )
     if not _NAME.fullmatch(name):
@@ -88,7 +88,8 @@ class Reference:
         """Its label map for one of ours; None if no file of it is named as that.
 
         Participant, session and space must be the same, and so must every entity that both
-        names have (a reference may leave out ``run`` or ``acq``). For the task ``brain``, brain
+        names have (a reference may leave out ``run`` or ``acq``). ``seg-`` with another task is
+        another thing. For the task ``brain``, brain
         masks (``_desc-brain_mask``) come first, then any label map; else one with
         ``seg-<task>`` comes first. Of those that are left, the one with most entities in common.
 
@@ -208,7 +209,7 @@ def _rank(name: BidsName, ours: BidsName, task: str) -> int:
 def _fits(name: BidsName, ours: BidsName, task: str) -> bool:
     if name.suffix == "mask" and (task != "brain" or name.get("desc") != "brain"):
         return False
-    if task == "brain" and name.get("seg") in _PARTS:
+    if name.get("seg") in _PARTS and name.get("seg") != task:
         return False
     if not name.extension.startswith(".nii") or _space(name) != _space(ours):
         return False

@@ -21,6 +21,7 @@ from deepmrseg_bids.labels import Label, LabelTable
 NAMES = ("Left-Caudate", "Right-Caudate", "Left-Putamen", "Right-Putamen")
 LABELS = LabelTable(tuple(Label(36 + number, name) for number, name in enumerate(NAMES)))
 WML = LabelTable((Label(1, "White-Matter-Lesions"),))
+BRAIN_TABLE = LabelTable((Label(1, "Brain"),))
 GRID = Grid((20, 12, 12), np.diag([2.0, 2.0, 2.0, 1.0]))
 BRAIN = Grid((20, 12, 12), np.diag([8.0, 8.0, 8.0, 1.0]))  # 0.8 litres
 
@@ -173,7 +174,7 @@ def test_another_grid_is_told_in_the_table_the_sidecar_and_the_log(
 
 
 def test_a_brain_is_compared_with_the_mask_or_else_with_all_labels(study: Path) -> None:
-    table, ours = LabelTable((Label(1, "Brain"),)), np.zeros(BRAIN.shape, np.uint8)
+    table, ours = BRAIN_TABLE, np.zeros(BRAIN.shape, np.uint8)
     ours[2:18, 1:11, 1:11] = 1
     for source in ("sub-1", "sub-2"):
         add_session(study / "out", source, "brain", table, ours)
@@ -333,3 +334,55 @@ def test_a_task_that_was_asked_for_and_has_no_results_is_told(study: Path) -> No
 def test_an_output_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
         run(tmp_path)
+
+
+# -- an earlier run, odd names -------------------------------------------------------------
+
+
+def test_agreement_of_an_earlier_run_is_told_and_goes_when_a_reference_has_none(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(study, reference(study / "labels", "sub-1")) == 0
+    assert run(study) == 0
+    assert "deepbrain_agreement.json: of an earlier run" in caplog.text
+    assert len(rows(study, "agreement")) == 4
+    (study / "empty").mkdir()
+    assert run(study, study / "empty") == 3
+    assert not list((study / "out").glob("*agreement*"))
+
+
+def test_no_lesion_on_either_side_is_a_row_without_scores(study: Path) -> None:
+    nothing = np.zeros(GRID.shape, np.uint8)
+    add_session(study / "out", "sub-1", "wml", WML, nothing)
+    store(study / "dlwmls" / "sub-1" / "anat" / "sub-1_seg-wml_dseg.nii.gz", nothing)
+    assert run(study, study / "dlwmls") == 0
+    (row,) = rows(study, "agreement", "wml")
+    assert (row["presence"], row["f1"], row["lesions"]) == ("absent", "n/a", "0")
+    assert row["volume_difference_mm3"] == "0.00"
+
+
+def test_markup_in_a_name_stays_text_in_the_tables_and_is_escaped_for_markdown(
+    study: Path,
+) -> None:
+    odd = LabelTable((Label(1, "<script>alert(1)</script>|x"),))
+    add_session(study / "out", "sub-1", "wml", odd, blocks((1,)))
+    store(study / "ref" / "sub-1" / "anat" / "sub-1_seg-wml_dseg.nii.gz", blocks((1,)))
+    assert run(study, study / "ref") == 0
+    assert rows(study, "agreement", "wml")[0]["name"] == "<script>alert(1)</script>|x"
+    table = (study / "out" / "group_seg-wml_agreement_table.md").read_text("utf-8")
+    assert "&lt;script>" in table and "<script>" not in table and "\\|x" in table
+
+
+def test_a_label_map_that_serves_one_task_is_no_mistake_for_another(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "deepmrseg-bids")
+    for source in ("sub-1", "sub-2"):
+        add_session(study / "out", source, "brain", BRAIN_TABLE, blocks((1, 1)))
+    root = reference(study / "labels", "sub-1", "sub-2")
+    assert run(study, root, nprocs=2) == 0  # what is told survives the way between processes
+    assert "they are no whole brain, so they say nothing about a brain mask" in caplog.text
+    assert "(and 1 more like this)" in caplog.text
+    assert not list((study / "out").glob("group_seg-brain_agreement*"))
+    assert len(rows(study, "agreement")) == 8
+    assert run(study, root, tasks=("brain",)) == 3  # nothing else came of it

@@ -161,6 +161,7 @@ def _job(
         their_root=str(reference.folder),
         table=tuple((label.index, label.name) for label in table),
         labels=None if match.labels is None else tuple(match.labels.items()),
+        by_name=match.by_name,
     )
 
 
@@ -235,7 +236,7 @@ def _facts(
 def _matched_by(compared: Sequence[Compared]) -> str:
     if compared[0].job.task == "brain":
         return "any label is brain, holes filled"
-    return "number" if any(one.job.labels is None for one in compared) else "name"
+    return "name" if all(one.job.by_name for one in compared) else "number"
 
 
 def _tell(agreement: Agreement) -> None:
@@ -254,7 +255,7 @@ def _tell(agreement: Agreement) -> None:
             )  # fmt: skip
         if facts["LabelsMatchedBy"] == "number":
             _log.warning(
-                "%s: %s has no label table; it holds all numbers of ours, so they were taken to "
-                "mean the same structures",
+                "%s: %s has no label table; its numbers were taken to mean the same as ours (its "
+                "files are called seg-<task>, or hold all of ours)",
                 agreement.task, name,
             )  # fmt: skip

@@ -43,6 +43,7 @@ class PairJob:
 
     Attributes:
         labels: our index and theirs, in pairs; None to take their numbers for ours.
+        by_name: the pairs come from two label tables.
     """
 
     sample_id: str
@@ -55,6 +56,7 @@ class PairJob:
     their_root: str
     table: tuple[tuple[int, str], ...]
     labels: tuple[tuple[int, int], ...] | None
+    by_name: bool
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,12 @@ class Match:
     Attributes:
         labels: our index to theirs; None if there is no label table, and only a look into the
             image can tell whether its numbers are ours.
+        by_name: they were matched through a label table.
     """
 
     path: Path
     labels: dict[int, int] | None
+    by_name: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Reference:
         for path, name in fitting:
             labels_by = self._labels(path, name, task, labels)
             if labels_by is None or labels_by:
-                known.append((_rank(name, ours, task), Match(path, labels_by)))
+                by_name = task == "brain" or self.table_of(path) is not None
+                known.append((_rank(name, ours, task), Match(path, labels_by, by_name)))
         if fitting and not known:
             raise DatasetError(
                 f"{self.name}: {fitting[0][0].name} has none of the structures of {task}, by the "

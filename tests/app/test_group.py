@@ -358,6 +358,7 @@ def test_no_lesion_on_either_side_is_a_row_without_scores(study: Path) -> None:
     assert run(study, study / "dlwmls") == 0
     (row,) = rows(study, "agreement", "wml")
     assert (row["presence"], row["f1"], row["lesions"]) == ("absent", "n/a", "0")
+    assert facts(study, "dlwmls", "wml")["LabelsMatchedBy"] == "number"  # the file says seg-wml
     assert row["volume_difference_mm3"] == "0.00"
 
 

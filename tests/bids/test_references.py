@@ -51,7 +51,7 @@ def test_a_reference_may_leave_out_entities_and_add_its_own(
     put(reference, name)
     assert chosen(reference) == name
     match = reference.find(OURS, "deepbrain", TABLE)
-    assert match is not None and match.labels == {1: 11, 2: 50}
+    assert match is not None and match.labels == {1: 11, 2: 50} and match.by_name
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_numbers_without_a_table_mean_nothing_unless_the_file_says_the_task(
         chosen(reference)
     put(reference, "sub-01_ses-1_seg-deepbrain_dseg.nii.gz")
     match = reference.find(OURS, "deepbrain", TABLE)
-    assert match is not None and match.labels == {1: 1, 2: 2}
+    assert match is not None and match.labels == {1: 1, 2: 2} and not match.by_name
 
 
 def test_a_broken_label_table_is_an_error(reference: Reference) -> None:

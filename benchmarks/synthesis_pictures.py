@@ -29,14 +29,15 @@ COLUMNS = 6
 SEED = 11
 CLEAN = {
     "lesions": None, "band": 0.0, "dirty": (0.0, 5.0), "rim": (0.0, 1.0), "halo": 0.0, "flow": 0.0,
-    "thickness": 1.0, "pixel": (1.0, 1.0), "ghost": (0.0, 20, 0), "noise": (0.03, 0.03),
+    "grey": 0.0, "thickness": 1.0, "pixel": (1.0, 1.0), "ghost": (0.0, 20, 0),
+    "noise": (0.03, 0.03),
     "no_t1w": False, "misplaced": np.zeros(3), "scale": np.ones(2), "shift": np.zeros(2),
     "bias": np.zeros((2, 4, 4), np.float32),
 }  # fmt: skip
 STEPS = {
     "tissues": (),
     "lesions": ("lesions", "band"),
-    "unlabelled\nbrightness": ("dirty", "rim", "halo", "flow"),
+    "unlabelled\nbrightness": ("dirty", "rim", "halo", "flow", "grey"),
     "thick slice": ("thickness",),
     "coarse pixels,\nbias, ghosts, noise": ("pixel", "bias", "ghost", "noise"),
     "T1w displaced": ("misplaced",),
@@ -82,7 +83,7 @@ def rows_of(figure: Figure, names: tuple[str, ...], columns: int) -> NDArray[np.
 def pairs(anatomies: list[Anatomy], out: Path) -> None:
     """A slice of every head, as drawn."""
     rng = np.random.default_rng(SEED)
-    figure = Figure(figsize=(1.5 * COLUMNS, 5.4), dpi=90, layout="constrained")
+    figure = Figure(figsize=(1.5 * COLUMNS, 5.4), dpi=85, layout="constrained")
     panels = rows_of(figure, ("FLAIR", "T1w", "target"), COLUMNS)
     for column, anatomy in enumerate(anatomies):
         scene = draw_scene(rng, anatomy, CONFIG.pairs, CONFIG.augment)

@@ -97,6 +97,7 @@ class PairConfig:
         lesion: least and largest brightness of lesions above grey matter in the FLAIR.
         dirty: most diffuse brightness around the ventricles, not labelled.
         flow: chance of bright fluid.
+        grey: most by which places of grey matter are brighter than the rest of it.
         ghost: strongest ghost of motion.
         misplaced_mm, misplaced_deg: deviations of the T1w's place.
     """
@@ -108,6 +109,7 @@ class PairConfig:
     lesion: tuple[float, float] = (0.15, 0.9)
     dirty: float = 0.0
     flow: float = 0.0
+    grey: float = 0.0
     ghost: float = 0.0
     misplaced_mm: float = 0.0
     misplaced_deg: float = 0.0
@@ -123,7 +125,7 @@ class PairConfig:
                 raise ValueError(
                     f"pairs {name} must be a chance in [0, 1], got {getattr(self, name)!r}"
                 )
-        for name in ("thick_mm", "dirty", "ghost", "misplaced_mm", "misplaced_deg"):
+        for name in ("thick_mm", "dirty", "grey", "ghost", "misplaced_mm", "misplaced_deg"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"pairs {name} must be at least 0, got {getattr(self, name)!r}")
 

@@ -30,10 +30,12 @@ _GROUPS = (
 )  # fmt: skip
 _AIR, _WHITE, _CORTEX, _FLUID, _OUTER, _STRIATUM, _THALAMUS, _PALLIDUM, _HIPPOCAMPUS, _STEM, \
     _CEREBELLAR_WHITE, _CEREBELLAR_GREY, _DIENCEPHALON, _OTHER, _HEAD = range(15)  # fmt: skip
+_GREY = (_CORTEX, _HIPPOCAMPUS, _THALAMUS)
 _HEAD_CODES = 17  # tissues outside the brain that may look different from one another
 _CODES = 1024
 _CONTROL = 6  # points an edge of the smooth fields
 _CLIP = 5.0
+_LEAST = 0.35  # of a labelled pixel that is lesion, after its edges were softened
 
 
 def _tissues() -> NDArray[np.uint8]:
@@ -99,6 +101,7 @@ class Scene:
         rim: (strength, width) of unlabelled caps and bands.
         halo: strength of the unlabelled brightness around lesions.
         flow: strength of bright fluid.
+        grey: by which part places of grey matter are brighter in the FLAIR than the rest of it.
         deep: lesions are allowed in deep grey matter, too; cortical: in the cortex.
         pixel: (2,) of the scans, FLAIR and T1w.
         ghost: (strength, shift in pixels, axis).
@@ -124,6 +127,7 @@ class Scene:
     halo: float
     edge: float
     flow: float
+    grey: float
     deep: bool
     cortical: bool
     pixel: tuple[float, float]
@@ -180,6 +184,7 @@ def draw_scene(
         halo=float(rng.uniform(0, 0.3)) * (often[2] < 0.6),
         edge=float(rng.uniform(0.3, 0.8)),
         flow=float(rng.uniform(0.2, 1.0)) * (often[3] < pairs.flow),
+        grey=float(rng.uniform(0, pairs.grey)) * (often[7] < 0.8),
         deep=bool(often[4] < 0.3),
         cortical=bool(often[5] < 0.2),
         pixel=(float(rng.uniform(0.7, 2.1)), float(rng.uniform(0.7, 2.1))),
@@ -263,6 +268,9 @@ def render(
         unlabelled += scene.halo * (scene.bright - 1) * _blurred(lesion.astype(np.float32), 2.5)
     unlabelled *= white
     flair = scene.flair[tissue] + unlabelled
+    if scene.grey:  # the cortex around the central sulcus, the insula, the hippocampus
+        places = np.clip(_field(rng, crop, 1.0, points=10) - 1, 0, 2)
+        flair += scene.grey * places * np.isin(tissue, _GREY)
     uneven = np.clip(_field(rng, crop, 0.3, points=12), 0.6, 1.6)
     flair += change * (1 + (scene.bright - 1) * uneven - flair)
     t1w = scene.t1w[tissue] - 0.3 * unlabelled * (1 - scene.dark)
@@ -285,7 +293,8 @@ def render(
         middle = flat[len(flat) // 2]
         classes = np.where(inside[len(flat) // 2], anatomy.target.ravel()[middle], 0)
         return pair, classes.astype(np.uint8)
-    return pair, ((lesion.mean(0) >= 0.5) & brain).astype(np.uint8)
+    seen = change.mean(0) >= _LEAST  # a speck that its soft edges swallow teaches nothing
+    return pair, ((lesion.mean(0) >= 0.5) & seen & brain).astype(np.uint8)
 
 
 def _points(scene: Scene, crop: tuple[int, int]) -> NDArray[np.float32]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.app.crew import Answer, Crew
+from deepmrseg_bids.app.progress import Progress
 from deepmrseg_bids.bids.agreement_tables import Compared, PairJob, compare_pair
 from deepmrseg_bids.bids.names import BidsName, anat_folder, label_map_path, label_table_path
 from deepmrseg_bids.bids.people import Key, listed
@@ -44,12 +47,18 @@ class Agreement:
 
 
 def find_agreement(
-    out_dir: Path, volumes: Sequence[TaskVolumes], references: Sequence[Reference], *, nprocs: int
+    out_dir: Path,
+    volumes: Sequence[TaskVolumes],
+    references: Sequence[Reference],
+    *,
+    nprocs: int,
+    quiet: bool = False,
 ) -> tuple[list[Agreement], list[str]]:
     """Compare every session's label maps with those of the references.
 
     Args:
         nprocs: so many comparisons at once, each in a process of its own.
+        quiet: no line of progress.
 
     Returns:
         One entry for each task that a reference knows, and what went wrong, one line each.
@@ -60,7 +69,9 @@ def find_agreement(
         found, wrong = _pairs(out_dir, volumes, reference)
         jobs += found
         problems += wrong
-    done = _run(jobs, nprocs)
+    progress = Progress(len(jobs), stream=sys.stderr, quiet=quiet, what="comparisons")
+    with contextlib.closing(progress):
+        done = _run(jobs, nprocs, progress)
     problems += _failures(done)
     agreements = []
     for task in volumes:
@@ -165,11 +176,18 @@ def _job(
     )
 
 
-def _run(jobs: Sequence[PairJob], nprocs: int) -> list[Compared]:
+def _run(jobs: Sequence[PairJob], nprocs: int, progress: Progress) -> list[Compared]:
     """Compare all pairs; a process that dies costs its own pair."""
-    if nprocs < 2 or len(jobs) < 2:
-        return [compare_pair(job) for job in jobs]
     done: dict[int, Compared] = {}
+
+    def ended(number: int, one: Compared) -> None:
+        done[number] = one
+        progress.count(good=not one.problem or one.unsuited)
+
+    if nprocs < 2 or len(jobs) < 2:
+        for place, job in enumerate(jobs):
+            ended(place, compare_pair(job))
+        return list(done.values())
     waiting = iter(range(len(jobs)))
     with tempfile.TemporaryDirectory(prefix="deepmrseg-agreement-") as name, Crew(_PRELOAD) as crew:
         folder = Path(name)
@@ -178,7 +196,7 @@ def _run(jobs: Sequence[PairJob], nprocs: int) -> list[Compared]:
                 crew.start(number, compare_and_save, jobs[number], folder / f"{number}.json")
             for answer in crew.wait():
                 number = int(str(answer.task))
-                done[number] = _outcome(jobs[number], folder / f"{number}.json", answer)
+                ended(number, _outcome(jobs[number], folder / f"{number}.json", answer))
     return [done[number] for number in range(len(jobs))]
 
 

@@ -101,7 +101,13 @@ def _write_agreement(
         for path in (path for paths in old.values() for path in paths[:1]):
             _log.warning("%s: of an earlier run; --reference DIR would renew it", path)
         return []
-    agreements, problems = find_agreement(config.out_dir, volumes, references, nprocs=config.nprocs)
+    agreements, problems = find_agreement(
+        config.out_dir,
+        volumes,
+        references,
+        nprocs=config.nprocs,
+        quiet=config.verbosity < 0,
+    )
     for agreement in agreements:
         for path in write_agreement(
             config.out_dir, agreement.task, agreement.rows, agreement.facts

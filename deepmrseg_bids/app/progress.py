@@ -24,9 +24,11 @@ class Progress:
         stream: TextIO,
         quiet: bool = False,
         ended: Callable[[str], None] = lambda name: None,
+        what: str = "sessions",
     ) -> None:
         """Count up to ``sessions``; ``ended`` is told the name of each that ends."""
         self.sessions = sessions
+        self._what = what
         self.done = 0
         self.failed = 0
         self._stream = stream
@@ -39,14 +41,18 @@ class Progress:
         """Take a status callback of nipype: a session ends with its ``segment`` node."""
         if not str(getattr(node, "name", "")).startswith("segment_"):
             return
-        if status == "end" and _succeeded(Path(node.inputs.record)):
-            self.done += 1
-        elif status in ("end", "exception"):
-            self.failed += 1
-        else:
+        if status not in ("end", "exception"):
             return
-        self._show()
+        self.count(good=status == "end" and _succeeded(Path(node.inputs.record)))
         self._ended(Path(node.inputs.record).stem)
+
+    def count(self, *, good: bool) -> None:
+        """One more has ended, well or not."""
+        if good:
+            self.done += 1
+        else:
+            self.failed += 1
+        self._show()
 
     def close(self) -> None:
         """End the line that a terminal shows, when the run ends before all sessions have."""
@@ -58,7 +64,9 @@ class Progress:
         """``3 of 10 sessions done, 0 failed, 7 to go, about 2 min left``."""
         ended = self.done + self.failed
         left = self.sessions - ended
-        text = f"{self.done} of {self.sessions} sessions done, {self.failed} failed, {left} to go"
+        text = (
+            f"{self.done} of {self.sessions} {self._what} done, {self.failed} failed, {left} to go"
+        )
         if left and ended:
             seconds = (time.monotonic() - self._start) / ended * left
             text += f", about {spell(seconds)} left"

@@ -387,3 +387,15 @@ def test_a_label_map_that_serves_one_task_is_no_mistake_for_another(
     assert not list((study / "out").glob("group_seg-brain_agreement*"))
     assert len(rows(study, "agreement")) == 8
     assert run(study, root, tasks=("brain",)) == 3  # nothing else came of it
+
+
+def test_comparisons_show_how_far_they_are_unless_quiet(
+    study: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "deepmrseg-bids")
+    root = reference(study / "labels", "sub-1", "sub-2")
+    assert run(study, root) == 0
+    assert "2 of 2 comparisons done, 0 failed, 0 to go" in caplog.text
+    caplog.clear()
+    assert run(study, root, verbosity=-1) == 0
+    assert "comparisons done" not in caplog.text + capsys.readouterr().err

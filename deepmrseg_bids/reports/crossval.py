@@ -198,18 +198,20 @@ def _cases(
         panels[row, 0].set_title(f"{title}: {sample}, Dice {scores[sample]:.3f}", fontsize=9,
                                  loc="left")  # fmt: skip
     figure.suptitle(
-        f"{_SHOWN[network]}: found (lines) and reference (dots); sagittal, then coronal cuts",
+        f"{_SHOWN[network]}: found (lines) and reference (dots); "
+        f"{'axial' if _slices(protocol.config) else 'sagittal'}, then coronal cuts",
         fontsize=9,
     )
     figure.savefig(path)
 
 
 def _draw_case(axes: Sequence[Axes], sample: Sample, found: Path, config: TrainConfig) -> None:
-    """Sagittal and coronal cuts of one sample with both label maps."""
+    """Cuts of one sample in two directions with both label maps."""
     labels = read_labels(found)
     expected = reference_labels(sample, config.task, config, _table(config))
-    assert sample.t1w is not None
-    volume = read_volume(sample.t1w)
+    seen = sample.flair if _slices(config) else sample.t1w
+    assert seen is not None
+    volume = read_volume(seen)
     image = volume.data
     if volume.grid != labels.grid:
         image = resample(volume.data, volume.grid, labels.grid)
@@ -221,7 +223,7 @@ def _draw_case(axes: Sequence[Axes], sample: Sample, found: Path, config: TrainC
     scan, mine, theirs, either = scan[part], mine[part], theirs[part], either[part]
     low, high = np.percentile(scan, (1, 99.5))
     colours = {label.index: label.color for label in _table(config)}
-    for place, axis in enumerate((0, 1)):
+    for place, axis in enumerate((2, 1) if _slices(config) else (0, 1)):
         used = np.flatnonzero(either.any(axis=tuple(a for a in range(3) if a != axis)))
         cuts = np.linspace(used[0], used[-1], _CUTS + 2).round().astype(int)[1:-1]
         for panel, cut in zip(axes[place * _CUTS : (place + 1) * _CUTS], cuts, strict=True):
@@ -234,6 +236,11 @@ def _draw_case(axes: Sequence[Axes], sample: Sample, found: Path, config: TrainC
                         panel.contour(mask, [0.5], colors=[colour], linewidths=1.1,
                                       linestyles=style)  # fmt: skip
             panel.set_axis_off()
+
+
+def _slices(config: TrainConfig) -> bool:
+    """Whether the network sees slices of a FLAIR."""
+    return config.network.spatial_dims == 2
 
 
 def _table(config: TrainConfig) -> LabelTable:

@@ -31,12 +31,12 @@ from deepmrseg_bids.metrics import PairedTest, paired_test
 from deepmrseg_bids.train.books import write_text
 from deepmrseg_bids.train.config import TrainConfig, changed_settings, load_config
 from deepmrseg_bids.train.evaluation import (
-    SUMMARY_COLUMNS,
     Evaluated,
     evaluate,
     plain,
     read_rows,
     structure_summaries,
+    summary_columns,
     tsv,
     volume_intervals,
     write_rows,
@@ -57,9 +57,7 @@ _MEASURES: dict[str, Callable[[Evaluated], float]] = {
     "f1": lambda row: row.agreement.f1,
     "f2": lambda row: row.agreement.f2,
     "bacc": lambda row: row.agreement.bacc,
-    "volume_error_mm3": lambda row: abs(
-        row.agreement.volume_mm3 - row.agreement.reference_volume_mm3
-    ),
+    "volume_error_mm3": lambda row: row.volume_difference_mm3,
 }
 _COMPARISON = ("index", "name", "measure", "first", "second", "n", "first_mean", "second_mean",
                "difference_mean", "difference_median", "w", "p", "p_holm", "rank_biserial",
@@ -262,7 +260,7 @@ def _train_and_judge(
         config.task,
         pool,
         own,
-        prepared=config.task != "brain",
+        prepared=config.task not in ("brain", "wml"),  # those are judged on raw heads
         keep=lambda sample, found: write_labels(labels / f"{sample.sample_id}.nii.gz", found),
     )
     write_rows(rows, run.table)
@@ -425,7 +423,7 @@ def _write_tables(judged: Sequence[Judged], protocol: CrossValidation) -> None:
     )
     found = summaries(judged)
     entries = [{**entry, "network": network} for network, rows in found.items() for entry in rows]
-    write_text(out / "summary.tsv", tsv((*SUMMARY_COLUMNS, "network"), entries))
+    write_text(out / "summary.tsv", tsv((*summary_columns(entries), "network"), entries))
     tests = compare(judged, *protocol.networks) if len(protocol.networks) == 2 else []
     write_text(out / "comparison.tsv", tsv(_COMPARISON, tests))
     sure = [entry for network in found for entry in calibration(judged, network)]

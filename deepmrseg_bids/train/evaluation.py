@@ -19,32 +19,54 @@ from deepmrseg_bids.geometry import resample
 from deepmrseg_bids.image import LabelMap, read_labels, read_volume
 from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.labels import LabelTable
-from deepmrseg_bids.metrics import StructureAgreement, labelmap_agreement, presence, summarise
+from deepmrseg_bids.metrics import (
+    LesionAgreement,
+    StructureAgreement,
+    labelmap_agreement,
+    lesion_agreement,
+    presence,
+    summarise,
+)
 from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks import run, segment_prepared, table_of
 from deepmrseg_bids.train.books import write_text
 from deepmrseg_bids.train.config import TrainConfig
+from deepmrseg_bids.train.pairs import segment_pair
 from deepmrseg_bids.train.samples import Sample, reference_classes
 
 __all__ = ["SUMMARY_COLUMNS", "Evaluated", "evaluate", "plain", "read_rows", "reference_labels",
-           "structure_summaries", "tsv", "volume_intervals", "write_rows",
+           "structure_summaries", "summary_columns", "tsv", "volume_intervals", "write_rows",
            "write_tables"]  # fmt: skip
 
 _SAMPLE_COLUMNS = ("sample_id", "index", "name", "f1", "f2", "bacc", "hd95_mm", "volume_mm3",
                    "reference_volume_mm3", "confidence")  # fmt: skip
 SUMMARY_COLUMNS = ("index", "name", "n", "f1_mean", "f1_sd", "f2_mean", "f2_sd", "bacc_mean",
                     "bacc_sd", "ccc")  # fmt: skip
+_LESION_COLUMNS = ("lesions", "reference_lesions", "lesion_recall", "lesion_precision", "lesion_f1")
+_LESION_MEANS = (
+    "lesion_recall",
+    "lesion_precision",
+    "lesion_f1",
+    "hd95_mm",
+    "volume_difference_mm3",
+)
 _MOST_EXTREME = 3.0  # an interval never says more than a factor of this
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One structure of one sample."""
+    """One structure of one sample; ``lesions`` where they are counted, too."""
 
     sample_id: str
     name: str
     agreement: StructureAgreement
     confidence: float | None
+    lesions: LesionAgreement | None = None
+
+    @property
+    def volume_difference_mm3(self) -> float:
+        """Absolute difference of the two volumes."""
+        return abs(self.agreement.volume_mm3 - self.agreement.reference_volume_mm3)
 
 
 def evaluate(
@@ -70,34 +92,60 @@ def evaluate(
     """
     rows: list[Evaluated] = []
     for sample in samples:
-        if sample.t1w is None:
-            raise TrainingError(f"{sample.sample_id} has no image to segment")
-        volume = read_volume(sample.t1w)
-        if prepared:
-            found: Segmentation | DeepMRSegError = segment_prepared(task, volume, predictors(task))
-        else:
-            found = dict(run(volume, [task], predictors))[task]
-        if isinstance(found, DeepMRSegError):
-            raise found
+        found, labels = _segmented(sample, task, predictors, config, prepared)
         table = predictors(task).bundle.labels if prepared else table_of(task, predictors(task))
         if task == "brain":
             table = table_of(task, predictors(task))
         reference = reference_labels(sample, task, config, table)
-        data = found.labels.data
-        if found.labels.grid != reference.grid:
-            data = resample(data, found.labels.grid, reference.grid, order=0)
+        data = labels.data
+        if labels.grid != reference.grid:
+            data = resample(data, labels.grid, reference.grid, order=0)
         confidence = {row.index: row.confidence for row in found.measures}
         keep(sample, LabelMap(data, reference.grid))
         agreements = labelmap_agreement(
             data, reference.data, table.indices, zooms=reference.grid.spacing
         )
         rows += [
-            Evaluated(sample.sample_id, table[a.index].name, a, confidence.get(a.index))
+            Evaluated(
+                sample.sample_id,
+                table[a.index].name,
+                a,
+                confidence.get(a.index),
+                lesion_agreement(data == a.index, reference.data == a.index)
+                if task == "wml"
+                else None,
+            )
             for a in agreements
         ]
         scores = [a.f1 for a in agreements if math.isfinite(a.f1)]
         report(f"{sample.sample_id}: mean Dice {np.mean(scores) if scores else math.nan:.3f}")
     return rows
+
+
+def _segmented(
+    sample: Sample,
+    task: str,
+    predictors: Callable[[str], Predictor],
+    config: TrainConfig,
+    prepared: bool,
+) -> tuple[Segmentation, LabelMap]:
+    """What was found in a sample, and its labels in the space of the reference."""
+    if config.network.spatial_dims == 2:
+        if sample.flair is None:
+            raise TrainingError(f"{sample.sample_id} has no FLAIR to segment")
+        own = segment_pair(sample, config, predictors(task), prepared=prepared)
+        return own, own.labels
+    if sample.t1w is None:
+        raise TrainingError(f"{sample.sample_id} has no image to segment")
+    volume = read_volume(sample.t1w)
+    found: Segmentation | DeepMRSegError
+    if prepared:
+        found = segment_prepared(task, volume, predictors(task))
+    else:
+        found = dict(run(volume, [task], predictors))[task]
+    if isinstance(found, DeepMRSegError):
+        raise found
+    return found, found.labels
 
 
 def reference_labels(sample: Sample, task: str, config: TrainConfig, table: LabelTable) -> LabelMap:
@@ -140,7 +188,11 @@ def volume_intervals(rows: Sequence[Evaluated], *, level: float = 0.9) -> dict[s
 def write_rows(
     rows: Sequence[Evaluated], path: Path, *, more: Mapping[str, Sequence[object]] | None = None
 ) -> None:
-    """Write one line a structure of a sample; ``more`` gives further columns, a value a row."""
+    """Write one line a structure of a sample; ``more`` gives further columns, a value a row.
+
+    Lesions have columns of their own, after the confidence, if they were counted.
+    """
+    counted = _LESION_COLUMNS if any(row.lesions for row in rows) else ()
     more = more or {}
     entries = []
     for place, row in enumerate(rows):
@@ -157,10 +209,19 @@ def write_rows(
                 "volume_mm3": a.volume_mm3,
                 "reference_volume_mm3": a.reference_volume_mm3,
                 "confidence": row.confidence,
+                **_lesion_scores(row.lesions),
                 **{column: values[place] for column, values in more.items()},
             }
         )
-    write_text(path, tsv((*_SAMPLE_COLUMNS, *more), entries))
+    write_text(path, tsv((*_SAMPLE_COLUMNS, *counted, *more), entries))
+
+
+def _lesion_scores(lesions: LesionAgreement | None) -> dict[str, float]:
+    if lesions is None:
+        return {}
+    values = (lesions.n_predicted, lesions.n_reference, lesions.recall, lesions.precision,
+              lesions.f1)  # fmt: skip
+    return dict(zip(_LESION_COLUMNS, values, strict=True))
 
 
 def read_rows(path: Path) -> list[Evaluated]:
@@ -185,18 +246,59 @@ def read_rows(path: Path) -> list[Evaluated]:
                     presence(found > 0, expected > 0),
                 )  # fmt: skip
                 sure = confidence if math.isfinite(confidence) else None
-                rows.append(Evaluated(entry["sample_id"], entry["name"], agreement, sure))
+                rows.append(
+                    Evaluated(entry["sample_id"], entry["name"], agreement, sure, _counts(entry))
+                )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path}: not a table of samples ({error})") from error
     return rows
 
 
+def _counts(entry: Mapping[str, str]) -> LesionAgreement | None:
+    """The lesions of a row, from what :func:`write_rows` says of them."""
+    if "lesions" not in entry:
+        return None
+    predicted, reference = int(entry["lesions"]), int(entry["reference_lesions"])
+    found = round(float(entry["lesion_recall"]) * reference) if reference else 0
+    real = round(float(entry["lesion_precision"]) * predicted) if predicted else 0
+    return LesionAgreement(reference, found, predicted, real)
+
+
+def summary_columns(entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The columns of a summary: further ones where lesions were counted."""
+    more = [f"{name}_mean" for name in _LESION_MEANS]
+    return (*SUMMARY_COLUMNS, *(name for name in more if entries and name in entries[0]))
+
+
+def _lesion_means(rows: Sequence[Evaluated]) -> dict[str, float]:
+    """Means over the samples that have a value; nothing where lesions were not counted."""
+    if not any(row.lesions for row in rows):
+        return {}
+    values = [
+        {
+            **_lesion_scores(row.lesions),
+            "hd95_mm": row.agreement.hd95_mm,
+            "volume_difference_mm3": row.volume_difference_mm3,
+        }
+        for row in rows
+    ]
+    means = {}
+    for name in _LESION_MEANS:
+        known = [value[name] for value in values if math.isfinite(value.get(name, math.nan))]
+        means[f"{name}_mean"] = float(np.mean(known)) if known else math.nan
+    return means
+
+
 def structure_summaries(rows: Sequence[Evaluated]) -> list[dict[str, Any]]:
-    """One entry a structure, with the fields of `metrics.StructureSummary` and its name."""
+    """One entry a structure, with the fields of `metrics.StructureSummary` and its name.
+
+    Where lesions were counted, with the means of their scores, too.
+    """
     names = dict.fromkeys((row.agreement.index, row.name) for row in rows)
     return [
         {
             **asdict(summarise([row.agreement for row in rows if row.agreement.index == index])),
+            **_lesion_means([row for row in rows if row.agreement.index == index]),
             "index": index,
             "name": name,
         }
@@ -209,7 +311,7 @@ def write_tables(rows: Sequence[Evaluated], out: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     write_rows(rows, out / "per_sample.tsv")
     summaries = structure_summaries(rows)
-    (out / "summary.tsv").write_text(tsv(SUMMARY_COLUMNS, summaries), encoding="utf-8")
+    (out / "summary.tsv").write_text(tsv(summary_columns(summaries), summaries), encoding="utf-8")
     means = [entry["f1_mean"] for entry in summaries if math.isfinite(entry["f1_mean"])]
     summary = {
         "samples": len({row.sample_id for row in rows}),

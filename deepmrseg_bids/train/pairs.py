@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache as remember
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,20 +22,31 @@ from torch.nn import functional
 
 from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.geometry import Grid, canonical_grid, resample
-from deepmrseg_bids.image import LabelMap, Volume, read_labels, read_volume
+from deepmrseg_bids.image import LabelMap, Volume, read_grid, read_labels, read_volume
 from deepmrseg_bids.intensity import OUTSIDE
+from deepmrseg_bids.segmentation import (
+    Posteriors,
+    Segmentation,
+    confidences,
+    label_map,
+    measure,
+)
 from deepmrseg_bids.slices import across, prepare_pair, slice_grid
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.lesions import from_mni, ventricle_distance
 from deepmrseg_bids.train.samples import Sample, reference_classes
 from deepmrseg_bids.train.scenes import Anatomy, draw_scene, render, tissue_shares
 
-__all__ = ["Pair", "crop", "prepare", "prepare_real"]
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference import Predictor
+
+__all__ = ["Pair", "crop", "prepare", "prepare_real", "segment_pair"]
 
 _VERSION = 2  # of what prepare makes: another number leaves the old cache aside
 _PLACES = 4096
 _BRAIN_LIMIT = 500  # codes from here on lie outside the brain
 _CONTROL = 6
+_AT_ONCE = 8  # slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +148,13 @@ def _real(sample: Sample, config: TrainConfig) -> dict[str, Any]:
 
 
 def prepare_real(
-    sample: Sample, config: TrainConfig
+    sample: Sample, config: TrainConfig, *, extracted: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], Grid]:
     """The pair of a sample as the pipeline prepares it.
 
     Without a ``mask`` in the table the scans are raw heads: the brain is found in the FLAIR
-    and the T1w registered to it. With one, on any grid of the FLAIR's space, both scans lie in
-    one space already.
+    and the T1w registered to it. With one, on any grid of the FLAIR's space, or with ``extracted``
+    (zero outside the brain), both scans lie in one space already.
     """
     from deepmrseg_bids.registration import register_rigid
     from deepmrseg_bids.tasks.brain import find_brain
@@ -155,6 +166,9 @@ def prepare_real(
     mask_on: Callable[[Grid], NDArray[np.bool_]]
     if sample.mask is not None:
         mask_on = _drawn(read_volume(sample.mask))
+    elif extracted:
+        inside = ndimage.binary_fill_holes(flair.data > 0)
+        mask_on = _drawn(Volume(inside.astype(np.float32), flair.grid))
     else:
         mask_on = find_brain(flair, _brain_predictor()).mask_on
         if t1w is not None:
@@ -162,6 +176,29 @@ def prepare_real(
     grid = slice_grid(flair.grid, mask_on(flair.grid), spacing=config.preparation.spacing)
     mask = mask_on(grid)
     return prepare_pair(flair, t1w, mask, grid, rigid=rigid), mask, grid
+
+
+def segment_pair(
+    sample: Sample, config: TrainConfig, predictor: Predictor, *, prepared: bool = False
+) -> Segmentation:
+    """What a network of slices finds in a sample, on the FLAIR's own grid.
+
+    Args:
+        prepared: FLAIR and T1w are brain-extracted and lie in one space.
+    """
+    assert sample.flair is not None
+    image, mask, grid = prepare_real(sample, config, extracted=prepared)
+    slices = image.swapaxes(0, 1)
+    parts = [
+        predictor.many(list(slices[k : k + _AT_ONCE])) for k in range(0, len(slices), _AT_ONCE)
+    ]
+    answer = np.stack([one for part in parts for one in part], axis=1)
+    answer[0][~mask], answer[1:, ~mask] = 1, 0
+    bundle = predictor.bundle
+    posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))
+    labels = label_map(posteriors, read_grid(sample.flair))
+    rows = measure(labels, bundle.labels, confidences(posteriors), bundle)
+    return Segmentation(bundle.task, labels, bundle.labels, rows, (posteriors,))
 
 
 def _drawn(outline: Volume) -> Callable[[Grid], NDArray[np.bool_]]:

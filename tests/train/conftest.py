@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.train.config import TrainConfig, load_config
+from deepmrseg_bids.train.samples import Sample, load_samples
 from tests.support import ball
+from tests.train.heads import head, write_lesions
 
 TOML = """
 task = "toy"
@@ -109,3 +111,58 @@ def toy(settings_file: Callable[..., Path]) -> Callable[..., TrainConfig]:
         return load_config(settings_file(extra=extra), **changes)
 
     return load
+
+
+FLAIR = {0: 0.02, 2: 1.0, 41: 1.0, 3: 1.2, 42: 1.2, 24: 0.3, 4: 0.2, 43: 0.2, 506: 0.5}
+
+
+@pytest.fixture
+def small(settings_file: Callable[..., Path]) -> TrainConfig:
+    path = settings_file(
+        ("spatial_dims = 3", "spatial_dims = 2"),
+        ("in_channels = 1", "in_channels = 2"),
+        ("crop = [16, 16, 16]", "crop = [48, 48]"),
+        ('intensity = "crop"', 'intensity = "brain"'),
+        ("index = 5", "index = 1"),
+        extra="[augment]\nflip = 0.5\nrotate_deg = 10\nshift_mm = 8\nelastic_mm = 1\nnoise = 0.2\n"
+        "[pairs]\nthick_mm = 4\ndrop_t1w = 0.2\nhealthy = 0.2\ndirty = 0.3\nflow = 0.3\n",
+    )
+    return load_config(path)
+
+
+@pytest.fixture
+def made_up(save: Callable[..., str], table: Callable[..., Path], tmp_path: Path) -> Sample:
+    """A label map with lesions to put into it."""
+    write_lesions(tmp_path / "lesions.npz")
+    row = {"sample_id": "map", "dseg": save("map.nii.gz", head()), "lesions": "lesions.npz",
+           "teaches_only": "1"}  # fmt: skip
+    return load_samples(table([row], "maps.tsv"))[0]
+
+
+@pytest.fixture
+def real(save: Callable[..., str], table: Callable[..., Path]) -> list[Sample]:
+    """Two people with 3 mm slices and a bright lesion; the T1w is finer."""
+    codes = head()
+    rng = np.random.default_rng(0)
+    rows = []
+    for person in range(2):
+        flair = np.vectorize(lambda code: FLAIR.get(code, 1.1))(codes)
+        lesion = np.zeros(codes.shape, np.uint8)
+        lesion[18:26, 24:34, 30:40] = 1
+        flair = np.where(lesion > 0, 2.0, flair) + 0.02 * rng.standard_normal(codes.shape)
+        thick = np.diag([1.0, 1.0, 3.0, 1.0])
+        thick[2, 3] = 1
+        flair = np.where((codes > 0) & (codes < 500), flair, 0)
+        mean = flair[..., :63].reshape(64, 64, 21, 3).mean(-1)
+        rows.append(
+            {
+                "sample_id": f"p{person}",
+                "T1w": save(
+                    f"t1-{person}.nii.gz", np.where(codes > 0, 2.2 - flair, 0).astype("f4")
+                ),
+                "FLAIR": save(f"flair-{person}.nii.gz", mean.astype("f4"), thick),
+                "dseg": save(f"lesion-{person}.nii.gz", lesion[..., 1:63:3].copy(), thick),
+                "mask": save("mask.nii.gz", ((codes > 0) & (codes < 500)).astype("u1")),
+            }
+        )
+    return load_samples(table(rows, "pairs.tsv"))

@@ -5,70 +5,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.intensity import OUTSIDE
-from deepmrseg_bids.train.config import TrainConfig, load_config
+from deepmrseg_bids.reports.crossval import write_report
+from deepmrseg_bids.train.config import TrainConfig
+from deepmrseg_bids.train.crossval import NETWORKS, CrossValidation, crossval
+from deepmrseg_bids.train.evaluation import evaluate, read_rows, write_tables
 from deepmrseg_bids.train.loop import train
 from deepmrseg_bids.train.pairs import Pair, crop, prepare
-from deepmrseg_bids.train.samples import Sample, load_samples
+from deepmrseg_bids.train.samples import Sample
 from deepmrseg_bids.train.scenes import Anatomy
-from tests.train.heads import head, write_lesions
-
-FLAIR = {0: 0.02, 2: 1.0, 41: 1.0, 3: 1.2, 42: 1.2, 24: 0.3, 4: 0.2, 43: 0.2, 506: 0.5}
-
-
-@pytest.fixture
-def small(settings_file: Callable[..., Path]) -> TrainConfig:
-    path = settings_file(
-        ("spatial_dims = 3", "spatial_dims = 2"),
-        ("in_channels = 1", "in_channels = 2"),
-        ("crop = [16, 16, 16]", "crop = [48, 48]"),
-        ('intensity = "crop"', 'intensity = "brain"'),
-        ("index = 5", "index = 1"),
-        extra="[augment]\nflip = 0.5\nrotate_deg = 10\nshift_mm = 8\nelastic_mm = 1\nnoise = 0.2\n"
-        "[pairs]\nthick_mm = 4\ndrop_t1w = 0.2\nhealthy = 0.2\ndirty = 0.3\nflow = 0.3\n",
-    )
-    return load_config(path)
-
-
-@pytest.fixture
-def made_up(save: Callable[..., str], table: Callable[..., Path], tmp_path: Path) -> Sample:
-    """A label map with lesions to put into it."""
-    write_lesions(tmp_path / "lesions.npz")
-    row = {"sample_id": "map", "dseg": save("map.nii.gz", head()), "lesions": "lesions.npz",
-           "teaches_only": "1"}  # fmt: skip
-    return load_samples(table([row], "maps.tsv"))[0]
-
-
-@pytest.fixture
-def real(save: Callable[..., str], table: Callable[..., Path]) -> list[Sample]:
-    """Two people with 3 mm slices and a bright lesion; the T1w is finer."""
-    codes = head()
-    rng = np.random.default_rng(0)
-    rows = []
-    for person in range(2):
-        flair = np.vectorize(lambda code: FLAIR.get(code, 1.1))(codes)
-        lesion = np.zeros(codes.shape, np.uint8)
-        lesion[18:26, 24:34, 30:40] = 1
-        flair = np.where(lesion > 0, 2.0, flair) + 0.02 * rng.standard_normal(codes.shape)
-        thick = np.diag([1.0, 1.0, 3.0, 1.0])
-        thick[2, 3] = 1
-        mean = flair[..., :63].reshape(64, 64, 21, 3).mean(-1)
-        rows.append(
-            {
-                "sample_id": f"p{person}",
-                "T1w": save(f"t1-{person}.nii.gz", (2 - flair).astype("f4")),
-                "FLAIR": save(f"flair-{person}.nii.gz", mean.astype("f4"), thick),
-                "dseg": save(f"lesion-{person}.nii.gz", lesion[..., 1:63:3].copy(), thick),
-                "mask": save("mask.nii.gz", ((codes > 0) & (codes < 500)).astype("u1")),
-            }
-        )
-    return load_samples(table(rows, "pairs.tsv"))
+from tests.train.heads import head
 
 
 def test_a_crop_is_fixed_by_the_state_of_the_generator(
@@ -163,6 +118,15 @@ def test_a_network_of_slices_resumes_to_the_last_bit(
     assert bundle.facts["samples_held_out"] == 1
 
 
+def test_a_network_of_slices_learns_what_a_lesion_is(
+    small: TrainConfig, real: list[Sample], tmp_path: Path
+) -> None:
+    loop = dataclasses.replace(small.loop, steps=60, batch=4, folds=2, validate_every=60)
+    network = dataclasses.replace(small.network, width=8)
+    bundle = train(real, dataclasses.replace(small, loop=loop, network=network), tmp_path / "run")
+    assert ModelBundle.open(bundle).facts["dice_held_out"]["Ball"] > 0.5
+
+
 def test_a_label_map_without_the_structures_to_lay_it_on_the_atlas_is_refused(
     small: TrainConfig, made_up: Sample, save: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -176,3 +140,56 @@ def test_a_file_that_holds_no_lesions_is_named(small: TrainConfig, made_up: Samp
     always = dataclasses.replace(small, pairs=dataclasses.replace(small.pairs, healthy=0.0))
     with pytest.raises(TrainingError, match="not a file of lesions"):
         crop(ready, np.random.default_rng(0), always)
+
+
+class Threshold:
+    """A predictor that calls lesion what is bright in the FLAIR."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.bundle = SimpleNamespace(
+            task="wml", labels=config.labels, preparation=config.preparation, facts={}
+        )
+
+    def many(self, images: list[np.ndarray]) -> list[np.ndarray]:
+        bright = [(image[0] > 1.5).astype(np.float32) for image in images]
+        return [np.stack([1 - one, one]) for one in bright]
+
+
+def test_lesions_are_counted_beside_the_scores_of_the_contract(
+    small: TrainConfig, real: list[Sample], tmp_path: Path
+) -> None:
+    predictor = cast(Predictor, Threshold(small))
+    rows = evaluate(real, "wml", lambda _: predictor, small, prepared=True)
+    summary = write_tables(rows, tmp_path)
+    lines = (tmp_path / "per_sample.tsv").read_text().splitlines()
+    assert lines[0].split("\t")[-5:] == [
+        "lesions", "reference_lesions", "lesion_recall", "lesion_precision", "lesion_f1",
+    ]  # fmt: skip
+    for row in rows:
+        assert row.agreement.f1 > 0.8
+        assert row.lesions is not None
+        assert (row.lesions.n_reference, row.lesions.n_detected) == (1, 1)
+    assert [row.lesions for row in read_rows(tmp_path / "per_sample.tsv")] == [
+        row.lesions for row in rows
+    ]
+    entry = summary["structures"][0]
+    assert entry["lesion_recall_mean"] == 1
+    assert entry["volume_difference_mm3_mean"] == pytest.approx(
+        np.mean([abs(r.agreement.volume_mm3 - r.agreement.reference_volume_mm3) for r in rows])
+    )
+    assert (tmp_path / "summary.tsv").read_text().split("\n")[0].split("\t")[10] == (
+        "lesion_recall_mean"
+    )
+
+
+def test_two_networks_of_slices_are_cross_validated_with_pictures(
+    small: TrainConfig, real: list[Sample], tmp_path: Path
+) -> None:
+    loop = dataclasses.replace(small.loop, steps=2, batch=2)
+    protocol = CrossValidation(dataclasses.replace(small, loop=loop), tmp_path / "cv", folds=2)
+    judged = crossval(real, protocol, cache=tmp_path / "cache")
+    assert judged is not None
+    assert {(one.network, one.row.sample_id) for one in judged} == {
+        (network, sample.sample_id) for network in NETWORKS for sample in real
+    }
+    assert all(path.is_file() for path in write_report(judged, protocol, real))

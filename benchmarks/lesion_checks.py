@@ -1,0 +1,220 @@
+"""Two checks of a model of white-matter lesions that need no rater.
+
+    python benchmarks/lesion_checks.py DATA OUT [--model BUNDLE] [--cache DIR]
+
+*False lesions*: heads without lesions, made of the label maps with everything else that the
+training draws (brightness around the ventricles, flow, noise, thick slices); what is found
+there is false. With the T1w and without.
+
+*Thick slices*: the 1 mm FLAIR of ``wml/consensus``, and synthetic heads with lesions, resliced
+to 3 and 5 mm by averaging; the volume should stay what it was. (Half of the label maps, to save
+time.) Volumes are those of the network, before the task drops specks.
+
+``OUT`` receives ``false_lesions.tsv`` and ``thick_slices.tsv``; the medians are printed. A few
+minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.bundle import ModelBundle
+from deepmrseg_bids.geometry import Grid, resample
+from deepmrseg_bids.image import Volume, read_volume
+from deepmrseg_bids.inference import Predictor, set_threads
+from deepmrseg_bids.intensity import OUTSIDE
+from deepmrseg_bids.runtime import prepare_process
+from deepmrseg_bids.slices import prepare_pair, slice_grid
+from deepmrseg_bids.train.config import load_config
+from deepmrseg_bids.train.evaluation import tsv
+from deepmrseg_bids.train.pairs import prepare
+from deepmrseg_bids.train.samples import Sample, load_samples
+from deepmrseg_bids.train.scenes import Anatomy, Scene, draw_scene, render
+
+CONFIG = load_config("wml")
+CROP = (176, 224)  # a whole axial slice
+TALL = 150  # millimetres from the lowest slice to the highest
+THICK = (3, 5)
+SEED = 5
+
+
+def anatomies(data: Path, cache: Path | None) -> list[tuple[str, Anatomy]]:
+    """The label maps, by name."""
+    found = []
+    for path in sorted((data / "labelmaps").glob("*_dseg.nii.gz")):
+        name = path.name.split("_dseg")[0]
+        sample = Sample(name, name, None, None, path, lesions=data / "wml" / "lesions")
+        ready = prepare(sample, CONFIG, cache)
+        assert isinstance(ready, Anatomy)
+        found.append((name, ready))
+    return found
+
+
+def axial_scene(rng: np.random.Generator, anatomy: Anatomy, *, healthy: bool) -> Scene:
+    """A head as drawn in training, cut in axial slices, with its T1w."""
+    pairs = dataclasses.replace(CONFIG.pairs, healthy=1.0 if healthy else 0.0, drop_t1w=0.0)
+    augment = dataclasses.replace(CONFIG.augment, elastic_mm=0.0)
+    while True:
+        scene = draw_scene(rng, anatomy, pairs, augment)
+        if scene.frame[2, 0] > 0.9:
+            return dataclasses.replace(scene, centre=anatomy.places.mean(axis=0).astype(float))
+
+
+def whole_head(
+    anatomy: Anatomy, scene: Scene, thickness: float
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], Grid]:
+    """(2, slices, *CROP), the lesions (slices, *CROP), and their grid."""
+    count = int(TALL / thickness)
+    images, targets = [], []
+    for k in range(count):
+        away = (k - (count - 1) / 2) * thickness
+        cut = dataclasses.replace(
+            scene,
+            centre=scene.centre + scene.frame[:, 0] * away,
+            thickness=thickness,
+            seed=scene.seed + k if scene.lesions is None else scene.seed,
+        )
+        image, target = render(anatomy, cut, CROP)
+        images.append(image)
+        targets.append(target)
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[0, 1], affine[1, 2], affine[3, 3] = thickness, 1, 1, 1
+    grid = Grid((count, *CROP), affine)
+    return np.stack(images, axis=1), np.stack(targets), grid
+
+
+def millilitres(
+    predictor: Predictor, image: NDArray[np.float32], grid: Grid, *, alone: bool = False
+) -> float:
+    """The volume of lesions in prepared slices; ``alone``: without the T1w."""
+    if alone:
+        image = np.stack([image[0], np.full_like(image[1], OUTSIDE)])
+    slices = image.swapaxes(0, 1)
+    parts = [predictor.many(list(slices[k : k + 8])) for k in range(0, len(slices), 8)]
+    found = np.stack([answer.argmax(axis=0) > 0 for part in parts for answer in part])
+    return float((found & (image[0] > OUTSIDE)).sum()) * grid.voxel_volume / 1000
+
+
+def false_lesions(
+    heads: list[tuple[str, Anatomy]], predictor: Predictor
+) -> list[dict[str, object]]:
+    """What is found in heads that have no lesions."""
+    rng = np.random.default_rng(SEED)
+    rows: list[dict[str, object]] = []
+    for name, anatomy in heads:
+        scene = axial_scene(rng, anatomy, healthy=True)
+        image, target, grid = whole_head(anatomy, scene, max(scene.thickness, 2.0))
+        assert not target.any()
+        rows.append(
+            {
+                "head": name,
+                "slice_mm": grid.spacing[0],
+                "false_ml": millilitres(predictor, image, grid),
+                "false_ml_flair_alone": millilitres(predictor, image, grid, alone=True),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def averaged(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """So many slices (the first axis but one of space) averaged into one."""
+    count = image.shape[-3] // factor
+    shape = (*image.shape[:-3], count, factor, *image.shape[-2:])
+    mean: NDArray[np.float32] = image[..., : count * factor, :, :].reshape(shape).mean(axis=-3)
+    return mean
+
+
+def thicker(volume: Volume, factor: int) -> Volume:
+    """The scan with axial slices averaged."""
+    axis = int(np.argmax(np.abs(volume.grid.affine[2, :3])))
+    data = np.moveaxis(averaged(np.moveaxis(volume.data, axis, 0), factor), 0, axis)
+    affine = volume.grid.affine.copy()
+    affine[:3, 3] += affine[:3, axis] * (factor - 1) / 2
+    affine[:3, axis] *= factor
+    return Volume(data, Grid((data.shape[0], data.shape[1], data.shape[2]), affine))
+
+
+def thick_slices(
+    data: Path, heads: list[tuple[str, Anatomy]], predictor: Predictor
+) -> list[dict[str, object]]:
+    """Volumes at 1 mm, and after averaging to thick slices."""
+    rows: list[dict[str, object]] = []
+    for sample in load_samples(data / "wml" / "consensus" / "samples.tsv"):
+        assert sample.t1w is not None and sample.flair is not None
+        t1w, flair = read_volume(sample.t1w), read_volume(sample.flair)
+        found = {1: consensus_ml(t1w, flair, predictor)}
+        found |= {n: consensus_ml(t1w, thicker(flair, n), predictor) for n in THICK}
+        rows.append(moved(sample.sample_id, found))
+    rng = np.random.default_rng(SEED)
+    for name, anatomy in heads[::2]:
+        scene = axial_scene(rng, anatomy, healthy=False)
+        image, _, grid = whole_head(anatomy, scene, 1.0)
+        found = {1: millilitres(predictor, image, grid)}
+        for n in THICK:
+            thick = averaged(image, n)
+            affine = grid.affine @ np.diag([n, 1, 1, 1])
+            there = Grid((thick.shape[1], *CROP), affine)
+            found[n] = millilitres(predictor, thick, there)
+        rows.append(moved(name, found))
+    return rows
+
+
+def consensus_ml(t1w: Volume, flair: Volume, predictor: Predictor) -> float:
+    """The volume in two brain-extracted scans that lie in one space."""
+    inside = ndimage.binary_fill_holes(flair.data > 0)
+    grid = slice_grid(flair.grid, inside, spacing=CONFIG.preparation.spacing)
+    mask = resample(inside.astype(np.float32), flair.grid, grid) > 0.5
+    return millilitres(predictor, prepare_pair(flair, t1w, mask, grid), grid)
+
+
+def moved(name: str, found: dict[int, float]) -> dict[str, object]:
+    """A row: volumes, and by which part they moved."""
+    row: dict[str, object] = {"head": name}
+    row |= {f"ml_{n}mm": value for n, value in found.items()}
+    row |= {f"moved_{n}mm": found[n] / max(found[1], 1e-3) - 1 for n in THICK}
+    print(row, flush=True)
+    return row
+
+
+def median(rows: list[dict[str, object]], column: str) -> float:
+    return float(np.median([abs(float(str(row[column]))) for row in rows]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="False lesions, and thick slices.")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--omp-nthreads", type=int, default=2)
+    args = parser.parse_args()
+    prepare_process()
+    set_threads(args.omp_nthreads)
+    bundle = ModelBundle.open(args.model) if args.model else ModelBundle.shipped("wml")
+    predictor, data = Predictor(bundle), args.data.resolve()
+    heads = anatomies(data, args.cache)
+    args.out.mkdir(parents=True, exist_ok=True)
+    tables = {
+        "false_lesions": false_lesions(heads, predictor),
+        "thick_slices": thick_slices(data, heads, predictor),
+    }
+    for name, rows in tables.items():
+        (args.out / f"{name}.tsv").write_text(tsv(tuple(rows[0]), rows), encoding="utf-8")
+    clean, thick = tables["false_lesions"], tables["thick_slices"]
+    print(f"false lesions, median of {len(clean)} heads: {median(clean, 'false_ml'):.2f} ml, "
+          f"FLAIR alone {median(clean, 'false_ml_flair_alone'):.2f} ml")  # fmt: skip
+    real = [row for row in thick if "sub-" in str(row["head"])]
+    for what, rows in (("consensus", real), ("all", thick)):
+        moves = ", ".join(f"{n} mm {100 * median(rows, f'moved_{n}mm'):.1f} %" for n in THICK)
+        print(f"volume moves, median of {len(rows)} ({what}): {moves}")
+
+
+if __name__ == "__main__":
+    main()

@@ -41,6 +41,7 @@ CONFIG = load_config("wml")
 CROP = (176, 224)  # a whole axial slice
 TALL = 150  # millimetres from the lowest slice to the highest
 THICK = (3, 5)
+LEAST_ML = 0.5  # of lesions whose volume is compared
 SEED = 5
 
 
@@ -178,13 +179,14 @@ def moved(name: str, found: dict[int, float]) -> dict[str, object]:
     """A row: volumes, and by which part they moved."""
     row: dict[str, object] = {"head": name}
     row |= {f"ml_{n}mm": value for n, value in found.items()}
-    row |= {f"moved_{n}mm": found[n] / max(found[1], 1e-3) - 1 for n in THICK}
+    whole = found[1] if found[1] >= LEAST_ML else np.nan  # of next to nothing there is no part
+    row |= {f"moved_{n}mm": found[n] / whole - 1 for n in THICK}
     print(row, flush=True)
     return row
 
 
 def median(rows: list[dict[str, object]], column: str) -> float:
-    return float(np.median([abs(float(str(row[column]))) for row in rows]))
+    return float(np.nanmedian([abs(float(str(row[column]))) for row in rows]))
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from deepmrseg_bids.bundle import ModelBundle
-from deepmrseg_bids.errors import BundleError, DeviceError, UsageError
+from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
+from deepmrseg_bids.errors import BundleError, DeviceError, SkippedTask, UsageError
 from deepmrseg_bids.geometry import Array
 from deepmrseg_bids.runtime import cpu_has_bfloat16
 
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+_PIXELS = 2**19  # of the slices that a 2D network is asked about at once
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -168,11 +169,14 @@ class Predictor:
         """
         return self.many([image])[0]
 
-    def many(self, images: Sequence[Array]) -> list[NDArray[np.float32]]:
+    def many(self, images: Sequence[Array], *, mirrored: bool = True) -> list[NDArray[np.float32]]:
         """Posteriors of several images of one shape, in one batch; see ``__call__``.
 
         Two small images together take less time than one alone: a batch of one does not
         reach the fast kernels of oneDNN.
+
+        Args:
+            mirrored: the first axis runs from left to right, so that ``flips`` applies.
         """
         if not images:
             return []
@@ -182,14 +186,34 @@ class Predictor:
         start = time.perf_counter()
         try:
             with torch.inference_mode():
-                out: NDArray[np.float32] = self._in_windows(x).cpu().numpy()
+                out: NDArray[np.float32] = self._in_windows(x, mirrored).cpu().numpy()
         except torch.cuda.OutOfMemoryError:
             out = np.empty(0, np.float32)
         if not len(out):
             self._leave_gpu()
-            return self.many(images)
+            return self.many(images, mirrored=mirrored)
         self.seconds += time.perf_counter() - start
         return list(out)
+
+    def slices(self, image: Array, *, mirrored: bool) -> NDArray[np.float32]:
+        """Posteriors of a stack of slices, by a network of two dimensions.
+
+        As many slices as memory is set aside for are seen at once.
+
+        Args:
+            image: (channels, slices, H, W) float32.
+            mirrored: H runs from left to right, so that ``flips`` applies.
+
+        Returns:
+            (classes, slices, H, W) float32, summing to one over the classes.
+        """
+        out = np.empty((self.bundle.network.classes, *image.shape[1:]), dtype=np.float32)
+        step = max(1, _PIXELS // math.prod(image.shape[2:]))
+        for first in range(0, image.shape[1], step):
+            part = slice(first, first + step)
+            answers = self.many(list(image[:, part].swapaxes(0, 1)), mirrored=mirrored)
+            out[:, part] = np.stack(answers, axis=1)
+        return out
 
     def _leave_gpu(self) -> None:
         """Go on with the CPU, in the same precision.
@@ -205,7 +229,7 @@ class Predictor:
         self._network = self._network.to(self.device)
         torch.cuda.empty_cache()
 
-    def _in_windows(self, x: torch.Tensor) -> torch.Tensor:
+    def _in_windows(self, x: torch.Tensor, mirrored: bool) -> torch.Tensor:
         """Posteriors of a batch, from overlapping windows of the size of the training crops.
 
         What a network says depends on where the edge of the image is: it is asked about
@@ -214,7 +238,7 @@ class Predictor:
         axes = [*map(window_places, x.shape[2:], self.bundle.preparation.window)]
         places: list[tuple[Any, ...]] = [(slice(None), slice(None), *p) for p in product(*axes)]
         if len(places) == 1:
-            return self._answers(x)
+            return self._answers(x, mirrored)
         own: tuple[Any, ...] = (..., *(slice(0, edge) for edge in x.shape[2:]))
         beyond = [axis[-1].stop - edge for axis, edge in zip(axes, x.shape[2:], strict=True)]
         x = functional.pad(x, [n for after in reversed(beyond) for n in (0, after)], "replicate")
@@ -224,28 +248,28 @@ class Predictor:
         step = max(1, 2 // len(x))  # two at a time reach the fast kernels
         for first in range(0, len(places), step):
             group = places[first : first + step]
-            answers = self._answers(torch.cat([x[place] for place in group]))
+            answers = self._answers(torch.cat([x[place] for place in group]), mirrored)
             for place, answer in zip(group, answers.chunk(len(group)), strict=True):
                 bell = _bell(answer.shape[2:], x.device)
                 total[place] += answer * bell
                 weight[place] += bell
         return (total / weight)[own]
 
-    def _answers(self, x: torch.Tensor) -> torch.Tensor:
+    def _answers(self, x: torch.Tensor, mirrored: bool) -> torch.Tensor:
         """Posteriors of a batch; of smaller ones where the GPU's memory is too small for it."""
         try:
-            return self._at_once(x)
+            return self._at_once(x, mirrored)
         except torch.cuda.OutOfMemoryError:
             if len(x) == 1:
                 raise
         torch.cuda.empty_cache()
-        return torch.cat([self._answers(half) for half in x.chunk(2)])
+        return torch.cat([self._answers(half, mirrored) for half in x.chunk(2)])
 
-    def _at_once(self, x: torch.Tensor) -> torch.Tensor:
+    def _at_once(self, x: torch.Tensor, mirrored: bool) -> torch.Tensor:
         posteriors = self._posteriors(x)
-        if self.flips:
-            mirrored = self._posteriors(x.flip(2)).flip(2)
-            posteriors = (posteriors + mirrored[:, list(self.bundle.labels.mirrored)]) / 2
+        if self.flips and mirrored:
+            other = self._posteriors(x.flip(2)).flip(2)
+            posteriors = (posteriors + other[:, list(self.bundle.labels.mirrored)]) / 2
         return posteriors
 
     def _posteriors(self, x: torch.Tensor) -> torch.Tensor:
@@ -279,9 +303,12 @@ class PredictorPool:
 
         Raises:
             BundleError: the bundle cannot be used, or is of another task.
+            SkippedTask: none is given, and none is shipped.
         """
         if task not in self._loaded:
             path = self.models.get(task)
+            if path is None and task not in shipped_bundles():
+                raise SkippedTask(f"{task}: this version ships no model of it")
             bundle = ModelBundle.shipped(task) if path is None else ModelBundle.open(path)
             if bundle.task != task:
                 raise BundleError(f"{bundle.path}: a model of {bundle.task!r}, not of {task!r}")

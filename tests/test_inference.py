@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepmrseg_bids import inference
 from deepmrseg_bids.bundle import ModelBundle, Preparation
-from deepmrseg_bids.errors import BundleError, DeviceError, UsageError
+from deepmrseg_bids.errors import BundleError, DeviceError, SkippedTask, UsageError
 from deepmrseg_bids.inference import (
     Predictor,
     PredictorPool,
@@ -218,3 +219,45 @@ def test_a_gpu_that_was_asked_for_is_not_left(crowded):
     predictor, images, _ = crowded(room=0)
     with pytest.raises(DeviceError, match="too small for the brain network; use --device auto"):
         predictor.many(images)
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """A network of slices with two channels."""
+    config = NetworkConfig(kind="deepmrseg", spatial_dims=2, in_channels=2, classes=2, width=8,
+                           depth=2, patch=2)  # fmt: skip
+    ModelBundle.write(
+        tmp_path / "flat", task="wml", network=config,
+        preparation=Preparation(spacing=1.0, intensity="brain"),
+        labels=LabelTable((Label(1, "Lesion"),)), state=trained_like(config).state_dict(),
+        version="1", settings="", card="", facts={},
+    )  # fmt: skip
+    return ModelBundle.open(tmp_path / "flat")
+
+
+def test_slices_are_answered_one_by_one_however_many_are_seen_at_once(flat, monkeypatch):
+    image = np.random.default_rng(0).normal(size=(2, 5, 24, 16)).astype(np.float32)
+    predictor = Predictor(flat, precision="float32")
+    whole = predictor.slices(image, mirrored=True)
+    assert whole.shape == (2, 5, 24, 16)
+    np.testing.assert_allclose(whole.sum(axis=0), 1, atol=1e-5)
+    monkeypatch.setattr(inference, "_PIXELS", 2 * 24 * 16)
+    np.testing.assert_allclose(predictor.slices(image, mirrored=True), whole, atol=1e-5)
+    np.testing.assert_allclose(predictor(image[:, 3]), whole[:, 3], atol=1e-5)
+
+
+def test_slices_are_mirrored_only_where_left_and_right_lie_in_them(flat):
+    image = np.random.default_rng(1).normal(size=(2, 3, 16, 16)).astype(np.float32)
+    plain = Predictor(flat, precision="float32").slices(image, mirrored=True)
+    predictor = Predictor(flat, precision="float32", flips=True)
+    np.testing.assert_allclose(predictor.slices(image, mirrored=False), plain, atol=1e-6)
+    averaged = predictor.slices(image, mirrored=True)
+    assert np.abs(averaged - plain).max() > 1e-3
+    turned = predictor.slices(image[:, :, ::-1], mirrored=True)
+    np.testing.assert_allclose(turned[:, :, ::-1], averaged, atol=1e-5)
+
+
+def test_a_model_that_is_neither_given_nor_shipped_skips_its_task(monkeypatch):
+    monkeypatch.setattr(inference, "shipped_bundles", dict)
+    with pytest.raises(SkippedTask, match="wml: this version ships no model of it"):
+        PredictorPool()("wml")

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepmrseg_bids.bundle import ModelBundle, Preparation
 from deepmrseg_bids.geometry import Grid, canonical_grid, resample
+from deepmrseg_bids.slices import slice_axis
 from deepmrseg_bids.tasks import NEEDS, needed_models
 
 __all__ = ["Cost", "Speed", "memory_mib", "predict", "start_seconds"]
@@ -25,13 +27,17 @@ __all__ = ["Cost", "Speed", "memory_mib", "predict", "start_seconds"]
 _SCAN, _WRITE, _DRAW, _POSTERIOR = 4.0, 0.7, 0.5, 1.5
 _OBLIQUE, _OBLIQUE_CHOICE = 20.0, 1.4  # interpolated in 3D: once, and in the choice of labels
 _CHOICE = 4.7  # for a million voxels of the crop in which labels are chosen, and each label
-_CROP_MM3 = {"deepbrain": 96 * 96 * 80, "hippocampus": 2 * 40 * 56 * 40}
-_LABELS = {"brain": 1, "deepbrain": 14, "hippocampus": 4}
+_CROP_MM3 = {"deepbrain": 96 * 96 * 80, "hippocampus": 2 * 40 * 56 * 40, "wml": 160 * 192 * 150}
+_LABELS = {"brain": 1, "deepbrain": 14, "hippocampus": 4, "wml": 1}
 _SESSION, _PAGE = 18.0, 25.0  # whatever the scan; a page for each task
 _START = 350.0  # from the command to the first session
 _REGISTRATION, _SPACE = 750.0, 130.0  # onto a template; label maps on one of its grids
 _DEEPBRAIN_PASSES = 1.2  # one, and a second where the first crop was off
 _HIPPOCAMPUS_LOOKS = 2.5  # two are usual, six the most, each at both sides
+
+_SLICE = (160, 192)  # pixels of a slice that is cropped to a brain
+_BRAIN_MM = 180.0  # of which slices are asked about, along any axis
+_RIGID, _LESIONS = 60.0, 25.0  # steps: a T1w onto a FLAIR; what surrounds the lesions
 
 _BASE_MIB = 350  # Python, torch, nipype
 _NETWORK_MIB = {"brain": 180, "deepbrain": 430, "hippocampus": 430, "wml": 430}
@@ -79,7 +85,7 @@ class Speed:
         windows = {}
         for task, bundle in bundles.items():
             predictor = Predictor(bundle, resolve_device(device), precision, flips)  # type: ignore[arg-type]
-            pair = [np.zeros(_window(bundle.preparation), np.float32)] * 2
+            pair = [_blank(bundle)] * 2
             predictor.many(pair)  # the first call chooses its kernels
             before = predictor.seconds
             predictor.many(pair)
@@ -103,40 +109,53 @@ def _step_seconds() -> float:
 
 
 def predict(
-    grid: Grid,
+    grid: Grid | None,
     tasks: Collection[str],
     speed: Speed,
     *,
+    flair: Grid | None = None,
     probabilities: bool = False,
     page: bool = True,
     registrations: int = 0,
     spaces: int = 0,
 ) -> Cost:
-    """What the tasks of one scan take.
+    """What the tasks of one session take.
 
     Args:
-        grid: the scan's, see :func:`deepmrseg_bids.image.read_grid`.
+        grid: the T1w's, see :func:`deepmrseg_bids.image.read_grid`; None where there is none.
         tasks: those that are left to do.
+        flair: the grid of the FLAIR, for ``wml``.
         page: the subject's page is written.
         registrations: templates that the scan is registered with.
         spaces: output spaces, each a grid of a template.
     """
-    models = [model for model in needed_models(tasks) if model in speed.windows]
-    seconds = sum(_windows(model, grid, speed) * speed.windows[model] for model in models)
-    millions = math.prod(grid.shape) / 1e6
-    steps = _SESSION + millions * _SCAN
-    choice = _CHOICE
-    if _is_oblique(grid):
-        steps += _OBLIQUE
-        choice *= _OBLIQUE_CHOICE
+    seconds, steps = 0.0, _SESSION + registrations * _REGISTRATION + spaces * _SPACE
+    if grid is not None:
+        models = set(needed_models(tasks)) & set(speed.windows) - {"wml"}
+        seconds += sum(_windows(model, grid, speed) * speed.windows[model] for model in models)
+        steps += math.prod(grid.shape) / 1e6 * _SCAN + (_OBLIQUE if _is_oblique(grid) else 0)
+    if flair is not None and "wml" in tasks:
+        seconds += _windows("brain", flair, speed) * speed.windows.get("brain", 0.0)
+        seconds += _slices(flair) * speed.windows.get("wml", 0.0)
+        steps += math.prod(flair.shape) / 1e6 * _SCAN + (_OBLIQUE if _is_oblique(flair) else 0)
+        steps += _LESIONS + (_RIGID if grid is not None else 0)
     for task in tasks:
-        labels = _LABELS.get(task, 1)
+        steps += _steps(task, (grid, flair) if task == "wml" else (grid,), probabilities, page)
+    return Cost(seconds + steps * speed.step, memory_mib(grid, tasks, flair=flair, spaces=spaces))
+
+
+def _steps(task: str, grids: Sequence[Grid | None], probabilities: bool, page: bool) -> float:
+    """Steps of choosing, writing and drawing the labels of a task on each grid."""
+    labels = _LABELS.get(task, 1)
+    steps = _PAGE if page else 0.0
+    for grid in filter(None, grids):
+        millions = math.prod(grid.shape) / 1e6
         crop = min(_CROP_MM3.get(task, 0) / grid.voxel_volume / 1e6, millions)
+        choice = _CHOICE * (_OBLIQUE_CHOICE if _is_oblique(grid) else 1)
         steps += millions * _WRITE + crop * labels * choice
         steps += millions * labels * _POSTERIOR if probabilities else 0
-        steps += _PAGE + millions * _DRAW if page else 0
-    steps += registrations * _REGISTRATION + spaces * _SPACE
-    return Cost(seconds + steps * speed.step, memory_mib(grid, tasks, spaces=spaces))
+        steps += millions * _DRAW if page else 0
+    return steps
 
 
 def start_seconds(speed: Speed) -> float:
@@ -152,6 +171,19 @@ def _window(preparation: Preparation) -> tuple[int, ...]:
     """What a network is asked about at once; some edge for one that takes whole images."""
     edges = zip(preparation.window, preparation.shape, strict=True)
     return tuple(window or edge or 64 for window, edge in edges)
+
+
+def _blank(bundle: ModelBundle) -> NDArray[np.float32]:
+    """An empty image as a network is asked about: a window, or a slice of all its channels."""
+    if bundle.network.spatial_dims == 2:
+        return np.zeros((bundle.network.in_channels, *_SLICE), np.float32)
+    return np.zeros(_window(bundle.preparation), np.float32)
+
+
+def _slices(flair: Grid) -> float:
+    """How many slices of a FLAIR hold brain."""
+    axis = slice_axis(flair)
+    return min(flair.shape[axis], _BRAIN_MM / flair.spacing[axis])
 
 
 def _windows(model: str, grid: Grid, speed: Speed) -> float:
@@ -173,16 +205,22 @@ def _windows(model: str, grid: Grid, speed: Speed) -> float:
     return places(shape) * (_DEEPBRAIN_PASSES if model == "deepbrain" else 1)
 
 
-def memory_mib(grid: Grid | None, tasks: Collection[str], *, spaces: int = 0) -> int:
+def memory_mib(
+    grid: Grid | None, tasks: Collection[str], *, flair: Grid | None = None, spaces: int = 0
+) -> int:
     """The largest size that a process gets while it works on a scan (None: it has none).
 
     Args:
+        flair: the grid of the FLAIR, for ``wml``.
         spaces: output spaces, each a grid of a template.
     """
     models = {model for task in tasks for model in NEEDS[task]}
     fixed = _BASE_MIB + max((_NETWORK_MIB[model] for model in models), default=0)
-    fixed += _REGISTRATION_MIB if spaces else 0
-    if grid is None:
-        return fixed
-    each = _BYTES + (_OBLIQUE_BYTES if _is_oblique(grid) else 0)
-    return round(fixed + each * math.prod(grid.shape) / 2**20)
+    pair = "wml" in tasks and flair is not None
+    fixed += _REGISTRATION_MIB if spaces or pair else 0
+    total = float(fixed)
+    for scan in (grid, flair if pair else None):
+        if scan is not None:
+            each = _BYTES + (_OBLIQUE_BYTES if _is_oblique(scan) else 0)
+            total += each * math.prod(scan.shape) / 2**20
+    return round(total)

@@ -348,7 +348,8 @@ def _dealt(
 
     def work(session: Session) -> float:
         tasks = _tasks(config, session, bundles)
-        return expected_work(_grid(config, session), tasks, bundles)
+        grid, flair = _grid(config, session.t1w), _grid(config, session.flair)
+        return expected_work(grid, tasks, bundles, flair=flair)
 
     own = deal(sessions, parse_shard(config.shard), work)
     _log.info("shard %s: %d of %d sessions", config.shard, len(own), len(sessions))
@@ -526,14 +527,16 @@ def _memory_limit_gb(config: RunConfig) -> float:
 
 def _memory_gb(config: RunConfig, job: SessionJob) -> float:
     """What a session is expected to take."""
-    return memory_mib(_grid(config, job), job.runs, spaces=len(job.spaces)) / 1024
+    flair = _grid(config, job.flair) if "wml" in job.runs else None
+    grid = _grid(config, job.t1w)
+    return memory_mib(grid, job.runs, flair=flair, spaces=len(job.spaces)) / 1024
 
 
-def _grid(config: RunConfig, session: Session | SessionJob) -> Grid | None:
-    """The grid of the scan to segment, by its header; None if there is none, or no use in it."""
-    if session.t1w is not None:
+def _grid(config: RunConfig, scan: Path | None) -> Grid | None:
+    """The grid of a scan, by its header; None if there is none, or no use in it."""
+    if scan is not None:
         with suppress(DeepMRSegError):  # of a scan that cannot be used not much is read
-            return read_grid(session.t1w, force_header=config.force_header)
+            return read_grid(scan, force_header=config.force_header)
     return None
 
 

@@ -13,6 +13,7 @@ from deepmrseg_bids.app.progress import spell
 from deepmrseg_bids.bids.outputs import SessionJob
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import read_grid
 from deepmrseg_bids.tasks import NEEDS
 
@@ -67,28 +68,33 @@ def plan(
         reasons = {task: reason for task in job.tasks if (reason := _reason(task, job, bundles))}
         left = [task for task in job.runs if not (reasons.get(task) or _reason(task, job, bundles))]
         cost = None
-        if left and job.t1w is not None:
+        if left:
             try:
-                grid = read_grid(job.t1w, force_header=job.force_header)
+                grid = _grid(job.t1w, job)
+                flair = _grid(job.flair, job) if "wml" in left else None
             except DeepMRSegError as error:
                 reasons |= dict.fromkeys(left, " ".join(str(error).split()))
             else:
                 measured = measured or speed()
                 templates = {space.template.space.label for space in job.spaces}
                 cost = predict(
-                    grid, left, measured, probabilities=job.probabilities, page=reports,
-                    registrations=len(templates), spaces=len(job.spaces),
+                    grid, left, measured, flair=flair, probabilities=job.probabilities,
+                    page=reports, registrations=len(templates), spaces=len(job.spaces),
                 )  # fmt: skip
         planned.append(Planned(job, reasons, cost))
     return planned, 0.0 if measured is None else start_seconds(measured)
 
 
+def _grid(scan: Path | None, job: SessionJob) -> Grid | None:
+    return None if scan is None else read_grid(scan, force_header=job.force_header)
+
+
 def _reason(task: str, job: SessionJob, bundles: Mapping[str, ModelBundle]) -> str:
     """Why a task of a session will be skipped; empty if nothing is known against it."""
-    if job.t1w is None:
-        return "the session has no T1w image"
     if task == "wml" and job.flair is None:
         return "wml needs a FLAIR, and the session has none"
+    if task != "wml" and job.t1w is None:
+        return "the session has no T1w image"
     if any(model not in bundles for model in NEEDS[task]):
         return f"{task}: this version ships no model of it"
     return ""

@@ -19,12 +19,16 @@ from deepmrseg_bids.geometry import Grid
 __all__ = ["deal", "expected_work"]
 
 # a machine that all shards agree on: seconds of a window of each network, and of a step
-_WINDOWS = {"brain": 0.3, "deepbrain": 0.6, "hippocampus": 0.16, "wml": 0.6}
+_WINDOWS = {"brain": 0.3, "deepbrain": 0.6, "hippocampus": 0.16, "wml": 0.05}
 _STEP = 0.04
 
 
 def expected_work(
-    grid: Grid | None, tasks: Collection[str], bundles: Mapping[str, ModelBundle]
+    grid: Grid | None,
+    tasks: Collection[str],
+    bundles: Mapping[str, ModelBundle],
+    *,
+    flair: Grid | None = None,
 ) -> float:
     """About how many seconds a session takes on one core; only ratios matter.
 
@@ -32,12 +36,13 @@ def expected_work(
         grid: of the scan to segment; None if it cannot be read.
         tasks: of the session.
         bundles: the models of the run.
+        flair: the grid of the FLAIR; None if there is none, or no use in it.
     """
-    if grid is None:
+    if grid is None and (flair is None or "wml" not in tasks):
         return _STEP  # no more than to say so
     preparations = {task: bundle.preparation for task, bundle in bundles.items()}
     windows = {task: _WINDOWS[task] for task in bundles}
-    return predict(grid, tasks, Speed(windows, _STEP, preparations)).seconds
+    return predict(grid, tasks, Speed(windows, _STEP, preparations), flair=flair).seconds
 
 
 def deal(

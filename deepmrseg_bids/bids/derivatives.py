@@ -63,7 +63,8 @@ TEMPLATES = "templateflow"  # that of the templates
 _TEMPLATEFLOW = "https://github.com/templateflow/templateflow"
 _BIDS_VERSION = "1.10.0"
 _IGNORED = (
-    "*.html", "figures", "logs/", "*_morph.*", "*_xfm.*", "group*", "CITATION.md",
+    "*.html", "figures", "logs/", "*_morph.*", "*_lesions.*", "*_xfm.*", "group*",
+    "CITATION.md",
 )  # fmt: skip
 _README = """\
 # Brain MRI segmentation

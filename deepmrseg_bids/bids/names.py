@@ -29,6 +29,7 @@ __all__ = [
     "group_report_path",
     "label_map_path",
     "label_table_path",
+    "lesions_path",
     "morph_path",
     "probabilities_path",
     "report_path",
@@ -169,14 +170,21 @@ def label_map_path(
     return _anat(source, "dseg", ".nii.gz", {**where, "seg": task})
 
 
-def probabilities_path(source: str | os.PathLike[str], task: str) -> PurePosixPath:
-    """The 4D posteriors of a task."""
-    return _anat(source, "probseg", ".nii.gz", {"seg": task})
+def probabilities_path(
+    source: str | os.PathLike[str], task: str, *, space: str | None = None
+) -> PurePosixPath:
+    """The 4D posteriors of a task; ``space`` as of :func:`label_map_path`."""
+    return _anat(source, "probseg", ".nii.gz", {**_of_space(space, None), "seg": task})
 
 
 def morph_path(source: str | os.PathLike[str], task: str) -> PurePosixPath:
     """The table of volumes of a task."""
     return _anat(source, "morph", ".tsv", {"seg": task})
+
+
+def lesions_path(source: str | os.PathLike[str], task: str) -> PurePosixPath:
+    """The table of single lesions of a task."""
+    return _anat(source, "lesions", ".tsv", {"seg": task})
 
 
 def transform_path(

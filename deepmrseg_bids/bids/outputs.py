@@ -11,7 +11,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -23,14 +23,16 @@ from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.beside import check_beside
 from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, described
 from deepmrseg_bids.bids.files import Staging, write_json, write_text
+from deepmrseg_bids.bids.lesion_files import always_there, stage_lesions, there_if_aligned
 from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, model_of, same_provenance
 from deepmrseg_bids.bids.spaces import Carrier, SpaceJob, left_to_make
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.bundle import ModelBundle
-from deepmrseg_bids.errors import DeepMRSegError, SegmentationError, SkippedTask
+from deepmrseg_bids.errors import DeepMRSegError, RegistrationError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.guard import check_image
 from deepmrseg_bids.image import Volume, read_volume, write_labels, write_probabilities
+from deepmrseg_bids.registration import ants_version
 from deepmrseg_bids.runtime import (
     cpu_has_bfloat16,
     forget_peak_memory,
@@ -40,6 +42,7 @@ from deepmrseg_bids.runtime import (
 )
 from deepmrseg_bids.segmentation import Segmentation, native_posteriors
 from deepmrseg_bids.tasks import NEEDS, run
+from deepmrseg_bids.tasks.wml import LesionSegmentation
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference import PredictorPool
@@ -58,6 +61,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+_NO_T1W = "the session has no T1w image"
 
 
 @dataclass(frozen=True)
@@ -134,13 +138,23 @@ class SessionJob:
         """``sub-01_ses-2``, or ``sub-01``."""
         return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
 
+    def inputs(self, task: str) -> tuple[Path, ...]:
+        """The images that a task is made from, the one that its tables are named after first.
+
+        Empty where the one that it cannot do without is not there.
+        """
+        if task != "wml":
+            return (self.t1w,) if self.t1w else ()
+        return tuple(filter(None, (self.t1w, self.flair))) if self.flair else ()
+
 
 @dataclass(frozen=True)
 class SessionOutcome:
     """What became of one session.
 
     Attributes:
-        findings: about the images.
+        t1w, flair: the images that were used.
+        findings: about the T1w.
         inputs: the SHA-256 of each image that was read.
         spaces: what became of each output space; its ``task`` is the title of the space.
     """
@@ -153,6 +167,7 @@ class SessionOutcome:
     notes: tuple[str, ...] = ()
     inputs: tuple[FileDigest, ...] = ()
     spaces: tuple[TaskOutcome, ...] = ()
+    flair: str | None = None
 
     def to_json(self) -> str:
         """The same as text."""
@@ -211,11 +226,14 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
     findings: tuple[Finding, ...] = ()
     inputs: tuple[FileDigest, ...] = ()
     try:
-        if job.t1w is None:
-            raise SkippedTask("the session has no T1w image")
-        volume = read_volume(job.t1w, force_header=job.force_header)
-        findings = (*volume.findings, *check_image(volume), *check_beside(job.t1w))
-        inputs = (FileDigest.of(job.t1w),)
+        if job.t1w is None and not (job.flair and "wml" in job.tasks):
+            raise SkippedTask(_NO_T1W)
+        volume = None
+        if job.t1w is not None:
+            volume = read_volume(job.t1w, force_header=job.force_header)
+            findings = (*volume.findings, *check_image(volume), *check_beside(job.t1w))
+        wanted = {path: None for task in job.runs for path in job.inputs(task) if path.is_file()}
+        inputs = tuple(FileDigest.of(path) for path in wanted)
         outcomes.extend(_run_tasks(job, volume, findings, inputs, out_dir, work))
     except Exception as error:  # the edge of a session: whatever it is stays in it
         if not isinstance(error, (DeepMRSegError, MemoryError)):
@@ -233,12 +251,13 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
         notes=job.notes,
         inputs=inputs,
         spaces=(*job.finished_spaces, *(one for one in outcomes if one.task in titles)),
+        flair=None if job.flair is None else str(job.flair),
     )
 
 
 def _run_tasks(
     job: SessionJob,
-    volume: Volume,
+    volume: Volume | None,
     seen: Sequence[Finding],
     inputs: Sequence[FileDigest],
     out_dir: Path,
@@ -246,16 +265,14 @@ def _run_tasks(
 ) -> Iterator[TaskOutcome]:
     from deepmrseg_bids.inference import set_threads
 
-    assert job.t1w is not None
     set_threads(job.threads)
-    flair = read_volume(job.flair) if job.flair and "wml" in job.runs else None
     pool = _pool(job.models, job.device, job.precision, job.flips)
     digests = {Path(one.path): one.sha256 for one in inputs}
     clock = _Clock()
     results: dict[str, Segmentation | DeepMRSegError] = {}
-    for task, result in run(volume, job.runs, pool, flair=flair):
+    for task, result in _results(job, volume, pool):
         if job.spaces:
-            results[task] = result
+            results[task] = _in_t1w(result)
         if task not in job.tasks:
             continue  # only to be carried over
         if isinstance(result, Segmentation):
@@ -268,7 +285,11 @@ def _run_tasks(
         else:
             outcome = _stopped(task, result)
         yield clock.stamped(outcome)
-    if job.spaces:
+    if job.spaces and (job.t1w is None or volume is None):
+        for space in job.spaces:
+            yield clock.stamped(_stopped(space.title, SkippedTask(_NO_T1W)))
+    elif job.spaces:
+        assert job.t1w is not None and volume is not None
         found = {task: one for task, one in results.items() if isinstance(one, Segmentation)}
         carrier = Carrier(
             source=job.t1w,
@@ -282,6 +303,29 @@ def _run_tasks(
         )
         for space in job.spaces:
             yield clock.stamped(_carried(space, carrier, results))
+
+
+def _results(
+    job: SessionJob, volume: Volume | None, pool: PredictorPool
+) -> Iterator[tuple[str, Segmentation | DeepMRSegError]]:
+    """Each task with its result; a FLAIR that cannot be read costs the lesions alone."""
+    tasks, flair = job.runs, None
+    if job.flair and "wml" in tasks:
+        try:
+            flair = read_volume(job.flair, force_header=job.force_header)
+        except DeepMRSegError as error:
+            tasks = tuple(task for task in tasks if task != "wml")
+            yield "wml", error
+        else:
+            flair = dataclasses.replace(flair, findings=(*flair.findings, *check_beside(job.flair)))
+    yield from run(volume, tasks, pool, flair=flair)
+
+
+def _in_t1w(result: Segmentation | DeepMRSegError) -> Segmentation | DeepMRSegError:
+    """A result that can be carried on from the space of the T1w, or why it cannot."""
+    if isinstance(result, LesionSegmentation) and not result.aligned:
+        return RegistrationError("the T1w does not lie on the FLAIR")
+    return result
 
 
 class _Clock:
@@ -325,7 +369,9 @@ def _made(
     from deepmrseg_bids.inference import resolve_precision
 
     bundles = {model: pool(model).bundle for model in NEEDS[task]}
-    return _provenance(job, bundles, inputs, str(resolve_precision(pool.precision, pool.device)))
+    return _provenance(
+        job, task, bundles, inputs, str(resolve_precision(pool.precision, pool.device))
+    )
 
 
 def _stopped(task: str, error: Exception) -> TaskOutcome:
@@ -358,16 +404,15 @@ def finished_tasks(
         bundles: the model of each task.
         digests: remembers what it had to read.
     """
-    if job.t1w is None:
-        return ()
     begun = [
         task
         for task in job.tasks
-        if (out_dir / names.sidecar_path(_task_files(job, task)[0])).is_file()
+        if job.inputs(task)
+        and (out_dir / names.sidecar_path(_task_files(job, task, out_dir)[0])).is_file()
     ]
     found = []
     for task, made in _expected(job, begun, bundles, digests).items():
-        files = _task_files(job, task)
+        files = _task_files(job, task, out_dir)
         if same_provenance(out_dir, files, made):
             found.append(_resumed(task, files, out_dir, _model_name(bundles[task])))
     return tuple(found)
@@ -376,8 +421,10 @@ def finished_tasks(
 def tasks_there(job: SessionJob, out_dir: Path) -> tuple[TaskOutcome, ...]:
     """The tasks of a session whose files are there, whatever they were made by."""
     found = []
-    for task in job.tasks if job.t1w is not None else ():
-        files = _task_files(job, task)
+    for task in job.tasks:
+        if not job.inputs(task):
+            continue
+        files = _task_files(job, task, out_dir)
         if same_provenance(out_dir, files, {}):
             found.append(_resumed(task, files, out_dir, model_of(out_dir, files[0], task)))
     return tuple(found)
@@ -430,18 +477,17 @@ def _expected(
     digests: Digests,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """How the files of each task that has its models would be made; nothing without the scan."""
-    assert job.t1w is not None
     precision = _precision(job)
     expected: dict[str, dict[str, dict[str, Any]]] = {}
     for task in tasks:
         if any(model not in bundles for model in NEEDS[task]):
             continue
         try:
-            inputs = {job.t1w: digests.sha256(job.t1w)}
+            inputs = {path: digests.sha256(path) for path in job.inputs(task)}
         except OSError:
-            return {}
+            continue
         used = {model: bundles[model] for model in NEEDS[task]}
-        expected[task] = _provenance(job, used, inputs, precision)
+        expected[task] = _provenance(job, task, used, inputs, precision)
     return expected
 
 
@@ -449,12 +495,18 @@ def finished_session(job: SessionJob) -> SessionOutcome:
     """The outcome of a session of which an earlier run has done everything."""
     t1w = None if job.t1w is None else str(job.t1w)
     return SessionOutcome(
-        job.subject, job.session, t1w, job.finished, notes=job.notes, spaces=job.finished_spaces
-    )
+        job.subject, job.session, t1w, job.finished, notes=job.notes, spaces=job.finished_spaces,
+        flair=None if job.flair is None else str(job.flair),
+    )  # fmt: skip
 
 
-def _task_files(job: SessionJob, task: str) -> list[PurePosixPath]:
+def _task_files(job: SessionJob, task: str, out_dir: Path) -> list[PurePosixPath]:
     """The files of a task with a sidecar each, relative to OUT_DIR."""
+    if task == "wml":
+        assert job.flair is not None
+        wanted = job.probabilities
+        more = there_if_aligned(job.flair, job.t1w, out_dir, probabilities=wanted)
+        return always_there(job.flair, job.t1w or job.flair, probabilities=wanted) + more
     assert job.t1w is not None
     files = [names.label_map_path(job.t1w, task), names.morph_path(job.t1w, task)]
     return files + ([names.probabilities_path(job.t1w, task)] if job.probabilities else [])
@@ -467,6 +519,7 @@ def _torch_version() -> str:
 
 def _provenance(
     job: SessionJob,
+    task: str,
     models: Mapping[str, ModelBundle],
     inputs: Mapping[Path, str],
     precision: str,
@@ -474,10 +527,14 @@ def _provenance(
     """The part of a sidecar that says from what and by what a file was made."""
     return {
         "InputSHA256": {
-            names.bids_uri(path.relative_to(job.bids_dir), "raw"): digest
-            for path, digest in inputs.items()
+            names.bids_uri(path.relative_to(job.bids_dir), "raw"): inputs[path]
+            for path in job.inputs(task)
         },
-        "Software": {"deepmrseg-bids": __version__, "torch": _torch_version()},
+        "Software": {
+            "deepmrseg-bids": __version__,
+            "torch": _torch_version(),
+            **({"antspyx": ants_version()} if len(job.inputs(task)) > 1 else {}),
+        },
         "Models": {
             model: {"Version": bundle.version, "SHA256": bundle.sha256}
             for model, bundle in models.items()
@@ -493,6 +550,7 @@ def _provenance(
 def morph_rows(result: Segmentation) -> list[MorphRow]:
     """The rows of ``morph.tsv``."""
     brain = result.measures[0].volume_mm3 if result.task == "brain" else result.brain_mm3
+    count = len(result.lesions) if isinstance(result, LesionSegmentation) else None
     return [
         MorphRow(
             index=row.index,
@@ -502,6 +560,7 @@ def morph_rows(result: Segmentation) -> list[MorphRow]:
             volume_high_mm3=row.high_mm3,
             volume_icv_percent=100 * row.volume_mm3 / brain if brain else None,
             confidence=row.confidence,
+            lesion_count=count,
         )
         for row in result.measures
     ]
@@ -516,16 +575,36 @@ def _stage(
     findings: Sequence[Finding],
 ) -> tuple[str, ...]:
     """Write all files of one task; return their names in OUT_DIR."""
-    assert job.t1w is not None
-    source = job.t1w
     made = _made(job, result.task, pool, inputs)
-    reference = names.bids_uri(source.relative_to(job.bids_dir), "raw")
+    source = job.inputs(result.task)[0]
 
     def describe(text: str, **more: Any) -> dict[str, Any]:
         return described(text, made, findings, **more)
 
-    image = names.label_map_path(source, result.task)
     table = names.morph_path(source, result.task)
+    provenance = describe(f"Volumes of {DESCRIPTIONS[result.task].lower()}")
+    write_morph(staging.path(table), morph_rows(result), provenance=provenance)
+    if isinstance(result, LesionSegmentation):
+        assert job.flair is not None
+        files = stage_lesions(
+            result, job.flair, job.t1w, staging, describe, bids_dir=job.bids_dir,
+            probabilities=job.probabilities,
+        )  # fmt: skip
+    else:
+        files = [*_stage_labels(job, source, result, staging, describe), table]
+    return tuple(str(name) for file in files for name in (file, names.sidecar_path(file)))
+
+
+def _stage_labels(
+    job: SessionJob,
+    source: Path,
+    result: Segmentation,
+    staging: Staging,
+    describe: Callable[..., dict[str, Any]],
+) -> list[PurePosixPath]:
+    """Write the label map of a task on the grid of the T1w, and what was asked for with it."""
+    reference = names.bids_uri(source.relative_to(job.bids_dir), "raw")
+    image = names.label_map_path(source, result.task)
     write_labels(staging.path(image), result.labels)
     write_json(
         staging.path(names.sidecar_path(image)),
@@ -535,26 +614,19 @@ def _stage(
             kind="Brain" if result.task == "brain" else None,
         ),
     )
-    write_morph(
-        staging.path(table),
-        morph_rows(result),
-        provenance=describe(f"Volumes of {DESCRIPTIONS[result.task].lower()}"),
+    if not (job.probabilities and result.posteriors):
+        return [image]
+    posteriors = names.probabilities_path(source, result.task)
+    write_probabilities(
+        staging.path(posteriors),
+        native_posteriors(result),
+        result.labels.grid,
+        count=len(result.table),
     )
-    files = [image, names.sidecar_path(image), table, names.sidecar_path(table)]
-    if job.probabilities and result.posteriors:
-        posteriors = names.probabilities_path(source, result.task)
-        write_probabilities(
-            staging.path(posteriors),
-            native_posteriors(result),
-            result.labels.grid,
-            count=len(result.table),
-        )
-        structures = [label.name for label in result.table]
-        description = describe(
-            "Posterior probability of each structure",
-            spatial_reference=reference,
-            label_map=structures,
-        )
-        write_json(staging.path(names.sidecar_path(posteriors)), description)
-        files += [posteriors, names.sidecar_path(posteriors)]
-    return tuple(str(path) for path in files)
+    description = describe(
+        "Posterior probability of each structure",
+        spatial_reference=reference,
+        label_map=[label.name for label in result.table],
+    )
+    write_json(staging.path(names.sidecar_path(posteriors)), description)
+    return [image, posteriors]

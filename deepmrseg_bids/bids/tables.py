@@ -12,13 +12,16 @@ from deepmrseg_bids.bids.files import write_json, write_text
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bids.tsv import cell, number_of, read_tsv, tsv_text
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.lesions import CORTEX_MM, VENTRICLE_MM, Lesion
 
 __all__ = [
+    "LESION_COLUMNS",
     "MORPH_COLUMNS",
     "MorphRow",
     "SessionRow",
     "read_morph",
     "read_sessions",
+    "write_lesions",
     "write_morph",
     "write_sessions",
 ]
@@ -53,6 +56,24 @@ MORPH_COLUMNS: dict[str, dict[str, str]] = {
     },
     "confidence": {"Description": "Dice that the posteriors of the network promise, 0 to 1"},
     _COUNT: {"Description": "Number of lesions (connected components)"},
+}
+LESION_COLUMNS: dict[str, dict[str, Any]] = {
+    "index": {"Description": "Number of the lesion, the largest first"},
+    "volume_mm3": {"Description": "Volume on the grid of the FLAIR", "Units": "mm^3"},
+    "x_mm": {"Description": "Centre, towards the right, in the space of the FLAIR", "Units": "mm"},
+    "y_mm": {"Description": "Centre, towards the front", "Units": "mm"},
+    "z_mm": {"Description": "Centre, towards the top", "Units": "mm"},
+    "location": {
+        "Description": "Beside what the lesion lies, by distances in the FLAIR; n/a where it "
+        "cannot be told",
+        "Levels": {
+            "periventricular": f"at most {VENTRICLE_MM:g} mm from a ventricle",
+            "juxtacortical": f"else, at most {CORTEX_MM:g} mm from the rim of the brain or from "
+            "the fluid of a sulcus",
+            "deep": "neither",
+        },
+    },
+    "confidence": {"Description": "Mean probability of its voxels, 0 to 1"},
 }
 _REQUIRED = tuple(key for key in MORPH_COLUMNS if key != _COUNT)
 
@@ -146,6 +167,26 @@ def read_morph(path: str | os.PathLike[str]) -> list[MorphRow]:
                 f"{path}, row {number}: {error}; remove the file and run the session again"
             ) from error
     return found
+
+
+def write_lesions(
+    path: str | os.PathLike[str],
+    lesions: Sequence[Lesion],
+    *,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the single lesions of one session, and the JSON that describes the columns.
+
+    Args:
+        provenance: what else the JSON says, as from :func:`~.derivatives.sidecar`.
+    """
+    lines = [
+        [str(one.index), cell(one.volume_mm3, 2), *(cell(mm, 1) for mm in one.centre),
+         one.place or "n/a", cell(one.confidence, 4)]
+        for one in lesions
+    ]  # fmt: skip
+    write_text(path, tsv_text(list(LESION_COLUMNS), lines))
+    write_json(sidecar_path(path), {**(provenance or {}), **LESION_COLUMNS})
 
 
 def write_sessions(path: str | os.PathLike[str], rows: Iterable[SessionRow]) -> None:

@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from deepmrseg_bids.cli.common import (
     set_up_logging,
     thread_count,
 )
-from deepmrseg_bids.errors import DeepMRSegError, UsageError
+from deepmrseg_bids.errors import DeepMRSegError, SkippedTask, UsageError
 from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _predict(args: argparse.Namespace) -> int:
         fallback=args.device == "auto",
     )
     for model in needed_models(args.task):
-        if model != "wml":
+        with suppress(SkippedTask):  # said for each image
             pool(model)
     args.out.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -201,17 +202,25 @@ def _predict(args: argparse.Namespace) -> int:
 def _write_result(args: argparse.Namespace, name: str, result: Segmentation) -> None:
     """Label map, table and, if asked for, posteriors of one task."""
     from deepmrseg_bids.bids.outputs import morph_rows
-    from deepmrseg_bids.bids.tables import write_morph
+    from deepmrseg_bids.bids.tables import write_lesions, write_morph
     from deepmrseg_bids.image import write_labels, write_probabilities
     from deepmrseg_bids.segmentation import native_posteriors
+    from deepmrseg_bids.tasks.wml import LesionSegmentation
 
     task = result.task
-    kind = "desc-brain_mask" if task == "brain" else f"seg-{task}_dseg"
-    write_labels(args.out / f"{name}_{kind}.nii.gz", result.labels)
+    if isinstance(result, LesionSegmentation):
+        on_flair = f"{_stem(args.flair)}_space-FLAIR_seg-{task}_dseg.nii.gz"
+        write_labels(args.out / on_flair, result.on_flair)
+        write_lesions(args.out / f"{name}_seg-{task}_lesions.tsv", result.lesions)
+    if not isinstance(result, LesionSegmentation) or result.aligned:
+        kind = "desc-brain_mask" if task == "brain" else f"seg-{task}_dseg"
+        write_labels(args.out / f"{name}_{kind}.nii.gz", result.labels)
     write_morph(args.out / f"{name}_seg-{task}_morph.tsv", morph_rows(result))
     if args.probabilities and result.posteriors:
+        in_flair = isinstance(result, LesionSegmentation) and not result.aligned
+        stem = f"{_stem(args.flair)}_space-FLAIR" if in_flair else name
         write_probabilities(
-            args.out / f"{name}_seg-{task}_probseg.nii.gz",
+            args.out / f"{stem}_seg-{task}_probseg.nii.gz",
             native_posteriors(result),
             result.labels.grid,
             count=len(result.table),
@@ -222,7 +231,7 @@ def _stem(path: Path) -> str:
     name = path.name
     for ending in (".nii.gz", ".nii"):
         name = name.removesuffix(ending)
-    return name.removesuffix("_T1w")
+    return name.removesuffix("_T1w").removesuffix("_FLAIR")
 
 
 def _train(args: argparse.Namespace) -> int:

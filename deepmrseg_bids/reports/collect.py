@@ -42,15 +42,19 @@ def _about_space(space: TaskOutcome) -> str:
 
 
 def _task(outcome: SessionOutcome, task: TaskOutcome, out_dir: Path) -> TaskResult:
-    if task.status not in ("done", "resumed") or outcome.t1w is None:
+    source = outcome.t1w or (outcome.flair if task.task == "wml" else None)
+    if task.status not in ("done", "resumed") or source is None:
         return TaskResult(task.task, task.status, task.reason, None, None, None, (), task.seconds)
+    image, dseg = source, names.label_map_path(source, task.task)
+    if task.task == "wml" and outcome.flair is not None:  # where the lesions were seen
+        image, dseg = outcome.flair, names.label_map_path(outcome.flair, "wml", space="FLAIR")
     return TaskResult(
         task=task.task,
         status=task.status,
         reason=task.reason,
-        image=Path(outcome.t1w),
-        dseg=out_dir / names.label_map_path(outcome.t1w, task.task),
+        image=Path(image),
+        dseg=out_dir / dseg,
         table=LabelTable.read(out_dir / names.label_table_path(task.task)),
-        rows=read_morph(out_dir / names.morph_path(outcome.t1w, task.task)),
+        rows=read_morph(out_dir / names.morph_path(source, task.task)),
         seconds=task.seconds,
     )

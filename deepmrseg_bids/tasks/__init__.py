@@ -48,7 +48,7 @@ def table_of(task: str, predictor: Predictor) -> LabelTable:
 
 
 def run(
-    volume: Volume,
+    volume: Volume | None,
     tasks: Iterable[str],
     predictors: Callable[[str], Predictor],
     *,
@@ -57,6 +57,7 @@ def run(
     """Run tasks on one scan, one after the other; a task that fails does not stop the rest.
 
     Args:
+        volume: the T1w; None where there is none: then ``wml`` alone can run.
         tasks: names from ``TASKS``.
         predictors: gives the predictor of a model (and may keep it for the next scan).
         flair: needed by ``wml``.
@@ -68,11 +69,7 @@ def run(
     if "wml" in wanted and flair is None:
         wanted.remove("wml")
         yield "wml", SkippedTask("wml needs a FLAIR, and the session has none")
-    try:
-        head = _Head(volume, brain.find_brain(volume, predictors("brain")), predictors, flair)
-    except DeepMRSegError as error:
-        yield from ((task, error) for task in wanted)
-        return
+    head = _Head(volume, predictors, flair)
     for task in wanted:
         result: Result
         try:
@@ -86,19 +83,22 @@ def run(
 class _Head:
     """A scan whose brain was found, and what its tasks share."""
 
-    volume: Volume
-    brain: brain.Brain
+    volume: Volume | None
     predictors: Callable[[str], Predictor]
     flair: Volume | None
 
     def segment(self, task: str) -> Segmentation:
         """Run one task; DeepMRSegError says why there is no result."""
-        shared = self.brain.findings
+        if task == "wml":  # it looks for the brain in the FLAIR, and can do without a T1w
+            known = None if isinstance(self.found, DeepMRSegError) else self.found
+            return wml.segment(self.volume, known, self.flair, self.predictors)
+        if isinstance(self.found, DeepMRSegError):
+            raise self.found
+        assert self.volume is not None
+        shared = self.found.findings
         if task == "brain":
-            shared += self.turned if self.brain.centre is None else ()
-            result = brain.segment(self.volume, self.brain, self.predictors("brain"))
-        elif task == "wml":
-            result = wml.segment(self.volume, self.brain, self.flair, self.predictors)
+            shared += self.turned if self.found.centre is None else ()
+            result = brain.segment(self.volume, self.found, self.predictors("brain"))
         else:
             deep, doubts = self.deep
             shared += doubts
@@ -107,7 +107,17 @@ class _Head:
                 predictor = self.predictors("hippocampus")
                 result = hippocampus.segment(self.volume, deep, predictor)
         findings = tuple(dict.fromkeys((*shared, *result.findings)))
-        return replace(result, brain_mm3=self.brain.volume_mm3, findings=findings)
+        return replace(result, brain_mm3=self.found.volume_mm3, findings=findings)
+
+    @cached_property
+    def found(self) -> brain.Brain | DeepMRSegError:
+        """The brain of the T1w, or why there is none."""
+        if self.volume is None:
+            return SkippedTask("the session has no T1w image")
+        try:
+            return brain.find_brain(self.volume, self.predictors("brain"))
+        except DeepMRSegError as error:
+            return error
 
     @property
     def deep(self) -> tuple[Segmentation, tuple[Finding, ...]]:
@@ -119,8 +129,9 @@ class _Head:
 
     @cached_property
     def _deep(self) -> Result:
+        assert self.volume is not None and not isinstance(self.found, DeepMRSegError)
         try:
-            return deepbrain.segment(self.volume, self.brain, self.predictors("deepbrain"))
+            return deepbrain.segment(self.volume, self.found, self.predictors("deepbrain"))
         except SegmentationError as error:
             doubts = "".join(f"; {finding.message}" for finding in self.turned)
             return SegmentationError(f"{error}{doubts}")
@@ -130,20 +141,26 @@ class _Head:
     @cached_property
     def turned(self) -> tuple[Finding, ...]:
         """Whether the scan looks better turned over; asked only where something is odd."""
+        assert self.volume is not None
         return brain.check_orientation(self.volume, self.predictors("brain"))
 
 
-def segment_prepared(task: str, volume: Volume, predictor: Predictor) -> Segmentation:
+def segment_prepared(
+    task: str, volume: Volume, predictor: Predictor, *, flair: Volume | None = None
+) -> Segmentation:
     """Segment an image that is already what the network sees (a crop, brain-extracted).
 
     A task that is not one of ``TASKS`` is that of a model of one's own.
+
+    Args:
+        flair: needed by ``wml``: brain-extracted, in the space of ``volume``.
     """
     if task == "deepbrain":
         return deepbrain.segment_prepared(volume, predictor)
     if task == "hippocampus":
         return hippocampus.segment_prepared(volume, predictor)
     if task == "wml":
-        raise SkippedTask("wml: prepared images are not supported")
+        return wml.segment_prepared(volume, flair, predictor)
     if task != "brain":
         return prepared.segment(volume, predictor)
     found = brain.find_brain(volume, predictor)

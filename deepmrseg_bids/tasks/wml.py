@@ -1,35 +1,163 @@
-"""``wml``: white-matter lesions from T1w and FLAIR.
+"""``wml``: white-matter lesions in a FLAIR, with the T1w of the same head where there is one.
 
-No model of this task is shipped yet: every session is told so.
+The network sees the slices of the FLAIR as they were scanned, and the T1w laid on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from deepmrseg_bids.errors import SkippedTask
-from deepmrseg_bids.image import Volume
-from deepmrseg_bids.segmentation import Segmentation
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.errors import SignalError, SkippedTask
+from deepmrseg_bids.geometry import Grid, overlap, resample
+from deepmrseg_bids.image import LabelMap, Volume
+from deepmrseg_bids.lesions import Lesion, Surroundings, drop_specks, find_lesions
+from deepmrseg_bids.segmentation import Posteriors, Segmentation, confidences, label_map, measure
+from deepmrseg_bids.slices import across, prepare_pair, slice_grid
 from deepmrseg_bids.tasks.brain import Brain
+from deepmrseg_bids.tasks.pair import Pair, pair_scans
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference import Predictor
 
-__all__ = ["segment"]
+__all__ = ["LesionSegmentation", "segment", "segment_prepared"]
+
+_MaskOn = Callable[[Grid], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LesionSegmentation(Segmentation):
+    """The lesions of one session.
+
+    ``labels`` and ``posteriors`` lie in the space of the T1w, or of the FLAIR where it was used
+    alone. The measures are those on the FLAIR's own grid, where the lesions were seen.
+
+    Attributes:
+        on_flair: the lesions on the FLAIR's own grid.
+        lesions: each of them.
+        pair: the two scans; None for prepared ones.
+    """
+
+    on_flair: LabelMap
+    lesions: tuple[Lesion, ...]
+    pair: Pair | None = None
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the T1w lies on the FLAIR, so that ``labels`` are in its space."""
+        return self.pair is None or self.pair.t1w is not None
+
+    def in_flair(self) -> LesionSegmentation:
+        """The same with labels and posteriors in the space of the FLAIR."""
+        if self.pair is None or self.pair.rigid is None:
+            return self
+        back = np.linalg.inv(self.pair.rigid)
+        posteriors = tuple(
+            replace(part, grid=Grid(part.grid.shape, back @ part.grid.affine))
+            for part in self.posteriors
+        )
+        return replace(self, labels=self.on_flair, posteriors=posteriors)
 
 
 def segment(
-    volume: Volume,
-    brain: Brain,
+    t1w: Volume | None,
+    brain: Brain | None,
     flair: Volume | None,
     predictors: Callable[[str], Predictor],
-) -> Segmentation:
+) -> LesionSegmentation:
     """White-matter lesions of one session.
 
+    Args:
+        t1w: where there is one; it may lie anywhere.
+        brain: of the T1w.
+
     Raises:
-        SkippedTask: there is no FLAIR, or no model of this task.
+        SkippedTask: there is no FLAIR.
+        SegmentationError: no brain was found in the FLAIR.
     """
     if flair is None:
         raise SkippedTask("wml needs a FLAIR, and the session has none")
-    raise SkippedTask("wml: this version ships no model of white-matter lesions")
+    network = predictors("wml")
+    pair = pair_scans(flair, t1w, predictors("brain"), brain=brain)
+    found = _segment(pair.flair, pair.t1w, pair.brain.mask_on, network, rigid=pair.rigid,
+                     centre=pair.brain.centre)  # fmt: skip
+    volume = pair.brain.volume_mm3
+    found = replace(found, brain_mm3=volume, findings=pair.findings, pair=pair)
+    if pair.t1w is None:
+        return found
+    there = replace(found.posteriors[0], grid=pair.in_t1w(found.posteriors[0].grid))
+    return replace(found, labels=label_map(there, pair.t1w.grid), posteriors=(there,))
+
+
+def segment_prepared(
+    t1w: Volume | None, flair: Volume | None, predictor: Predictor
+) -> LesionSegmentation:
+    """The lesions of scans that lie on each other and are brain-extracted (zero outside).
+
+    Raises:
+        SkippedTask: there is no FLAIR.
+        SignalError: no voxel of the FLAIR is above zero.
+    """
+    if flair is None:
+        raise SkippedTask("wml needs a FLAIR, and the sample has none")
+    inside = ndimage.binary_fill_holes(flair.data > 0)
+    if not inside.any():
+        raise SignalError(f"{flair.source or 'the FLAIR'}: no voxel above 0: no brain in it")
+
+    def mask_on(grid: Grid) -> NDArray[np.bool_]:
+        carried: NDArray[np.bool_] = resample(inside.astype(np.float32), flair.grid, grid) > 0.5
+        return carried
+
+    return _segment(flair, t1w, mask_on, predictor)
+
+
+def _segment(
+    flair: Volume,
+    t1w: Volume | None,
+    mask_on: _MaskOn,
+    predictor: Predictor,
+    *,
+    rigid: NDArray[np.float64] | None = None,
+    centre: tuple[float, float, float] | None = None,
+) -> LesionSegmentation:
+    """Lesions on the FLAIR's grid, with posteriors in its space."""
+    bundle = predictor.bundle
+    grid = slice_grid(flair.grid, mask_on(flair.grid), spacing=bundle.preparation.spacing)
+    mask = mask_on(grid)
+    image = prepare_pair(flair, t1w, mask, grid, rigid=rigid)
+    answer = predictor.slices(image, mirrored=across(grid))
+    chosen = drop_specks(mask & (answer.argmax(axis=0) > 0), grid)
+    _keep(answer, chosen, mask)
+    posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))
+    labels = label_map(posteriors, flair.grid)
+    fluid = resample(flair.data, flair.grid, grid)
+    around = Surroundings.of(fluid, mask, chosen, grid, centre=centre)
+    return LesionSegmentation(
+        task="wml",
+        labels=labels,
+        table=bundle.labels,
+        measures=measure(labels, bundle.labels, confidences(posteriors), bundle),
+        posteriors=(posteriors,),
+        on_flair=labels,
+        lesions=_lesions(labels, posteriors, around),
+    )
+
+
+def _keep(answer: NDArray[np.float32], chosen: NDArray[np.bool_], mask: NDArray[np.bool_]) -> None:
+    """Give to the background what lies outside the brain, and specks, in place."""
+    lost = ~mask | (~chosen & (answer.argmax(axis=0) > 0))
+    answer[0][lost] = 1
+    answer[1:, lost] = 0
+
+
+def _lesions(labels: LabelMap, posteriors: Posteriors, around: Surroundings) -> tuple[Lesion, ...]:
+    part = overlap(posteriors.grid, labels.grid)
+    if part is None:
+        return ()
+    box = labels.grid.crop([s.start for s in part], [s.stop for s in part])
+    return find_lesions(labels.data[part] > 0, box, 1 - posteriors.data[0], around)

@@ -190,8 +190,12 @@ def test_what_nobody_began_is_counted_and_not_listed(caplog):
 def test_the_shards_of_a_run_share_its_sessions_by_their_work(monkeypatch):
     bundles = {"brain": ModelBundle.shipped("brain")}
     large, *small = sessions = [Session(f"{n:02}", None, Path(f"/{n}"), None) for n in range(9)]
-    monkeypatch.setattr(participant, "_grid", lambda _, s: Grid(
-        (400,) * 3 if s == large else (200,) * 3, np.diag([0.5, 0.5, 0.5, 1.0])))  # fmt: skip
+
+    def grid(_, scan):
+        edge = 400 if scan == large.t1w else 200
+        return None if scan is None else Grid((edge,) * 3, np.diag([0.5, 0.5, 0.5, 1.0]))
+
+    monkeypatch.setattr(participant, "_grid", grid)
     first = participant._dealt(config(shard="1/2"), sessions, bundles)
     second = participant._dealt(config(shard="2/2"), sessions, bundles)
     assert first[0] == large and len(first) < len(second)
@@ -201,8 +205,8 @@ def test_the_shards_of_a_run_share_its_sessions_by_their_work(monkeypatch):
 def test_a_scan_that_cannot_be_read_has_no_grid(tmp_path):
     broken = tmp_path / "t.nii.gz"
     broken.write_bytes(b"")
-    assert participant._grid(config(), Session("01", None, broken, None)) is None
-    assert participant._grid(config(), Session("01", None, None, None)) is None
+    assert participant._grid(config(), broken) is None
+    assert participant._grid(config(), None) is None
 
 
 def test_a_shard_without_sessions_is_done_and_leaves_nothing(monkeypatch, tmp_path, caplog):

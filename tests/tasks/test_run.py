@@ -46,6 +46,13 @@ def calls(monkeypatch):
     monkeypatch.setattr(tasks.brain, "check_orientation", check_orientation)
     for name in ("brain", "deepbrain", "hippocampus"):
         monkeypatch.setattr(getattr(tasks, name), "segment", stub(name))
+    monkeypatch.setattr(tasks.wml, "seen", [], raising=False)
+
+    def lesions(t1w, brain, flair, pool):
+        tasks.wml.seen.append((t1w, brain, flair))
+        return stub("wml")()
+
+    monkeypatch.setattr(tasks.wml, "segment", lesions)
     return noted
 
 
@@ -112,11 +119,23 @@ def test_a_doubtful_result_is_looked_at_turned_over_once(calls, monkeypatch):
     assert calls.count("check_orientation") == 1
 
 
-def test_without_a_brain_every_task_fails_with_the_reason(calls, monkeypatch):
+def test_without_a_brain_every_task_of_the_t1w_fails_with_the_reason(calls, monkeypatch):
     monkeypatch.setattr(tasks.brain, "find_brain", broken(SegmentationError("no brain")))
     results = list(tasks.run(SCAN, ["wml", "hippocampus", "brain"], predictors, flair=SCAN))
     assert [task for task, _ in results] == ["brain", "hippocampus", "wml"]
-    assert {str(result) for _, result in results} == {"no brain"}
+    assert {str(result) for _, result in results[:2]} == {"no brain"}
+    assert isinstance(results[2][1], Segmentation)
+    assert tasks.wml.seen == [(SCAN, None, SCAN)]  # lesions are looked for all the same
+
+
+def test_without_a_t1w_lesions_alone_can_be_found(calls):
+    results = dict(tasks.run(None, ["wml", "deepbrain", "brain"], predictors, flair=SCAN))
+    assert {str(results[task]) for task in ("brain", "deepbrain")} == {
+        "the session has no T1w image"
+    }
+    assert isinstance(results["brain"], SkippedTask)
+    assert isinstance(results["wml"], Segmentation) and calls == ["wml"]
+    assert tasks.wml.seen == [(None, None, SCAN)]
 
 
 def test_a_model_that_cannot_be_used_costs_its_task_alone(calls):
@@ -130,12 +149,11 @@ def test_a_model_that_cannot_be_used_costs_its_task_alone(calls):
     assert isinstance(results["hippocampus"], BundleError)
 
 
-@pytest.mark.parametrize(("flair", "reason"), [(None, "needs a FLAIR"), (SCAN, "ships no model")])
-def test_lesions_are_skipped_with_the_reason(calls, flair, reason):
-    results = dict(tasks.run(SCAN, ["brain", "wml"], predictors, flair=flair))
+def test_lesions_without_a_flair_are_skipped_with_the_reason(calls):
+    results = dict(tasks.run(SCAN, ["brain", "wml"], predictors))
     assert isinstance(results["brain"], Segmentation)
     assert isinstance(results["wml"], SkippedTask)
-    assert reason in str(results["wml"])
+    assert "needs a FLAIR" in str(results["wml"]) and "wml" not in calls
 
 
 def test_results_come_as_they_are_made(calls):

@@ -1,0 +1,215 @@
+"""Single lesions of a lesion map: how large, where, and beside what.
+
+The three places follow the criteria for multiple sclerosis (MAGNIMS, Filippi et al. 2016), as
+far as a FLAIR tells them: **periventricular** lesions touch a ventricle, **juxtacortical** ones
+the cortex, **deep** ones neither. Ventricles are found as fluid, dark in a FLAIR, far inside
+the brain; the cortex follows the rim of the brain and the fluid of the sulci.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.geometry import Array, Grid, sample
+
+__all__ = [
+    "CORTEX_MM",
+    "SMALLEST_MM3",
+    "VENTRICLE_MM",
+    "Lesion",
+    "Place",
+    "Surroundings",
+    "drop_specks",
+    "find_lesions",
+]
+
+Place = Literal["periventricular", "juxtacortical", "deep"]
+
+SMALLEST_MM3 = 5.0
+"""Smaller pieces are noise more often than lesions."""
+VENTRICLE_MM, CORTEX_MM = 3.0, 5.0
+"""How near counts as touching: 1 mm pixels and thick slices; a cortex 2 to 4 mm thick."""
+
+_TOUCH = np.ones((3, 3, 3), dtype=bool)  # voxels that share a corner belong to one lesion
+_FLUID = 0.6  # of the brain's median intensity: darker is fluid
+_OPEN_MM = 1.5  # thinner fluid is a sulcus
+_INSIDE_MM = 16.0  # ventricles lie deeper in the brain than the sulci
+# where the bodies of the lateral ventricles lie, from the middle of the deep structures
+_BODIES_MM = ((-30.0, 30.0), (-60.0, 45.0), (6.0, 40.0))  # to the right, front and top
+_BELOW_MM = 10.0  # as far as the horns reach below
+_MIDLINE_MM = 2.0  # fluid of the fissure between the hemispheres
+_PIECE_MM3 = 100.0
+_VENTRICLES_MM3 = 1000.0  # together, at least; the smallest of adults have about 4 ml
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One lesion: a connected piece (26 neighbours) of a lesion map.
+
+    Attributes:
+        index: from 1, the largest first.
+        centre: of mass, RAS+ millimetres of the scan.
+        place: None where it cannot be told.
+        confidence: mean posterior of its voxels.
+    """
+
+    index: int
+    volume_mm3: float
+    centre: tuple[float, float, float]
+    place: Place | None
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """How far each voxel of a brain lies from what tells lesions apart.
+
+    Attributes:
+        cortex: (I, J, K) millimetres to the rim of the brain or to fluid of the sulci.
+        ventricle: (I, J, K) millimetres to a ventricle; None where none was found.
+        grid: where both lie.
+    """
+
+    cortex: NDArray[np.float32]
+    ventricle: NDArray[np.float32] | None
+    grid: Grid
+
+    @classmethod
+    def of(
+        cls,
+        flair: Array,
+        brain: NDArray[np.bool_],
+        lesions: NDArray[np.bool_],
+        grid: Grid,
+        *,
+        centre: tuple[float, float, float] | None,
+    ) -> Surroundings:
+        """Find ventricles and sulci in a FLAIR.
+
+        Args:
+            flair: (I, J, K) intensities; no signal is zero.
+            brain, lesions: (I, J, K); what is dark in a lesion is no fluid.
+            centre: the middle of the deep structures, RAS+ millimetres; without it ventricles
+                cannot be told from sulci.
+        """
+        dark = brain & ~lesions & (flair < _FLUID * float(np.median(flair[brain])))
+        depth = _away(~brain, grid, beyond=True)
+        ventricles = None if centre is None else _ventricles(dark, depth, grid, centre)
+        if ventricles is None:
+            return cls(depth, None, grid)
+        rim = ~brain | (dark & ~ventricles)
+        return cls(_away(rim, grid, beyond=True), _away(ventricles, grid), grid)
+
+    def place(self, points: Array) -> Place | None:
+        """Beside what a lesion lies: ventricles before cortex before neither.
+
+        Args:
+            points: (3, N) its voxels, RAS+ millimetres.
+        """
+        if self.ventricle is None:
+            near = sample(self.cortex, self.grid, points, fill=0.0).min() <= CORTEX_MM
+            return "juxtacortical" if near else None
+        if sample(self.ventricle, self.grid, points, fill=np.inf).min() <= VENTRICLE_MM:
+            return "periventricular"
+        near = sample(self.cortex, self.grid, points, fill=0.0).min() <= CORTEX_MM
+        return "juxtacortical" if near else "deep"
+
+
+def _ventricles(
+    dark: NDArray[np.bool_],
+    depth: NDArray[np.float32],
+    grid: Grid,
+    centre: tuple[float, float, float],
+) -> NDArray[np.bool_] | None:
+    """The lateral ventricles among dark voxels; None if too little of them is seen."""
+    at = grid.to_world(np.indices(grid.shape).reshape(3, -1).T) - np.array(centre)
+    x, y, z = (at[:, axis].reshape(grid.shape) for axis in range(3))
+    (left, right), (back, front), (low, high) = _BODIES_MM
+    # a pixel is 1 mm, a slice may be thick: thin fluid is thin within the slices
+    reach = [max(0, int(_OPEN_MM / edge)) for edge in grid.spacing]
+    wide = ndimage.binary_opening(dark, np.ones([2 * steps + 1 for steps in reach], dtype=bool))
+    room = (depth > _INSIDE_MM / 2) & (y > back) & (y < front) & (z < high) & (z > low - _BELOW_MM)
+    room &= (np.abs(x) > _MIDLINE_MM) & (x > 1.4 * left) & (x < 1.4 * right)
+    bodies = wide & room & (depth > _INSIDE_MM) & (x > left) & (x < right) & (z > low)
+    pieces, _ = ndimage.label(bodies, structure=_TOUCH)
+    volumes = np.bincount(pieces.ravel()) * grid.voxel_volume
+    large = volumes >= _PIECE_MM3
+    large[0] = False
+    if volumes[large].sum() < _VENTRICLES_MM3:
+        return None
+    found: NDArray[np.bool_] = ndimage.binary_propagation(
+        large[pieces], structure=_TOUCH, mask=(wide | large[pieces]) & room
+    )
+    return found
+
+
+def drop_specks(
+    chosen: NDArray[np.bool_], grid: Grid, *, smallest_mm3: float = SMALLEST_MM3
+) -> NDArray[np.bool_]:
+    """A lesion map (I, J, K) without the pieces that are smaller than a volume.
+
+    >>> chosen = np.zeros((9, 9, 9), bool)
+    >>> chosen[1, 1, 1] = chosen[4:7, 4:7, 4:7] = True
+    >>> int(drop_specks(chosen, Grid((9, 9, 9), np.eye(4))).sum())
+    27
+    """
+    pieces, _ = ndimage.label(chosen, structure=_TOUCH)
+    large = np.bincount(pieces.ravel()) * grid.voxel_volume >= smallest_mm3 - 1e-6
+    large[0] = False
+    kept: NDArray[np.bool_] = large[pieces]
+    return kept
+
+
+def find_lesions(
+    chosen: NDArray[np.bool_],
+    grid: Grid,
+    posterior: NDArray[np.float32],
+    around: Surroundings,
+) -> tuple[Lesion, ...]:
+    """The single lesions of a lesion map, the largest first.
+
+    Args:
+        chosen: (*grid.shape) the lesions.
+        grid: of the scan.
+        posterior: (*around.grid.shape) of being lesion.
+        around: what lies beside them.
+    """
+    pieces, _ = ndimage.label(chosen, structure=_TOUCH)
+    voxels = np.argwhere(chosen)
+    number = pieces[chosen]
+    order = np.argsort(number, kind="stable")
+    ends = np.flatnonzero(np.diff(number[order])) + 1
+    found = []
+    for own in np.split(voxels[order], ends) if len(voxels) else ():
+        points = grid.to_world(own).T
+        x, y, z = (float(mm) for mm in points.mean(axis=1))
+        found.append(
+            Lesion(
+                index=0,
+                volume_mm3=len(own) * grid.voxel_volume,
+                centre=(x, y, z),
+                place=around.place(points),
+                confidence=float(sample(posterior, around.grid, points).mean()),
+            )
+        )
+    found.sort(key=lambda lesion: (-lesion.volume_mm3, lesion.centre))
+    return tuple(
+        Lesion(index, one.volume_mm3, one.centre, one.place, one.confidence)
+        for index, one in enumerate(found, start=1)
+    )
+
+
+def _away(what: NDArray[np.bool_], grid: Grid, *, beyond: bool = False) -> NDArray[np.float32]:
+    """The way from each voxel to the nearest of ``what``, in millimetres.
+
+    Args:
+        beyond: what lies outside the grid counts too.
+    """
+    free = np.pad(~what, 1, constant_values=not beyond)
+    away: NDArray[np.float64] = ndimage.distance_transform_edt(free, sampling=grid.spacing)
+    return away[1:-1, 1:-1, 1:-1].astype(np.float32)

@@ -8,7 +8,7 @@ there is false. With the T1w and without.
 
 *Thick slices*: the 1 mm FLAIR of ``wml/consensus``, and synthetic heads with lesions, resliced
 to 3 and 5 mm by averaging; the volume should stay what it was. (Half of the label maps, to save
-time.) Volumes are those of the network, before the task drops specks.
+time.)
 
 ``OUT`` receives ``false_lesions.tsv`` and ``thick_slices.tsv``; the medians are printed. A few
 minutes on two cores.
@@ -29,6 +29,7 @@ from deepmrseg_bids.geometry import Grid, resample
 from deepmrseg_bids.image import Volume, read_volume
 from deepmrseg_bids.inference import Predictor, set_threads
 from deepmrseg_bids.intensity import OUTSIDE
+from deepmrseg_bids.lesions import drop_specks
 from deepmrseg_bids.runtime import prepare_process
 from deepmrseg_bids.slices import prepare_pair, slice_grid
 from deepmrseg_bids.train.config import load_config
@@ -96,10 +97,9 @@ def millilitres(
     """The volume of lesions in prepared slices; ``alone``: without the T1w."""
     if alone:
         image = np.stack([image[0], np.full_like(image[1], OUTSIDE)])
-    slices = image.swapaxes(0, 1)
-    parts = [predictor.many(list(slices[k : k + 8])) for k in range(0, len(slices), 8)]
-    found = np.stack([answer.argmax(axis=0) > 0 for part in parts for answer in part])
-    return float((found & (image[0] > OUTSIDE)).sum()) * grid.voxel_volume / 1000
+    found = predictor.slices(image, mirrored=True).argmax(axis=0) > 0
+    chosen = drop_specks(found & (image[0] > OUTSIDE), grid)
+    return float(chosen.sum()) * grid.voxel_volume / 1000
 
 
 def false_lesions(

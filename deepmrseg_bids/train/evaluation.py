@@ -28,7 +28,7 @@ from deepmrseg_bids.metrics import (
     summarise,
 )
 from deepmrseg_bids.segmentation import Segmentation
-from deepmrseg_bids.tasks import run, segment_prepared, table_of
+from deepmrseg_bids.tasks import run, segment_prepared, table_of, wml
 from deepmrseg_bids.train.books import write_text
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.pairs import segment_pair
@@ -133,8 +133,10 @@ def _segmented(
     if config.network.spatial_dims == 2:
         if sample.flair is None:
             raise TrainingError(f"{sample.sample_id} has no FLAIR to segment")
-        own = segment_pair(sample, config, predictors(task), prepared=prepared)
-        return own, own.labels
+        if task != "wml" or sample.mask is not None:
+            own = segment_pair(sample, config, predictors(task), prepared=prepared)
+            return own, own.labels
+        return _lesions(sample, predictors, prepared)
     if sample.t1w is None:
         raise TrainingError(f"{sample.sample_id} has no image to segment")
     volume = read_volume(sample.t1w)
@@ -146,6 +148,22 @@ def _segmented(
     if isinstance(found, DeepMRSegError):
         raise found
     return found, found.labels
+
+
+def _lesions(
+    sample: Sample, predictors: Callable[[str], Predictor], prepared: bool
+) -> tuple[Segmentation, LabelMap]:
+    """What the task ``wml`` finds, and its labels on the FLAIR's own grid."""
+    t1w = None if sample.t1w is None else read_volume(sample.t1w)
+    flair = None if sample.flair is None else read_volume(sample.flair)
+    if prepared:
+        found: Segmentation | DeepMRSegError = wml.segment_prepared(t1w, flair, predictors("wml"))
+    else:
+        found = dict(run(t1w, ["wml"], predictors, flair=flair))["wml"]
+    if isinstance(found, DeepMRSegError):
+        raise found
+    assert isinstance(found, wml.LesionSegmentation)
+    return found, found.on_flair
 
 
 def reference_labels(sample: Sample, task: str, config: TrainConfig, table: LabelTable) -> LabelMap:

@@ -46,7 +46,6 @@ _VERSION = 2  # of what prepare makes: another number leaves the old cache aside
 _PLACES = 4096
 _BRAIN_LIMIT = 500  # codes from here on lie outside the brain
 _CONTROL = 6
-_AT_ONCE = 8  # slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,11 +152,11 @@ def prepare_real(
     """The pair of a sample as the pipeline prepares it.
 
     Without a ``mask`` in the table the scans are raw heads: the brain is found in the FLAIR
-    and the T1w registered to it. With one, on any grid of the FLAIR's space, or with ``extracted``
-    (zero outside the brain), both scans lie in one space already.
+    and the T1w registered to it (left out, if it does not lie there). With one, on any grid of
+    the FLAIR's space, or with ``extracted`` (zero outside the brain), both scans lie in one
+    space already.
     """
-    from deepmrseg_bids.registration import register_rigid
-    from deepmrseg_bids.tasks.brain import find_brain
+    from deepmrseg_bids.tasks.pair import pair_scans
 
     assert sample.flair is not None
     flair = read_volume(sample.flair)
@@ -170,9 +169,8 @@ def prepare_real(
         inside = ndimage.binary_fill_holes(flair.data > 0)
         mask_on = _drawn(Volume(inside.astype(np.float32), flair.grid))
     else:
-        mask_on = find_brain(flair, _brain_predictor()).mask_on
-        if t1w is not None:
-            rigid = register_rigid(t1w, flair, mask=mask_on(flair.grid)).matrix
+        pair = pair_scans(flair, t1w, _brain_predictor())
+        t1w, rigid, mask_on = pair.t1w, pair.rigid, pair.brain.mask_on
     grid = slice_grid(flair.grid, mask_on(flair.grid), spacing=config.preparation.spacing)
     mask = mask_on(grid)
     return prepare_pair(flair, t1w, mask, grid, rigid=rigid), mask, grid
@@ -188,11 +186,7 @@ def segment_pair(
     """
     assert sample.flair is not None
     image, mask, grid = prepare_real(sample, config, extracted=prepared)
-    slices = image.swapaxes(0, 1)
-    parts = [
-        predictor.many(list(slices[k : k + _AT_ONCE])) for k in range(0, len(slices), _AT_ONCE)
-    ]
-    answer = np.stack([one for part in parts for one in part], axis=1)
+    answer = predictor.slices(image, mirrored=across(grid))
     answer[0][~mask], answer[1:, ~mask] = 1, 0
     bundle = predictor.bundle
     posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))

@@ -150,9 +150,9 @@ class Threshold:
             task="wml", labels=config.labels, preparation=config.preparation, facts={}
         )
 
-    def many(self, images: list[np.ndarray]) -> list[np.ndarray]:
-        bright = [(image[0] > 1.5).astype(np.float32) for image in images]
-        return [np.stack([1 - one, one]) for one in bright]
+    def slices(self, image: np.ndarray, *, mirrored: bool) -> np.ndarray:
+        bright = (image[0] > 1.5).astype(np.float32)
+        return np.stack([1 - bright, bright])
 
 
 def test_lesions_are_counted_beside_the_scores_of_the_contract(

@@ -91,10 +91,10 @@ def _grid(scan: Path | None, job: SessionJob) -> Grid | None:
 
 def _reason(task: str, job: SessionJob, bundles: Mapping[str, ModelBundle]) -> str:
     """Why a task of a session will be skipped; empty if nothing is known against it."""
+    if job.t1w is None and (task != "wml" or job.flair is None):
+        return "the session has no T1w image"
     if task == "wml" and job.flair is None:
         return "wml needs a FLAIR, and the session has none"
-    if task != "wml" and job.t1w is None:
-        return "the session has no T1w image"
     if any(model not in bundles for model in NEEDS[task]):
         return f"{task}: this version ships no model of it"
     return ""

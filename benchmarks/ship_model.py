@@ -31,27 +31,38 @@ DATA = {
         "in a small share also scans synthesised from 12 whole-head label maps"
     ),
     "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04, with manual labels",
+    "wml": (
+        "16 clinical pairs of FLAIR and T1w of older people, 2 mm, with automatic labels (DLWMLS; "
+        "one fold of four kept back); pairs synthesised from 12 whole-head label maps with lesions "
+        "of 27 patients with multiple sclerosis and of a lesion simulator in them"
+    ),
 }
 BEFORE = {
     "brain": ", after 1100 steps with less noise and fewer brain-extracted heads",
     "deepbrain": ", after 1200 steps on the manually labelled scans alone (`deepbrain-extracted`)",
     "hippocampus": "",
+    "wml": "",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "
     "label maps: Apache-2.0",
     "deepbrain": "non-commercial use only (CC BY-NC, the terms of its manual labels)",
     "hippocampus": "CC BY-SA 4.0 (the terms of its training data)",
+    "wml": "research use; clinical scans and automatic labels: SBIA software licence; label maps: "
+    "Apache-2.0; lesion shapes: Apache-2.0 and CC BY 4.0",
 }
 CITE = {
     "brain": "IXI (brain-development.org); Bashyam et al. 2025 (DLMUSE); Billot et al. 2023",
     "deepbrain": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); Billot et al. 2023",
     "hippocampus": "Simpson et al. 2019; Antonelli et al. 2022",
+    "wml": "NiChart/DLWMLS; Billot et al. 2023; Senra Filho et al. 2019; Lesjak et al. 2018",
 }
 PEOPLE = {
     "brain": "adults, healthy (IXI) and older clinical patients; scanners of 1.5 T and 3 T",
     "deepbrain": "adults of 18 to 90 years, most of them healthy; one scanner type (1.5 T)",
     "hippocampus": "adults, healthy and with psychotic disorders",
+    "wml": "older clinical patients (small-vessel disease); shapes and places of the lesions of "
+    "patients with multiple sclerosis",
 }
 LIMITS = {
     "brain": "The reference labels are automatic. Its mask includes ventricles and the fluid of "
@@ -60,6 +71,10 @@ LIMITS = {
     "echo, say), strong atrophy, tumours and resections were rarely or never seen.",
     "hippocampus": "Trained on crops at 1 mm; thick slices lower its accuracy. The border between "
     "the anterior and the posterior part follows the protocol of its training set.",
+    "wml": "What is bright on FLAIR in white matter is taken for a lesion: small-vessel disease "
+    "and multiple sclerosis are not told apart, infarcts, oedema and gliosis can be taken for "
+    "lesions, and tumours were never seen. Lesions in cortex, cerebellum and spinal cord are "
+    "missed. The labels of the real scans are automatic and on a grid of 2 mm.",
 }
 OTHER_RUN = (
     "The shipped network was trained on all samples. The figures below are of a network trained "
@@ -75,6 +90,8 @@ USE = {
     "brain": "brain volume, and finding the structures that the other models segment.",
     "deepbrain": "regional volumes of groups of adults in research.",
     "hippocampus": "volumes of both parts of the hippocampus for groups of adults in research.",
+    "wml": "lesion volumes of groups of adults in research, from FLAIR with T1w; from FLAIR alone "
+    "with less certainty.",
 }
 
 

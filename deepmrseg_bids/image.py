@@ -27,6 +27,7 @@ from deepmrseg_bids.geometry import Array, Grid
 __all__ = [
     "LabelMap",
     "Volume",
+    "nifti_bytes",
     "read_grid",
     "read_labels",
     "read_volume",
@@ -208,6 +209,14 @@ def write_labels(path: str | os.PathLike[str], labels: LabelMap) -> None:
     _write(Path(path), [data], labels.grid, data.shape, data.dtype, intent="label")
 
 
+def nifti_bytes(data: Array, grid: Grid) -> bytes:
+    """An array (I, J, K) of integers as an uncompressed NIfTI file, for a program that reads it
+    from memory.
+    """
+    header = _header(grid, data.shape, data.dtype, intent="none")
+    return bytes(header.binaryblock) + bytes(4) + data.tobytes(order="F")
+
+
 def write_probabilities(
     path: str | os.PathLike[str], posteriors: Iterable[Array], grid: Grid, *, count: int
 ) -> None:
@@ -386,6 +395,21 @@ def _write(
     intent: str,
     slope: float = 1.0,
 ) -> None:
+    header = _header(grid, shape, kind, intent=intent, slope=slope)
+    left = math.prod(shape)
+    # no time stamp and no file name in the gzip header: equal labels are equal files
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:
+        stream.write(header.binaryblock + bytes(4))
+        for volume in volumes:
+            stream.write(volume.tobytes(order="F"))
+            left -= volume.size
+    if left:
+        raise ValueError(f"{path}: the volumes do not fill an image of {shape}")
+
+
+def _header(
+    grid: Grid, shape: tuple[int, ...], kind: DTypeLike, *, intent: str, slope: float = 1.0
+) -> nib.Nifti1Header:
     header = nib.Nifti1Header()
     header.set_data_dtype(kind)
     header.set_data_shape(shape)
@@ -398,12 +422,4 @@ def _write(
     header.set_slope_inter(slope, 0)
     header["magic"] = b"n+1"
     header["vox_offset"] = 352
-    left = math.prod(shape)
-    # no time stamp and no file name in the gzip header: equal labels are equal files
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:
-        stream.write(header.binaryblock + bytes(4))
-        for volume in volumes:
-            stream.write(volume.tobytes(order="F"))
-            left -= volume.size
-    if left:
-        raise ValueError(f"{path}: the volumes do not fill an image of {shape}")
+    return header

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
+from deepmrseg_bids.bids.files import read_json
 from deepmrseg_bids.bids.outputs import SessionOutcome, TaskOutcome
 from deepmrseg_bids.bids.tables import read_morph
+from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.labels import LabelTable
-from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report
+from deepmrseg_bids.reports.standing import read_standing
+from deepmrseg_bids.reports.subject import (
+    Alignment,
+    SessionResult,
+    TaskResult,
+    write_subject_report,
+)
 
 __all__ = ["subject_page"]
+
+_log = logging.getLogger(__name__)
 
 
 def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: str) -> Path:
     """Write ``sub-<label>.html`` for the sessions of one subject and return its path."""
     page = out_dir / names.report_path(outcomes[0].subject)
-    results = [
-        SessionResult(
-            subject=outcome.subject,
-            session=outcome.session,
-            tasks=tuple(_task(outcome, task, out_dir) for task in outcome.tasks),
-            findings=worst_first(
-                [*outcome.findings, *(one for task in outcome.tasks for one in task.findings)]
-            ),
-            notes=(*outcome.notes, *map(_about_space, outcome.spaces)),
-        )
-        for outcome in outcomes
-    ]
+    results = [_session(outcome, out_dir) for outcome in outcomes]
     models = {task.task: task.model for o in outcomes for task in o.tasks if task.model}
     write_subject_report(page, results, version=__version__, command=command, models=models)
     return page
+
+
+def _session(outcome: SessionOutcome, out_dir: Path) -> SessionResult:
+    tasks = tuple(_task(outcome, task, out_dir) for task in outcome.tasks)
+    found = [*outcome.findings, *(one for task in outcome.tasks for one in task.findings)]
+    return SessionResult(
+        subject=outcome.subject,
+        session=outcome.session,
+        tasks=tasks,
+        findings=worst_first(found),
+        notes=(*outcome.notes, *map(_about_space, outcome.spaces)),
+        alignment=_alignment(outcome, tasks),
+    )
 
 
 def _about_space(space: TaskOutcome) -> str:
@@ -42,19 +57,54 @@ def _about_space(space: TaskOutcome) -> str:
 
 
 def _task(outcome: SessionOutcome, task: TaskOutcome, out_dir: Path) -> TaskResult:
+    bare = TaskResult(task.task, task.status, task.reason, None, None, None, (), task.seconds)
     source = outcome.t1w or (outcome.flair if task.task == "wml" else None)
-    if task.status not in ("done", "resumed") or source is None:
-        return TaskResult(task.task, task.status, task.reason, None, None, None, (), task.seconds)
-    image, dseg = source, names.label_map_path(source, task.task)
+    if not bare.finished or source is None:
+        return bare
+    image, dseg = source, out_dir / names.label_map_path(source, task.task)
     if task.task == "wml" and outcome.flair is not None:  # where the lesions were seen
-        image, dseg = outcome.flair, names.label_map_path(outcome.flair, "wml", space="FLAIR")
-    return TaskResult(
-        task=task.task,
-        status=task.status,
-        reason=task.reason,
+        image = outcome.flair
+        dseg = out_dir / names.label_map_path(image, "wml", space="FLAIR")
+    morph = out_dir / names.morph_path(source, task.task)
+    try:
+        table = LabelTable.read(out_dir / names.label_table_path(task.task))
+        rows = read_morph(morph)
+        text = morph.read_text(encoding="utf-8")
+    except (DeepMRSegError, OSError) as error:
+        _log.error("sub-%s: %s", outcome.subject, error)
+        return replace(bare, reason=str(error))
+    session = f"ses-{outcome.session}" if outcome.session else None
+    return replace(
+        bare,
         image=Path(image),
-        dseg=out_dir / dseg,
-        table=LabelTable.read(out_dir / names.label_table_path(task.task)),
-        rows=read_morph(out_dir / names.morph_path(source, task.task)),
-        seconds=task.seconds,
+        dseg=dseg,
+        table=table,
+        rows=rows,
+        peak_mib=task.peak_mib or None,
+        standing=read_standing(out_dir, task.task, f"sub-{outcome.subject}", session),
+        provenance=_sidecar(dseg),
+        tsv=(morph.name, text),
     )
+
+
+def _alignment(outcome: SessionOutcome, tasks: Sequence[TaskResult]) -> Alignment | None:
+    """The T1w on the FLAIR, where a sidecar says that it was brought there."""
+    for task in tasks:
+        facts = task.provenance.get("Registration")
+        if not isinstance(facts, dict) or not isinstance(facts.get("Matrix"), list):
+            continue
+        if outcome.t1w is None or task.image is None or task.image == Path(outcome.t1w):
+            continue
+        quality = facts.get("Quality")
+        measures = quality.items() if isinstance(quality, dict) else ()
+        known = {key: value for key, value in measures if isinstance(value, int | float)}
+        return Alignment(task.image, Path(outcome.t1w), facts["Matrix"], known)
+    return None
+
+
+def _sidecar(path: Path) -> Mapping[str, Any]:
+    try:
+        tree = read_json(path.parent / names.sidecar_path(path).name)
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}

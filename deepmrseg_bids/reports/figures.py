@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["contour_figure", "to_ras"]
+__all__ = ["Layers", "contour_figure", "contour_layers", "encode", "head_box", "to_ras"]
 
 _WIDTH = 1600  # pixels: twice what a page shows, for dense screens and for print
 _DPI = 100
@@ -58,6 +58,38 @@ _PLANES = (
 )
 
 
+@dataclass(frozen=True)
+class Layers:
+    """The same picture in two layers of one size, so that a page can fade one of them.
+
+    Attributes:
+        scan: a WebP file: the cuts, with their marks.
+        contours: nothing but the contours: an SVG file, or a WebP file where that is smaller
+            than the limit allows.
+    """
+
+    scan: bytes
+    contours: bytes
+
+    @property
+    def contours_type(self) -> str:
+        """The MIME type of the contours."""
+        return "image/webp" if self.contours[8:12] == b"WEBP" else "image/svg+xml"
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What is drawn: arrays (R, A, S) on ``grid``, the part to show, black and white."""
+
+    scan: Array
+    marked: Array
+    grid: Grid
+    content: Box | None
+    view: Box
+    window: tuple[float, float]
+    colours: dict[int, str]
+
+
 def contour_figure(
     volume: Volume, labels: LabelMap, table: LabelTable, *, task: str, limit: int | None = None
 ) -> bytes:
@@ -75,33 +107,76 @@ def contour_figure(
     Returns:
         A WebP file, 1600 pixels wide unless the limit asks for less.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    return encode(_pixels(_figure(_scene(volume, labels, table, task)))[..., :3], limit)
 
+
+def contour_layers(
+    volume: Volume, labels: LabelMap, table: LabelTable, *, task: str, limit: int | None = None
+) -> Layers:
+    """The picture of :func:`contour_figure` as two layers.
+
+    Args:
+        limit: for both, in bytes.
+    """
+    scene = _scene(volume, labels, table, task)
+    figure = _figure(scene, scan=False)
+    contours = _svg(figure)
+    if limit is not None and len(contours) > limit / 2:
+        contours = encode(_pixels(figure), limit // 2)
+    rest = None if limit is None else limit - len(contours)
+    return Layers(encode(_pixels(_figure(scene, contours=False))[..., :3], rest), contours)
+
+
+def _scene(volume: Volume, labels: LabelMap, table: LabelTable, task: str) -> _Scene:
     scan, grid = to_ras(volume.data, volume.grid)
     marked, _ = to_ras(_on_grid(labels, volume.grid), volume.grid)
     content = _label_box(marked)
     view = _field_of_view(scan, content, grid, _MARGINS_MM.get(task, _MARGIN_MM))
     window = _window(scan, marked, content or view, grid, inside=task == "brain")
     colours = {label.index: label.color for label in table}
+    return _Scene(scan, marked, grid, content, view, window, colours)
 
-    sizes = [_size_mm(view, plane, grid) for plane in _PLANES]
+
+def _figure(scene: _Scene, *, scan: bool = True, contours: bool = True) -> Figure:
+    """All cuts, 1600 pixels wide; without ``scan``, the contours alone on no background."""
+    from matplotlib.figure import Figure
+
+    sizes = [_size_mm(scene.view, plane, scene.grid) for plane in _PLANES]
     tile = _WIDTH / (_CUTS + (_CUTS - 1) * _GAP)
     heights = [tile * up / across for across, up in sizes]
     space = _GAP * tile
     total = round(sum(heights) + space * (len(_PLANES) - 1))
-    figure = Figure(figsize=(_WIDTH / _DPI, total / _DPI), dpi=_DPI, facecolor=_BACKGROUND)
-    canvas = FigureCanvasAgg(figure)
+    figure = Figure(
+        figsize=(_WIDTH / _DPI, total / _DPI), dpi=_DPI, facecolor=_BACKGROUND if scan else "none"
+    )
     top = float(total)
     for plane, height in zip(_PLANES, heights, strict=True):
         axes = figure.add_axes((0, (top - height) / total, 1, height / total))
-        _draw_plane(axes, plane, scan, marked, grid, view, window, colours)
+        _draw_plane(axes, plane, scene, scan=scan, contours=contours)
         top -= height + space
-    if content is None:
+    if scene.content is None and scan:
         _note(figure, "Nothing is labelled in this scan")
+    return figure
+
+
+def _pixels(figure: Figure) -> Array:
+    """(H, W, 4) uint8: red, green, blue, opacity."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    return _encode(pixels[..., :3], limit)
+    return np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+
+
+def _svg(figure: Figure) -> bytes:
+    """The figure as SVG, the same for the same figure."""
+    from matplotlib import rc_context
+
+    stream = io.BytesIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with rc_context({"svg.hashsalt": "deepmrseg"}):
+        figure.savefig(stream, format="svg", metadata=nothing)
+    return stream.getvalue()
 
 
 def to_ras(data: Array, grid: Grid) -> tuple[Array, Grid]:
@@ -134,18 +209,19 @@ def _on_grid(labels: LabelMap, grid: Grid) -> Array:
 
 def _label_box(marked: Array) -> Box | None:
     """The smallest box that holds every label; None where there is none."""
-    ends = []
-    for axis in range(3):
+    ends = [(0, edge) for edge in marked.shape]
+    # slices that lie together in memory first; what they leave is small
+    for axis in sorted(range(3), key=lambda k: -abs(marked.strides[k])):
+        part = marked[tuple(slice(*end) for end in ends)]
         others = tuple(other for other in range(3) if other != axis)
-        used = marked.any(axis=others)
-        places = np.flatnonzero(used)
+        places = np.flatnonzero(part.any(axis=others))
         if places.size == 0:
             return None
-        ends.append((int(places[0]), int(places[-1]) + 1))
+        ends[axis] = (int(places[0]), int(places[-1]) + 1)
     return ends[0], ends[1], ends[2]
 
 
-def _signal_box(scan: Array) -> Box:
+def head_box(scan: Array) -> Box:
     """The box around the head: slices of which more than 1 % is not background."""
     steps = tuple(max(1, edge // 96) for edge in scan.shape)
     coarse = scan[:: steps[0], :: steps[1], :: steps[2]]
@@ -162,7 +238,7 @@ def _signal_box(scan: Array) -> Box:
 
 def _field_of_view(scan: Array, content: Box | None, grid: Grid, margin: float) -> Box:
     """The labels and a margin in millimetres, as far as the head reaches."""
-    head = _signal_box(scan)
+    head = head_box(scan)
     if content is None:
         return head
     ends = []
@@ -219,39 +295,33 @@ def _cuts(marked: Array, view: Box, axis: int) -> list[int]:
     return chosen
 
 
-def _draw_plane(
-    axes: Axes,
-    plane: _Plane,
-    scan: Array,
-    marked: Array,
-    grid: Grid,
-    view: Box,
-    window: tuple[float, float],
-    colours: dict[int, str],
-) -> None:
+def _draw_plane(axes: Axes, plane: _Plane, scene: _Scene, *, scan: bool, contours: bool) -> None:
     """One row of cuts in one axes, whose unit is a voxel; the row's box sets the proportions."""
     from matplotlib.collections import LineCollection
 
+    view = scene.view
     width, height = (view[axis][1] - view[axis][0] for axis in (plane.across, plane.up))
     pitch = width * (1 + _GAP)
     lines: list[Array] = []
     strokes: list[str] = []
-    for column, cut in enumerate(_cuts(marked, view, plane.axis)):
+    for column, cut in enumerate(_cuts(scene.marked, view, plane.axis)):
         left = column * pitch
-        axes.imshow(
-            _cut(scan, plane, view, cut),
-            cmap="gray",
-            vmin=window[0],
-            vmax=window[1],
-            origin="lower",
-            extent=(left, left + width, 0, height),
-            aspect="auto",
-            interpolation="hanning",
-        )
-        for index, line in _contours(_cut(marked, plane, view, cut)):
+        if scan:
+            axes.imshow(
+                _cut(scene.scan, plane, view, cut),
+                cmap="gray",
+                vmin=scene.window[0],
+                vmax=scene.window[1],
+                origin="lower",
+                extent=(left, left + width, 0, height),
+                aspect="auto",
+                interpolation="hanning",
+            )
+            position = _position(scene.grid, view, plane.axis, cut)
+            _mark(axes, plane, left, width, height, position, column)
+        for index, line in _contours(_cut(scene.marked, plane, view, cut)) if contours else ():
             lines.append(line + np.array([left, 0]))
-            strokes.append(colours.get(index, _UNKNOWN))
-        _mark(axes, plane, left, width, height, _position(grid, view, plane.axis, cut), column)
+            strokes.append(scene.colours.get(index, _UNKNOWN))
     axes.add_collection(LineCollection(lines, colors=strokes, linewidths=1.4), autolim=False)
     axes.set_xlim(0, _CUTS * pitch - width * _GAP)
     axes.set_ylim(0, height)
@@ -323,8 +393,8 @@ def _note(figure: Figure, text: str) -> None:
     figure.text(0.5, 0.5, text, color="white", ha="center", va="center", fontsize=26, bbox=box)
 
 
-def _encode(pixels: Array, limit: int | None) -> bytes:
-    """(H, W, 3) uint8 to WebP, as sharp as the limit in bytes allows."""
+def encode(pixels: Array, limit: int | None) -> bytes:
+    """(H, W, 3 or 4) uint8 to WebP, as sharp as the limit in bytes allows."""
     from PIL import Image
 
     whole = Image.fromarray(np.ascontiguousarray(pixels))

@@ -1,16 +1,21 @@
 """One HTML page a subject: what was done, how it looks, what it measures, how to cite it.
 
-The page is a single file without scripts, and opens without a network.
+The page is a single file that opens without a network. Its viewer starts when it is asked for;
+everything else is there without scripts.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from deepmrseg_bids.bids.files import write_bytes
 from deepmrseg_bids.bids.tables import MorphRow
@@ -18,13 +23,16 @@ from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.image import Volume, read_labels, read_volume
 from deepmrseg_bids.labels import LabelTable
-from deepmrseg_bids.reports.figures import contour_figure
+from deepmrseg_bids.reports.alignment import alignment_figure
+from deepmrseg_bids.reports.figures import contour_layers
 from deepmrseg_bids.reports.page import render_page
+from deepmrseg_bids.reports.viewer import Scene, make_scene
+from deepmrseg_bids.reports.volumes import Change, Pair, Standing, changes, paired, unit_of
 
-__all__ = ["SessionResult", "TaskResult", "write_subject_report"]
+__all__ = ["Alignment", "SessionResult", "TaskResult", "write_subject_report"]
 
-_PICTURE_BUDGET = 2_700_000  # bytes for all pictures of a page; base64 adds a third
-_ML_FROM = 100_000  # mm3: a table with a larger volume is in millilitres
+_PICTURE_BUDGET = 2_400_000  # bytes for all pictures of a page; base64 adds a third
+_VIEWER_BUDGET = 3_000_000  # bytes, as base64, for all scans in the viewer
 _TITLES = {
     "brain": "Brain",
     "deepbrain": "Deep brain structures",
@@ -52,7 +60,10 @@ class TaskResult:
         image: the scan under the contours.
         dseg: the label map.
         rows: the measured volumes.
-        seconds: how long the task took.
+        seconds, peak_mib: what the task took, where it is known.
+        standing: by name of the structure, where its volume stands in the study.
+        provenance: what the sidecar of the label map says about how it was made.
+        tsv: the table of volumes as it was written, and its name, to download.
     """
 
     task: str
@@ -63,11 +74,30 @@ class TaskResult:
     table: LabelTable | None
     rows: Sequence[MorphRow]
     seconds: float | None = None
+    peak_mib: float | None = None
+    standing: Mapping[str, Standing] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    tsv: tuple[str, str] = ("", "")
 
     @property
     def finished(self) -> bool:
         """Whether there are results to show."""
         return self.status in ("done", "resumed")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A scan that was brought onto another one.
+
+    Attributes:
+        matrix: 4 rows of 4, points of the fixed scan's space to points of the moving one's.
+        quality: measures by name, after; for the caption.
+    """
+
+    fixed: Path
+    moving: Path
+    matrix: Sequence[Sequence[float]]
+    quality: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +113,7 @@ class SessionResult:
     tasks: tuple[TaskResult, ...]
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    alignment: Alignment | None = None
 
 
 def write_subject_report(
@@ -111,43 +142,32 @@ def write_subject_report(
         raise ValueError(f"a report is about one subject, got {sorted(subjects) or 'no results'}")
     page = render_page(
         "subject.html.j2",
+        scripts=["subject.js"],
+        libraries=["niivue"],
         subject=subjects.pop(),
         version=version,
         command=command,
         models=models,
         sessions=_sessions(results),
+        changes=_changes(results),
+        counts=_counts(results),
         tasks=_task_names(results),
         titles=_TITLES,
         methods=_methods(results, models),
+        software=_torch(results),
+        intervals=any(row.volume_low_mm3 is not None for row in _rows(results)),
     )
     write_bytes(path, page, anew=True)
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture as a data URI, or the reason why there is none."""
+    """A picture and what lies on it as data URIs, or the reason why there is none."""
 
     uri: str = ""
+    contours: str = ""
     problem: str = ""
     scan: str = ""
-
-
-@dataclass(frozen=True)
-class _Row:
-    name: str
-    color: str
-    volume: str
-    interval: str
-    percent: str
-    confidence: float | None
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """The rows of a structure, left and right or one alone, and how much they differ."""
-
-    rows: tuple[_Row, ...]
-    asymmetry: str
 
 
 @dataclass(frozen=True)
@@ -156,8 +176,9 @@ class _Task:
     title: str
     result: TaskResult
     picture: _Picture
-    pairs: tuple[_Pair, ...]
+    pairs: tuple[Pair, ...]
     unit: str
+    made: Mapping[str, Sequence[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -166,34 +187,75 @@ class _Session:
     title: str
     result: SessionResult
     tasks: tuple[_Task, ...]
+    scene: Scene | None
+    alignment: _Picture | None
+
+    @property
+    def places(self) -> list[dict[str, Any]]:
+        """The structures of the viewer's label maps, for its script."""
+        maps = self.scene.maps if self.scene else ()
+        return [
+            {"task": map_.task, "places": [asdict(place) for place in map_.places]} for map_ in maps
+        ]
+
+
+@dataclass(frozen=True)
+class _Changes:
+    title: str
+    unit: str
+    sessions: tuple[str, ...]
+    rows: tuple[Change, ...]
+
+
+_Read = Callable[[Path], Volume]
 
 
 def _sessions(results: Sequence[SessionResult]) -> list[_Session]:
     drawn = sum(task.finished for result in results for task in result.tasks)
+    drawn += sum(result.alignment is not None for result in results)
     limit = _PICTURE_BUDGET // max(drawn, 1)
     sessions = []
     for number, result in enumerate(results, start=1):
         label = (result.session or "").removeprefix("ses-")
         anchor = f"{number}-{_slug(label or 'session')}"
-        # the tasks of a session share their scan; to draw it, any header will do
-        read = lru_cache(maxsize=1)(partial(read_volume, force_header=True))
+        # the tasks of a session share their scans; to draw one, any header will do
+        read = lru_cache(maxsize=2)(partial(read_volume, force_header=True))
         tasks = tuple(
             _task(task, f"{anchor}-{_slug(task.task)}", read, limit) for task in result.tasks
         )
         title = f"Session {label}" if label else "Session"
-        sessions.append(_Session(anchor, title, result, tasks))
+        scene = _scene(result, read, _VIEWER_BUDGET // len(results))
+        alignment = _aligned(result.alignment, read, limit) if result.alignment else None
+        sessions.append(_Session(anchor, title, result, tasks, scene, alignment))
     return sessions
 
 
-def _task(result: TaskResult, anchor: str, read: Callable[[Path], Volume], limit: int) -> _Task:
+def _task(result: TaskResult, anchor: str, read: _Read, limit: int) -> _Task:
     title = _TITLES.get(result.task, result.task)
     picture = _picture(result, read, limit) if result.finished else _Picture()
-    largest = max((row.volume_mm3 or 0 for row in result.rows), default=0)
-    scale, unit = (1000.0, "ml") if largest >= _ML_FROM else (1.0, "mm³")
-    return _Task(anchor, title, result, picture, _pairs(result, scale), unit)
+    scale, unit = unit_of(result.rows)
+    pairs = paired(result.rows, result.table, result.standing, scale)
+    return _Task(anchor, title, result, picture, pairs, unit, _made(result.provenance))
 
 
-def _picture(result: TaskResult, read: Callable[[Path], Volume], limit: int) -> _Picture:
+def _made(provenance: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """By what a label map was made: names and values, as far as its sidecar is one of ours."""
+
+    def entries(key: str) -> list[tuple[str, Any]]:
+        tree = provenance.get(key)
+        return list(tree.items()) if isinstance(tree, Mapping) else []
+
+    models = [(name, one) for name, one in entries("Models") if isinstance(one, Mapping)]
+    return {
+        "software": [(name, str(value)) for name, value in entries("Software")],
+        "models": [(f"{name} {one.get('Version', '')}", str(one.get("SHA256", "")))
+                   for name, one in models],
+        "parameters": [(name, str(value)) for name, value in entries("Parameters")],
+        "inputs": [(name, str(value)) for name, value in entries("InputSHA256")],
+    }  # fmt: skip
+
+
+def _picture(result: TaskResult, read: _Read, limit: int) -> _Picture:
     if result.image is None or result.dseg is None or result.table is None:
         return _Picture(problem="the scan or its label map is not known to this report")
     try:
@@ -201,59 +263,71 @@ def _picture(result: TaskResult, read: Callable[[Path], Volume], limit: int) -> 
         labels = read_labels(result.dseg)
     except DeepMRSegError as error:
         return _Picture(problem=str(error))
-    data = contour_figure(volume, labels, result.table, task=result.task, limit=limit)
+    layers = contour_layers(volume, labels, result.table, task=result.task, limit=limit)
     shape = " x ".join(str(edge) for edge in volume.grid.shape)
     spacing = " x ".join(f"{edge:.2f}" for edge in volume.grid.spacing)
     scan = f"{result.image.name}: {shape} voxels of {spacing} mm, {volume.grid.orientation}"
-    return _Picture("data:image/webp;base64," + base64.b64encode(data).decode("ascii"), scan=scan)
-
-
-def _pairs(result: TaskResult, scale: float) -> tuple[_Pair, ...]:
-    """Rows in the table's order, with left and right of a structure together, left first."""
-    colours = {label.index: label.color for label in result.table or ()}
-    groups: dict[str, dict[str, MorphRow]] = {}
-    for row in result.rows:
-        side, structure = _side(row.name)
-        groups.setdefault(structure if side else row.name, {})[side] = row
-    pairs = []
-    for group in groups.values():
-        rows = tuple(_row(group[side], colours, scale) for side in sorted(group))
-        left, right = group.get("left"), group.get("right")
-        asymmetry = "" if left is None or right is None else _asymmetry(left, right)
-        pairs.append(_Pair(rows, asymmetry))
-    return tuple(pairs)
-
-
-def _row(row: MorphRow, colours: Mapping[int, str], scale: float) -> _Row:
-    low, high = row.volume_low_mm3, row.volume_high_mm3
-    interval = (
-        "" if low is None or high is None else f"{_number(low, scale)} to {_number(high, scale)}"
-    )
-    percent = row.volume_icv_percent
-    return _Row(
-        row.name.replace("-", " "),
-        colours.get(row.index, ""),
-        "n/a" if row.volume_mm3 is None else _number(row.volume_mm3, scale),
-        interval or "n/a",
-        "n/a" if percent is None else f"{percent:.3g}",
-        None if row.confidence is None else min(max(row.confidence, 0.0), 1.0),
+    return _Picture(
+        _uri("image/webp", layers.scan), _uri(layers.contours_type, layers.contours), scan=scan
     )
 
 
-def _number(volume: float, scale: float) -> str:
-    return f"{volume / scale:,.{1 if scale > 1 or volume < 10 else 0}f}"
+def _scene(result: SessionResult, read: _Read, limit: int) -> Scene | None:
+    """What the viewer shows: the scan that most tasks used, and their label maps."""
+    images = [task.image for task in result.tasks if task.finished and task.image is not None]
+    if not images:
+        return None
+    image = max(images, key=images.count)
+    maps = []
+    try:
+        volume = read(image)
+        for task in result.tasks:
+            if task.finished and task.dseg and task.table and task.image == image:
+                maps.append((task.task, read_labels(task.dseg), task.table))
+    except DeepMRSegError:  # its picture tells
+        return None
+    return make_scene(volume, maps, limit=limit)
 
 
-def _side(name: str) -> tuple[str, str]:
-    """The side of a structure, or an empty one, and its name without it."""
-    first, _, rest = name.partition("-")
-    return (first.lower(), rest) if first.lower() in ("left", "right") and rest else ("", name)
+def _aligned(alignment: Alignment, read: _Read, limit: int) -> _Picture:
+    try:
+        fixed, moving = read(alignment.fixed), read(alignment.moving)
+    except DeepMRSegError as error:
+        return _Picture(problem=str(error))
+    data = alignment_figure(fixed, moving, np.array(alignment.matrix), limit=limit)
+    return _Picture(
+        _uri("image/webp", data), scan=f"{alignment.fixed.name}, {alignment.moving.name}"
+    )
 
 
-def _asymmetry(left: MorphRow, right: MorphRow) -> str:
-    """Difference of left and right in percent of their mean; positive where left is larger."""
-    a, b = left.volume_mm3, right.volume_mm3
-    return "n/a" if a is None or b is None or a + b <= 0 else f"{200 * (a - b) / (a + b):+.1f}"
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _changes(results: Sequence[SessionResult]) -> list[_Changes]:
+    """For each task that several sessions have, its structures over the sessions."""
+    found = []
+    for name in _task_names(results):
+        done = [
+            ((result.session or "").removeprefix("ses-"), task)
+            for result in results
+            for task in result.tasks
+            if task.task == name and task.rows
+        ]
+        if len(done) > 1:
+            scale, unit = unit_of(done[-1][1].rows)
+            rows = changes([task.rows for _, task in done], done[-1][1].table, scale)
+            labels = tuple(label for label, _ in done)
+            found.append(_Changes(_TITLES.get(name, name), unit, labels, rows))
+    return found
+
+
+def _counts(results: Sequence[SessionResult]) -> Counter[str]:
+    """How many tasks have each status, and how many findings each severity."""
+    counts = Counter("done" if task.finished else task.status for r in results for task in r.tasks)
+    counts.update(finding.severity for result in results for finding in result.findings)
+    counts["sessions"] = len(results)
+    return counts
 
 
 def _task_names(results: Sequence[SessionResult]) -> list[str]:
@@ -270,6 +344,17 @@ def _methods(results: Sequence[SessionResult], models: Mapping[str, str]) -> lis
             model = f" (model {models[task]})." if task in models else "."
             sentences.append(sentence.removesuffix(".") + model)
     return sentences
+
+
+def _rows(results: Sequence[SessionResult]) -> list[MorphRow]:
+    return [row for result in results for task in result.tasks for row in task.rows]
+
+
+def _torch(results: Sequence[SessionResult]) -> str:
+    """The versions of torch that made the label maps."""
+    made = [task.provenance.get("Software") for result in results for task in result.tasks]
+    versions = {str(one["torch"]) for one in made if isinstance(one, dict) and "torch" in one}
+    return ", ".join(sorted(versions))
 
 
 def _slug(text: str) -> str:

@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from playwright.sync_api import Page
 
+from deepmrseg_bids.bids.tables import MorphRow
+from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.image import LabelMap, write_labels
+from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report
 from tests.browser.conftest import Watched
 
 pytestmark = pytest.mark.browser
 
+EVIL = "Right-<script>document.title='run'</script>"
+TABLE = LabelTable((Label(1, "Left-Thing", "", "#ff0000"), Label(2, EVIL, "", "#0000ff")))
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("report") / "sub-01.html"
-    failed = TaskResult("wml", "failed", "no FLAIR", None, None, None, ())
-    write_subject_report(
-        path, [SessionResult("01", None, (failed,))], version="1", command="x", models={}
-    )
+    """A page of a small scan with a label on the left (red) and one on the right (blue)."""
+    folder = tmp_path_factory.mktemp("report")
+    grid = Grid((30, 32, 28), np.diag([-3.0, 3.0, 3.0, 1.0]))
+    scan, dseg = folder / "sub-01_T1w.nii.gz", folder / "sub-01_dseg.nii.gz"
+    grey = np.indices(grid.shape).sum(axis=0).astype(np.uint8) + 100
+    write_labels(scan, LabelMap(grey, grid))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[18:26, 10:20, 10:20] = 1
+    labels[4:12, 10:20, 10:20] = 2
+    write_labels(dseg, LabelMap(labels, grid))
+    rows = [MorphRow(k.index, k.name, 4000.0, 3900.0, 4100.0, 0.2, 0.9) for k in TABLE]
+    done = TaskResult("deepbrain", "done", "", scan, dseg, TABLE, rows, 1.0)
+    failed = TaskResult("wml", "failed", f"no FLAIR {EVIL}", None, None, None, ())
+    path = folder / "sub-01.html"
+    session = SessionResult("01", None, (done, failed))
+    write_subject_report(path, [session], version="1", command="x", models={})
     return path
+
+
+def shot(page: Page, selector: str) -> np.ndarray:
+    data = page.locator(selector).first.screenshot()
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def coloured(pixels: np.ndarray) -> int:
+    """How many pixels are no grey."""
+    return int((np.ptp(pixels, axis=2) > 60).sum())
 
 
 def test_the_page_opens_from_disk_without_an_error_or_a_request(
@@ -27,6 +59,7 @@ def test_the_page_opens_from_disk_without_an_error_or_a_request(
 ) -> None:
     page = watched.open(report)
     assert page.title() == "sub-01 · deepmrseg-bids"
+    assert "document.title" in page.inner_text("main")
     assert not watched.errors and not watched.from_elsewhere
 
 
@@ -34,6 +67,48 @@ def test_the_page_opens_from_disk_without_an_error_or_a_request(
 def test_axe_finds_nothing_serious(watched: Watched, report: Path, scheme: str) -> None:
     watched.open(report)
     assert watched.violations(scheme=scheme) == []
+
+
+def test_every_link_within_the_page_leads_somewhere(watched: Watched, report: Path) -> None:
+    page = watched.open(report)
+    links = page.locator("a[href^='#']").evaluate_all("all => all.map(a => a.hash.slice(1))")
+    ids = page.locator("[id]").evaluate_all("all => all.map(one => one.id)")
+    assert links and set(links) <= set(ids)
+
+
+def test_the_slider_fades_the_contours_and_leaves_the_scan(watched: Watched, report: Path) -> None:
+    page = watched.open(report)
+    before = shot(page, ".layers")
+    page.locator(".fade input").fill("0")
+    after = shot(page, ".layers")
+    assert coloured(before) > 100 and coloured(after) == 0
+    assert after.max() > 100
+
+
+def test_a_row_opens_the_viewer_goes_to_its_structure_and_the_overlay_fades(
+    watched: Watched, report: Path
+) -> None:
+    page = watched.open(report)
+    page.locator("tr[data-index='1'] button").click()
+    page.locator(".where").filter(has_text="Left Thing").wait_for(timeout=60_000)
+    drawn = shot(page, ".stage canvas")
+    assert drawn.max() > 60 and coloured(drawn) > 100
+    page.locator("tr[data-index='2'] button").click()
+    page.locator(".where").filter(has_text="Right <script>").wait_for()
+    page.locator(".controls input[type=range]").fill("0")
+    page.wait_for_timeout(200)
+    assert coloured(shot(page, ".stage canvas")) < coloured(drawn) / 4
+    assert not watched.errors and not watched.from_elsewhere
+
+
+def test_without_webgl_the_page_says_so_and_keeps_its_pictures(
+    watched: Watched, report: Path
+) -> None:
+    watched.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    page = watched.open(report)
+    page.locator(".viewer .open").click()
+    assert "WebGL 2" in page.locator(".viewer .problem").inner_text()
+    assert page.locator(".layers img").first.is_visible()
 
 
 def test_a_script_that_is_not_of_the_page_does_not_run(watched: Watched, report: Path) -> None:

@@ -18,7 +18,7 @@ from deepmrseg_bids.geometry import Grid
 from deepmrseg_bids.image import LabelMap, write_labels
 from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.reports import subject
-from deepmrseg_bids.reports.figures import contour_figure
+from deepmrseg_bids.reports.figures import Layers, contour_layers
 from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report
 
 EVIL = "<script>alert('x')</script>\"'&"
@@ -66,7 +66,7 @@ class Page(HTMLParser):
             self.broken.append(tag)
 
     def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.words.append(data)
 
     @property
@@ -96,11 +96,11 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Pictures are tested elsewhere: here they are a few bytes, and their limits are noted."""
     limits: list[int] = []
 
-    def picture(*_: object, task: str, limit: int) -> bytes:
+    def picture(*_: object, task: str, limit: int) -> Layers:
         limits.append(limit)
-        return task.encode()
+        return Layers(task.encode(), b"<svg/>")
 
-    monkeypatch.setattr(subject, "contour_figure", picture)
+    monkeypatch.setattr(subject, "contour_layers", picture)
     return limits
 
 
@@ -144,7 +144,7 @@ def test_the_summary_has_every_session_and_task_with_status_and_reason(
         SessionResult("01", "1", (done, unfinished("wml", "skipped", "no FLAIR image"))),
         SessionResult("01", "2", (unfinished("deepbrain", "failed", "no brain found"),)),
     )
-    summary = page.text[: page.text.index("Session 1 Deep brain")]
+    summary = page.text[: page.text.index("Session 1 Viewer")]
     for piece in ("done", "skipped", "no FLAIR image", "failed", "no brain found", "not asked for"):
         assert piece in summary
 
@@ -184,17 +184,20 @@ def test_every_string_is_escaped(tmp_path: Path, done: TaskResult) -> None:
     write_subject_report(path, sessions, version=EVIL, command=EVIL, models={EVIL: EVIL})
     page = Page(path)
     assert not page.broken and not page.open
-    assert not page.all("script") and "<script" not in page.source
+    kinds = [given.get("type") for given in page.all("script")]
+    assert kinds.count(None) == 2  # page.js and subject.js
+    assert {"application/gzip", "application/json", None} >= set(kinds)
+    assert "<script>alert" not in page.source
     assert all(name.isascii() and "'" not in name for _, given in page.tags for name in given)
     assert "alert('x')" in page.text
 
 
-def test_the_page_needs_no_network_and_no_script(tmp_path: Path, done: TaskResult) -> None:
+def test_the_page_needs_no_network(tmp_path: Path, done: TaskResult) -> None:
     page = write(tmp_path, SessionResult("01", "1", (done,)))
     links = [a.get("href") or "" for a in page.all("a") + page.all("link")]
     sources = [str(a["src"]) for a in page.all("img")]
     assert links and all(link.startswith("#") for link in links)
-    assert sources and all(source.startswith("data:image/webp;base64,") for source in sources)
+    assert sources and all(source.startswith("data:image/") for source in sources)
     for outside in ("http:", "https:", "@import", "url("):
         assert outside not in page.source
 
@@ -202,8 +205,9 @@ def test_the_page_needs_no_network_and_no_script(tmp_path: Path, done: TaskResul
 def test_the_page_can_be_read_aloud(tmp_path: Path, done: TaskResult) -> None:
     page = write(tmp_path, SessionResult("01", "1", (done,)), SessionResult("01", "2", (done,)))
     assert page.all("html") == [{"lang": "en"}]
-    assert all(len(image["alt"] or "") > 40 for image in page.all("img"))
-    assert len(page.all("caption")) == len(page.all("table")) == 3
+    scans = [image for image in page.all("img") if image.get("class") != "over"]
+    assert all(len(image["alt"] or "") > 40 for image in scans)
+    assert len(page.all("caption")) == len(page.all("table")) == 4
     assert all("scope" in cell for cell in page.all("th"))
     ids = [given["id"] for _, given in page.tags if "id" in given]
     assert len(set(ids)) == len(ids)
@@ -219,7 +223,7 @@ def test_a_missing_file_is_named_in_the_page_and_the_volumes_stay(
     broken = replace(done, **{which: tmp_path / "gone.nii.gz"})  # type: ignore[arg-type]
     page = write(tmp_path, SessionResult("01", None, (broken, done)))
     assert "No picture:" in page.text and "gone.nii.gz: no such file" in page.text
-    assert len(page.all("img")) == 1 and page.text.count("4,000") == 2
+    assert len(page.all("img")) == 2 and page.text.count("4,000") == 4  # two tables and the change
 
 
 def test_methods_name_only_what_was_done_with_its_model_and_the_paper(
@@ -249,13 +253,13 @@ def test_the_pictures_of_many_sessions_share_the_room_of_one_page(
 def test_a_page_with_its_real_pictures_is_small(
     tmp_path: Path, done: TaskResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subject, "contour_figure", contour_figure)
+    monkeypatch.setattr(subject, "contour_layers", contour_layers)
     page = write(tmp_path, SessionResult("01", None, (done,)))
-    (image,) = page.all("img")
+    image, _ = page.all("img")
     data = base64.b64decode(str(image["src"]).partition(",")[2])
     assert data[:4] == b"RIFF"
     assert data[8:12] == b"WEBP"
-    assert (tmp_path / "sub-01.html").stat().st_size < 1_500_000
+    assert (tmp_path / "sub-01.html").stat().st_size < 2_500_000
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path, done: TaskResult) -> None:

@@ -1,0 +1,211 @@
+"use strict";
+// The page of a subject: faders of the contours, and a viewer for each session.
+
+for (const fade of document.querySelectorAll(".fade")) {
+  const over = fade.closest("figure").querySelector(".over");
+  fade.hidden = false;
+  fade.querySelector("input").addEventListener("input", (event) => {
+    over.style.opacity = event.target.value / 100;
+  });
+}
+
+for (const button of document.querySelectorAll("button.copy")) {
+  const text = document.getElementById(button.dataset.from).innerText;
+  button.hidden = !navigator.clipboard;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  });
+}
+
+class Viewer {
+  /** The one that is open: a browser keeps few WebGL contexts. */
+  static current = null;
+
+  constructor(section) {
+    this.section = section;
+    this.anchor = section.dataset.anchor;
+    this.places = JSON.parse(document.getElementById("places-" + this.anchor).textContent);
+    this.shown = -1;
+    section.hidden = false;
+    this.find(".open").addEventListener("click", () => this.open());
+    this.find("select").addEventListener("change", (event) => this.show(Number(event.target.value)));
+    this.find("input[type=range]").addEventListener("input", () => this.fade());
+    this.rows();
+  }
+
+  find(selector) {
+    return this.section.querySelector(selector);
+  }
+
+  /** Make the name of each structure that the viewer knows a button. */
+  rows() {
+    for (const table of this.section.closest(".session").querySelectorAll("table[data-task]")) {
+      const map = this.places.findIndex((one) => one.task === table.dataset.task);
+      for (const row of map < 0 ? [] : table.querySelectorAll("tr[data-index]")) {
+        const place = this.places[map].places.find((one) => one.index === Number(row.dataset.index));
+        if (!place) continue;
+        const name = row.querySelector(".name");
+        const button = document.createElement("button");
+        button.type = "button";
+        button.className = "go";
+        button.textContent = name.textContent;
+        button.title = "Go there in the viewer";
+        name.replaceWith(button);
+        row.classList.add("reachable");
+        row.addEventListener("click", () => this.go(map, place));
+      }
+    }
+  }
+
+  problem() {
+    if (!document.createElement("canvas").getContext("webgl2"))
+      return "The viewer needs WebGL 2, which this browser does not offer. The pictures below show the same contours.";
+    if (typeof DecompressionStream === "undefined")
+      return "The viewer needs a newer browser (one with DecompressionStream). The pictures below show the same contours.";
+    return "";
+  }
+
+  /** Start once; a second call waits for the first. */
+  open() {
+    this.opening ??= this.start();
+    return this.opening;
+  }
+
+  async start() {
+    const problem = this.problem();
+    if (problem) return this.tell(problem);
+    this.find(".open").textContent = "Opening …";
+    try {
+      await page.library("niivue");
+      Viewer.current?.close();
+      Viewer.current = this;
+      this.stage(true);
+      await this.load();
+    } catch (error) {
+      this.stage(false);
+      this.tell("The viewer could not start: " + error + ". The pictures below show the same contours.");
+    }
+  }
+
+  async load() {
+    const viewer = new niivue.Niivue({
+      backColor: [0, 0, 0, 1],
+      crosshairColor: [1, 1, 1, 0.8],
+      crosshairWidth: 1,
+      dragAndDropEnabled: false,
+      isNearestInterpolation: false,
+      loadingText: "",
+      logLevel: "error",
+      multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS,
+      show3Dcrosshair: true,
+    });
+    viewer.onLocationChange = (where) => this.locate(where);
+    const canvas = this.find("canvas");
+    await viewer.attachToCanvas(canvas, false);
+    const scan = await this.image("scan-" + this.anchor, "scan.nii");
+    scan.colormap = "gray";
+    viewer.addVolume(scan);
+    canvas.addEventListener("keydown", (event) => this.key(event), { capture: true });
+    this.viewer = viewer;
+    this.maps = {};
+    const first = this.places.findIndex((one) => one.task !== "brain");
+    await this.show(Math.max(first, 0));
+    viewer.createOnLocationChange();
+  }
+
+  async image(id, name) {
+    return niivue.NVImage.loadFromUrl({ url: await page.bytes(id), name });
+  }
+
+  /** The label map of a task, with its colours. */
+  async labels(number) {
+    const map = this.places[number];
+    const image = await this.image(`map-${this.anchor}-${number}`, map.task + ".nii");
+    const entries = [{ index: 0, name: "", rgb: [0, 0, 0] }, ...map.places];
+    image.setColormapLabel({
+      R: entries.map((one) => one.rgb[0]),
+      G: entries.map((one) => one.rgb[1]),
+      B: entries.map((one) => one.rgb[2]),
+      A: entries.map((one) => (one.index ? 255 : 0)),
+      I: entries.map((one) => one.index),
+      labels: entries.map((one) => one.name),
+    });
+    return image;
+  }
+
+  /** Lay one label map on the scan; -1: none. One at a time, since each takes memory and time. */
+  async show(number) {
+    this.find("select").value = number;
+    if (this.shown === number) return;
+    this.shown = number;
+    if (number >= 0) this.maps[number] ??= await this.labels(number);
+    if (this.shown !== number) return;
+    for (const old of this.viewer.volumes.slice(1)) this.viewer.removeVolume(old);
+    if (number < 0) return;
+    this.maps[number].opacity = this.opacity();
+    this.viewer.addVolume(this.maps[number]);
+  }
+
+  opacity() {
+    return this.find("input[type=range]").value / 100;
+  }
+
+  fade() {
+    if (this.viewer?.volumes.length > 1) this.viewer.setOpacity(1, this.opacity());
+  }
+
+  /** Move the crosshair to a structure. */
+  async go(map, place) {
+    await this.open();
+    if (!this.viewer) return;
+    await this.show(map);
+    this.viewer.scene.crosshairPos = this.viewer.mm2frac(place.centre);
+    this.viewer.createOnLocationChange();
+    this.viewer.drawScene();
+    this.section.scrollIntoView({ block: "nearest" });
+  }
+
+  key(event) {
+    const step = {
+      ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowDown: [0, -1, 0], ArrowUp: [0, 1, 0],
+      PageDown: [0, 0, -1], PageUp: [0, 0, 1],
+    }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.viewer.moveCrosshairInVox(...step);
+  }
+
+  /** Say where the crosshair is, and in which structure. */
+  locate(where) {
+    const mm = Array.from(where.mm).slice(0, 3).map((one) => one.toFixed(0)).join(", ");
+    const value = where.values[1]?.value;
+    const place = this.places[this.shown]?.places.find((one) => one.index === Math.round(value));
+    this.find(".where").textContent = `${mm} mm` + (place ? `: ${place.name.replaceAll("-", " ")}` : "");
+  }
+
+  tell(text) {
+    const note = this.find(".problem");
+    note.textContent = text;
+    note.hidden = false;
+    this.find(".open").hidden = true;
+  }
+
+  stage(open) {
+    for (const part of this.section.querySelectorAll(".opened, .stage")) part.hidden = !open;
+    this.find(".open").hidden = open;
+  }
+
+  close() {
+    this.viewer?.gl.getExtension("WEBGL_lose_context")?.loseContext();
+    this.viewer = this.maps = this.opening = null;
+    this.shown = -1;
+    const canvas = this.find("canvas");
+    canvas.replaceWith(canvas.cloneNode());
+    this.stage(false);
+    this.find(".open").textContent = "Open the viewer";
+  }
+}
+
+const viewers = Array.from(document.querySelectorAll(".viewer"), (section) => new Viewer(section));

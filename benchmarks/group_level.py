@@ -1,12 +1,15 @@
 """Time and memory of the group level with many sessions.
 
-``python benchmarks/group_level.py [--sessions 2000] [--pages]`` makes volumes up: `brain` and
-`deepbrain` of people with two sessions each, with ages and dates. Nothing is segmented.
+``python benchmarks/group_level.py [--sessions 2000] [--pages] [--scans]`` makes volumes up: `brain`
+and `deepbrain` of people with two sessions each, with ages and dates. Nothing is segmented. With
+``--scans`` each session has a scan of 256 x 256 x 192 voxels of 1 mm (the same noise) and label
+maps, so that the page has its mosaics.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import subprocess
@@ -23,6 +26,8 @@ from deepmrseg_bids.bids.derivatives import sidecar, write_dataset_files
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, write_morph, write_sessions
 from deepmrseg_bids.bundle import shipped_bundles
 from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.image import LabelMap, write_labels
 from deepmrseg_bids.labels import Label, LabelTable
 
 _BRAIN = LabelTable((Label(1, "Brain"),))
@@ -70,6 +75,32 @@ def made_up(folder: Path, sessions: int) -> None:
     write_dataset_files(out, raw, tables={"brain": _BRAIN, "deepbrain": deep}, version="0")
 
 
+def add_scans(folder: Path) -> None:
+    """A scan and two label maps for every session: links to the same three files."""
+    grid = Grid((256, 256, 192), np.diag([1.0, 1.0, 1.0, 1.0]))
+    i, j, k = np.ogrid[:256, :256, :192]
+    away = ((i - 128) / 75) ** 2 + ((j - 128) / 90) ** 2 + ((k - 96) / 70) ** 2
+    noise = np.random.default_rng(2).normal(0, 40, grid.shape)
+    scan = np.clip(1000 * (away < 1.3) + noise, 0, None)
+    deep = np.zeros(grid.shape)
+    for number, index in enumerate((23, 30, 31, 32, 36, 37, 47, 48, 55, 56, 57, 58, 59, 60)):
+        middle = 128 + (15 if number % 2 else -15), 90 + 10 * (number // 2), 96
+        distance = (i - middle[0]) ** 2 + (j - middle[1]) ** 2 + (k - middle[2]) ** 2
+        deep[distance < 100] = index
+    for name, data in (("scan", scan), ("brain", away < 1), ("deepbrain", deep)):
+        write_labels(folder / f"{name}.nii.gz", LabelMap(data.astype(np.uint16), grid))
+    for table in sorted((folder / "out").glob("sub-*/ses-*/anat/*_seg-brain_morph.tsv")):
+        t1w = table.name.replace("_seg-brain_morph.tsv", "_T1w.nii.gz")
+        raw = names.anat_folder(t1w) / t1w
+        (folder / "raw" / raw).parent.mkdir(parents=True, exist_ok=True)
+        os.link(folder / "scan.nii.gz", folder / "raw" / raw)
+        for task in ("brain", "deepbrain"):
+            path = names.label_map_path(t1w, task)
+            os.link(folder / f"{task}.nii.gz", folder / "out" / path)
+            said = folder / "out" / names.sidecar_path(path)
+            said.write_text(json.dumps({"SpatialReference": f"bids:raw:{raw}"}))
+
+
 def write_quickly(path: Path, rows: list[MorphRow], facts: dict[str, object]) -> None:
     """As in a run, but without waiting for the disk."""
     with mock.patch.object(os, "fsync"):
@@ -80,13 +111,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=2000)
     parser.add_argument("--pages", action="store_true", help="write group.html too")
+    parser.add_argument("--scans", action="store_true", help="and draw mosaics of scans")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made_up(folder, args.sessions)
+        if args.scans:
+            add_scans(folder)
         command = [sys.executable, "-m", "deepmrseg_bids.cli.deepmrseg_bids",
                    str(folder / "raw"), str(folder / "out"), "group", "-q"]  # fmt: skip
-        if not args.pages:
+        if not (args.pages or args.scans):
             command.append("--no-reports")
         began = time.perf_counter()
         subprocess.run(command, check=True)
@@ -98,6 +132,10 @@ def main() -> None:
             f"{args.sessions} sessions: {seconds:.1f} s, {cpu:.1f} s of processor time, "
             f"{used.ru_maxrss / 1024:.0f} MiB"
         )
+        sheets = sorted((folder / "out" / "figures").glob("*.webp"))
+        if sheets:
+            size = sum(sheet.stat().st_size for sheet in sheets) / 2**20
+            print(f"{len(sheets)} sheets of mosaics, {size:.1f} MiB")
         print(f"{len(files)} files, {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB")
 
 

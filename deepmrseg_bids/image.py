@@ -112,12 +112,16 @@ class LabelMap:
             raise ValueError(f"labels of shape {self.data.shape} on a grid of {self.grid.shape}")
 
 
-def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> Volume:
+def read_volume(
+    path: str | os.PathLike[str], *, force_header: bool = False, checksum: bool = True
+) -> Volume:
     """Read a scan, mend what can be mended, and refuse the rest.
 
     Args:
         force_header: read a scan with neither sform nor qform too; its axes are then taken to
             run to the left, to the front and up, as most software does.
+        checksum: whether to read a gzip to its end, where its checksum stands. That takes as
+            long again; a file that was read whole before can do without.
 
     Raises:
         ImageReadError: missing, empty, truncated, not NIfTI, or with several volumes.
@@ -129,7 +133,7 @@ def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> 
     findings: list[Finding] = []
     shape = _shape(image, path)
     affine = _affine(image, path, findings, force=force_header)
-    data: NDArray[np.float32] = _array(image, path)
+    data: NDArray[np.float32] = _array(image, path, checksum=checksum)
     if data.ndim == 4:
         text = "4D with one volume: taken as 3D"
         findings.append(Finding("single-volume-4d", "warning", text))
@@ -178,8 +182,11 @@ def voxel_count(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-def read_labels(path: str | os.PathLike[str]) -> LabelMap:
+def read_labels(path: str | os.PathLike[str], *, checksum: bool = True) -> LabelMap:
     """Read a label map.
+
+    Args:
+        checksum: as in :func:`read_volume`.
 
     Raises:
         ImageReadError: unreadable, not 3D, or with values that are not whole numbers >= 0.
@@ -187,7 +194,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelMap:
     """
     path = Path(path)
     image = _load(path)
-    data = _array(image, path, integers=True)
+    data = _array(image, path, integers=True, checksum=checksum)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
@@ -291,7 +298,9 @@ def _check_sum(path: Path) -> None:
             pass
 
 
-def _array(image: nib.Nifti1Image, path: Path, *, integers: bool = False) -> Array:
+def _array(
+    image: nib.Nifti1Image, path: Path, *, integers: bool = False, checksum: bool = True
+) -> Array:
     """The voxels as float32, or, if wanted and stored so, as the integers they are."""
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
@@ -301,7 +310,7 @@ def _array(image: nib.Nifti1Image, path: Path, *, integers: bool = False) -> Arr
         )
     _check_size(image, path)
     try:
-        if path.suffix == ".gz":
+        if checksum and path.suffix == ".gz":
             _check_sum(path)
         stored = cast(Any, image.dataobj)
         plain = stored.slope == 1 and stored.inter == 0

@@ -17,6 +17,7 @@ from deepmrseg_bids.bids.group_tables import (
     write_retest,
     write_structures,
 )
+from deepmrseg_bids.bids.names import group_report_path
 from deepmrseg_bids.bids.people import read_people
 from deepmrseg_bids.bids.query import check_output_dir
 from deepmrseg_bids.bids.references import Reference, read_references
@@ -29,8 +30,11 @@ __all__ = ["run_group"]
 _log = logging.getLogger("deepmrseg-bids")
 
 
-def run_group(config: RunConfig) -> int:
-    """Write the tables of the group level; ``docs/outputs.md`` describes each.
+def run_group(config: RunConfig, *, command: str = "") -> int:
+    """Write the tables of the group level and its page; ``docs/outputs.md`` describes each.
+
+    Args:
+        command: the command line, for the page.
 
     Returns:
         0 if every result entered its tables, 3 if some could not be used, 4 if there are none.
@@ -53,7 +57,8 @@ def run_group(config: RunConfig) -> int:
     ]
     problems += _write_tables(config.out_dir, config.bids_dir, volumes)
     problems += _write_agreement(config, volumes, references)
-    # the page (group.html) is written here, from the tables
+    if config.reports:
+        problems += _write_page(config, volumes, command, problems)
     for problem in dict.fromkeys(problems):
         _log.warning("%s", problem)
     if not any(task.rows for task in volumes):
@@ -117,3 +122,33 @@ def _write_agreement(
         for path in old[task]:
             path.unlink()
     return problems
+
+
+def _write_page(
+    config: RunConfig, volumes: Sequence[TaskVolumes], command: str, problems: Sequence[str]
+) -> list[str]:
+    """Write ``group.html`` and its mosaics from the tables; what went wrong besides."""
+    if not (config.out_dir / "group_qc.tsv").is_file():
+        return []  # nothing was run
+    from deepmrseg_bids.app.mosaics import draw_mosaics
+    from deepmrseg_bids.reports.cohort import read_cohort
+    from deepmrseg_bids.reports.group import write_group_report
+
+    cohort = read_cohort(config.out_dir, [task.task for task in volumes])
+    mosaics = draw_mosaics(
+        config.out_dir,
+        config.bids_dir,
+        cohort,
+        volumes,
+        nprocs=config.nprocs,
+        quiet=config.verbosity < 0,
+    )
+    path = config.out_dir / group_report_path()
+    shown = list(dict.fromkeys([*problems, *cohort.problems]))
+    write_group_report(path, cohort, command=command, mosaics=mosaics, problems=shown)
+    _log.info("%s: the study at a glance", path)
+    missing = [tile.problem for tiles in mosaics.values() for tile in tiles if tile.problem]
+    if missing:
+        rest = f" (and {len(missing) - 1} more like this)" if len(missing) > 1 else ""
+        _log.warning("mosaics: no picture of %s%s", missing[0], rest)
+    return list(cohort.problems)

@@ -76,7 +76,7 @@ Made by deepmrseg-bids {version} from the data set at `{raw}` (relative to this 
 - `seg-<task>_dseg.tsv`: what the numbers in the label maps mean.
 - `group_seg-<task>_morph.tsv`: the volumes of all sessions (after the group level); other
   `group_*` tables: outliers, asymmetry, change, agreement. Their `.json` describe the columns.
-- `sub-*.html`: visual reports. Look at them before using the numbers.
+- `sub-*.html`, `group.html`: visual reports. Look at them before using the numbers.
 - `logs/`: what was run, and what became of each session.
 
 Each file has a `.json` beside it: its sources, the models, the parameters, and warnings about

@@ -31,6 +31,7 @@ __all__ = [
     "label_table_path",
     "lesions_path",
     "morph_path",
+    "mosaic_path",
     "probabilities_path",
     "report_path",
     "sidecar_path",
@@ -227,6 +228,11 @@ def report_path(subject: str) -> PurePosixPath:
 def group_report_path() -> PurePosixPath:
     """The cohort report."""
     return PurePosixPath("group.html")
+
+
+def mosaic_path(task: str, number: int) -> PurePosixPath:
+    """One sheet of the mosaic of a task in the cohort report."""
+    return PurePosixPath("figures") / f"group_seg-{task}_mosaic-{number:03}.webp"
 
 
 def label_table_path(task: str) -> PurePosixPath:

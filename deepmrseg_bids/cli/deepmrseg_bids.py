@@ -217,7 +217,7 @@ def _level(config: RunConfig, command: str) -> int:
         return run_participant(config, command=command)
     from deepmrseg_bids.app.group import run_group
 
-    return run_group(config)
+    return run_group(config, command=command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Layers", "contour_figure", "contour_layers", "encode", "head_box", "to_ras"]
+__all__ = [
+    "Layers",
+    "contour_figure",
+    "contour_layers",
+    "encode",
+    "head_box",
+    "thumbnail",
+    "to_ras",
+]
 
 _WIDTH = 1600  # pixels: twice what a page shows, for dense screens and for print
 _DPI = 100
@@ -33,6 +41,8 @@ _CUTS = 5
 _GAP = 0.02  # between two cuts, in widths of a cut
 _MARGINS_MM = {"brain": 45.0, "wml": 30.0}  # the whole head; the brain around the lesions
 _MARGIN_MM = 15.0
+_THUMBNAILS = {"brain": 0, "deepbrain": 1, "hippocampus": 0, "wml": 2}
+"""The plane of the one cut that a mosaic shows: sagittal, coronal or axial."""
 _BACKGROUND = "#000000"
 _UNKNOWN = "#ffffff"  # a label that the table does not name is still drawn
 _QUALITIES = (90, 75, 55)
@@ -125,6 +135,46 @@ def contour_layers(
         contours = encode(_pixels(figure), limit // 2)
     rest = None if limit is None else limit - len(contours)
     return Layers(encode(_pixels(_figure(scene, contours=False))[..., :3], rest), contours)
+
+
+def thumbnail(
+    volume: Volume, labels: LabelMap, table: LabelTable, *, task: str, edge: int
+) -> Array:
+    """Draw the cut that holds most labelled voxels, small, with the contours on it.
+
+    ``brain`` and ``hippocampus`` are cut sagittally, ``deepbrain`` coronally, ``wml`` axially.
+
+    Args:
+        edge: of the picture, in pixels; the cut lies in its middle, at its true proportions.
+
+    Returns:
+        ``(edge, edge, 3)`` uint8.
+    """
+    from PIL import Image, ImageDraw
+
+    scene = _scene(volume, labels, table, task)
+    plane = _PLANES[_THUMBNAILS.get(task, 1)]
+    others = tuple(axis for axis in range(3) if axis != plane.axis)
+    area = np.count_nonzero(scene.marked, axis=others)
+    place = int(np.argmax(area)) if area.any() else sum(scene.view[plane.axis]) // 2
+    black, white = scene.window
+    grey = (_cut(scene.scan, plane, scene.view, place) - black) / (white - black)
+    pixels = (np.clip(grey, 0, 1) * 255).astype(np.uint8)[::-1]  # up is the first row
+    size = _size_mm(scene.view, plane, scene.grid)
+    fine = 2 * edge  # drawn at twice the size: lines are smooth, and not too thick
+    scale = fine / max(size)
+    width, height = (max(1, round(length * scale)) for length in size)
+    picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+    whole = Image.new("RGB", (fine, fine), _BACKGROUND)
+    left, top = (fine - width) // 2, (fine - height) // 2
+    whole.paste(picture, (left, top))
+    drawing = ImageDraw.Draw(whole)
+    across, up = width / pixels.shape[1], height / pixels.shape[0]
+    for index, line in _contours(_cut(scene.marked, plane, scene.view, place)):
+        points = [(left + x * across, top + height - y * up) for x, y in line]
+        drawing.line(points, fill=scene.colours.get(index, _UNKNOWN), width=3)
+    small = whole.resize((edge, edge), Image.Resampling.LANCZOS)
+    return np.asarray(small)
 
 
 def _scene(volume: Volume, labels: LabelMap, table: LabelTable, task: str) -> _Scene:

@@ -35,7 +35,12 @@ class _Library:
 
 
 def render_page(
-    template: str, *, scripts: Sequence[str] = (), libraries: Sequence[str] = (), **values: Any
+    template: str,
+    *,
+    scripts: Sequence[str] = (),
+    libraries: Sequence[str] = (),
+    beside: bool = False,
+    **values: Any,
 ) -> bytes:
     """Fill a template that extends ``base.html.j2``; the same values give the same bytes.
 
@@ -43,15 +48,23 @@ def render_page(
         scripts: of the folder ``assets``, to run when the page has been read, after ``page.js``.
         libraries: compressed scripts, ``assets/<name>.js.gz``, that a script may start with
             ``page.library(name)``: they cost nothing before.
+        beside: the page shows pictures that lie beside it.
         values: for the template; ``version`` is this package's unless given.
     """
     texts = [_script(name) for name in ("page.js", *scripts)] if scripts or libraries else []
     kept = [_library(name) for name in libraries]
     digests = [_digest(text.encode()) for text in texts] + [one.digest for one in kept]
     values = {"version": __version__} | values
-    page = _environment().get_template(template).render(
-        policy=_policy(digests), scripts=[Markup(text) for text in texts], libraries=kept, **values
-    )  # fmt: skip
+    page = (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=_policy(digests, beside=beside),
+            scripts=[Markup(text) for text in texts],
+            libraries=kept,
+            **values,
+        )
+    )
     # a file name need not be valid text: what cannot be written becomes a question mark
     return page.encode("utf-8", "replace")
 
@@ -61,11 +74,12 @@ def packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode("ascii")
 
 
-def _policy(digests: Sequence[str]) -> str:
+def _policy(digests: Sequence[str], *, beside: bool) -> str:
     """The page itself, its own pictures and scripts, and nothing else."""
+    pictures = " 'self' file:" if beside else ""  # to some browsers no file is 'self'
     own = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
     return (
-        "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+        f"default-src 'none'; img-src data: blob:{pictures}; style-src 'unsafe-inline'; "
         f"script-src {own}; connect-src data: blob:; form-action 'none'; base-uri 'none'"
     )
 

@@ -29,11 +29,11 @@ from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.viewer import Scene, make_scene
 from deepmrseg_bids.reports.volumes import Change, Pair, Standing, changes, paired, unit_of
 
-__all__ = ["Alignment", "SessionResult", "TaskResult", "write_subject_report"]
+__all__ = ["TITLES", "Alignment", "SessionResult", "TaskResult", "write_subject_report"]
 
 _PICTURE_BUDGET = 2_400_000  # bytes for all pictures of a page; base64 adds a third
 _VIEWER_BUDGET = 3_000_000  # bytes, as base64, for all scans in the viewer
-_TITLES = {
+TITLES = {
     "brain": "Brain",
     "deepbrain": "Deep brain structures",
     "hippocampus": "Hippocampus",
@@ -152,7 +152,7 @@ def write_subject_report(
         changes=_changes(results),
         counts=_counts(results),
         tasks=_task_names(results),
-        titles=_TITLES,
+        titles=TITLES,
         methods=_methods(results, models),
         software=_torch(results),
         intervals=any(row.volume_low_mm3 is not None for row in _rows(results)),
@@ -231,7 +231,7 @@ def _sessions(results: Sequence[SessionResult]) -> list[_Session]:
 
 
 def _task(result: TaskResult, anchor: str, read: _Read, limit: int) -> _Task:
-    title = _TITLES.get(result.task, result.task)
+    title = TITLES.get(result.task, result.task)
     picture = _picture(result, read, limit) if result.finished else _Picture()
     scale, unit = unit_of(result.rows)
     pairs = paired(result.rows, result.table, result.standing, scale)
@@ -318,7 +318,7 @@ def _changes(results: Sequence[SessionResult]) -> list[_Changes]:
             scale, unit = unit_of(done[-1][1].rows)
             rows = changes([task.rows for _, task in done], done[-1][1].table, scale)
             labels = tuple(label for label, _ in done)
-            found.append(_Changes(_TITLES.get(name, name), unit, labels, rows))
+            found.append(_Changes(TITLES.get(name, name), unit, labels, rows))
     return found
 
 

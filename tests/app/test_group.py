@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 from pathlib import Path
@@ -74,6 +75,7 @@ def reference(root: Path, *sources: str, indices: tuple[int, ...] = LABELS.indic
 
 def run(study: Path, *references: object, nprocs: int = 1, **options: object) -> int:
     texts = tuple(map(str, references))
+    options = {"reports": False} | options
     return run_group(
         RunConfig(study / "raw", study / "out", "group", reference=texts, nprocs=nprocs, **options)
     )
@@ -399,3 +401,28 @@ def test_comparisons_show_how_far_they_are_unless_quiet(
     caplog.clear()
     assert run(study, root, verbosity=-1) == 0
     assert "comparisons done" not in caplog.text + capsys.readouterr().err
+
+
+# -- the page ------------------------------------------------------------------------------
+
+
+def test_the_page_and_its_mosaics_lie_beside_the_tables(study: Path) -> None:
+    """No scan of these sessions is there: the page says so where the pictures would be."""
+    assert run(study, reports=True) == 0
+    page = (study / "out" / "group.html").read_text("utf-8")
+    for words in ("group_seg-deepbrain_structures.tsv", "3</b> participants", "4</b> sessions"):
+        assert words in page
+
+
+def test_the_page_names_a_result_that_could_not_be_read(study: Path) -> None:
+    morph = study / "out" / names.morph_path("sub-2_T1w.nii.gz", "deepbrain")
+    morph.write_text(morph.read_text()[:-20])
+    assert run(study, reports=True) == 3
+    page = (study / "out" / "group.html").read_text("utf-8")
+    assert str(morph) in html.unescape(page)
+
+
+def test_without_reports_there_is_no_page(study: Path) -> None:
+    assert run(study, reports=False) == 0
+    assert not (study / "out" / "group.html").exists()
+    assert not (study / "out" / "figures").exists()

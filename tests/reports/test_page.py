@@ -35,13 +35,23 @@ def test_the_policy_allows_the_scripts_of_the_page_and_no_others(source: str) ->
     assert "unsafe-eval" not in source and "default-src 'none'" in html.unescape(source)
 
 
+def test_pictures_that_lie_beside_are_allowed_to_the_page_that_has_some() -> None:
+    alone, beside = (
+        re.search(r"img-src ([^;]+);", html.unescape(page.decode())).group(1)
+        for page in (render_page("base.html.j2"), render_page("base.html.j2", beside=True))
+    )
+    assert alone == "data: blob:" and beside == "data: blob: 'self' file:"
+
+
 def test_a_page_without_scripts_allows_none() -> None:
     source = render_page("base.html.j2").decode()
     assert "<script" not in source and "script-src 'none'" in html.unescape(source)
 
 
-def test_a_library_lies_in_the_page_as_it_was_published(source: str) -> None:
-    (data,) = re.findall(r'id="library-niivue">(.+?)<', source)
+@pytest.mark.parametrize("library", ["niivue", "echarts"])
+def test_a_library_lies_in_the_page_as_it_was_published(library: str) -> None:
+    source = render_page("base.html.j2", libraries=[library]).decode()
+    (data,) = re.findall(f'id="library-{library}">(.+?)<', source)
     digest = hashlib.sha256(gzip.decompress(base64.b64decode(data))).hexdigest()
     assert digest in (ASSETS / "README.md").read_text()
 

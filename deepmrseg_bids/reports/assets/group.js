@@ -1,0 +1,417 @@
+"use strict";
+// The page of a study: filters, tables, plots, mosaics.
+
+const byId = (id) => document.getElementById(id);
+
+/** Fill a choice with [value, text] and keep what was chosen where it still is there. */
+function choices(id, pairs) {
+  const select = byId(id);
+  const old = select.value;
+  select.replaceChildren(...pairs.map(([value, text]) => element("option", { value, textContent: text })));
+  if (pairs.some(([value]) => String(value) === old)) select.value = old;
+}
+
+const taskTitle = (task) => cohort.titles[task] || task;
+const taskOf = (id) => cohort.tasks.find((one) => one.task === byId(id).value);
+const plain = (name) => name.replaceAll("-", " ");
+const SIDE = /^(left|right)-/i;
+
+/** Structures that share a plot: left and right of one. */
+function pairsOf(names) {
+  const pairs = new Map();
+  names.forEach((name, n) => {
+    const key = name.replace(SIDE, "");
+    pairs.set(key, [...(pairs.get(key) || []), n]);
+  });
+  const left = (n) => (/^left-/i.test(names[n]) ? 0 : 1);
+  return [...pairs].map(([name, own]) => [name, own.sort((a, b) => left(a) - left(b))]);
+}
+
+/** Strips of points, one a structure, with boxes. */
+function strips(measure, indices, labels, look, groups) {
+  const points = [];
+  const lines = [];
+  indices.forEach((index, x) => {
+    const known = cohort.shown.filter((k) => measure.values[index][k] !== null);
+    const values = known.map((k) => measure.values[index][k]);
+    if (!values.length) return;
+    const step = aside(values);
+    known.forEach((k, n) => points.push({
+      x: x + 0.36 * step[n], y: values[n], k,
+      text: `${plain(measure.names[index])}: ${brief(values[n])} ${measure.unit}`, cells: [measure.names[index], values[n]],
+    }));
+    if (values.length >= 5) lines.push(...box(values, x));
+  });
+  const { series, listed, names } = scatter(points, { groups, look, size: points.length > 2000 ? 3.5 : 6 });
+  listed.sort((a, b) => Math.round(a.x) - Math.round(b.x) || a.y - b.y);
+  const last = indices.length - 0.5;
+  return {
+    points: listed, columns: ["name", measure.key],
+    option: {
+      names: groups ? names : [],
+      xAxis: [
+        { type: "category", data: labels, axisTick: { show: false }, axisLabel: { color: look.ink, interval: 0, hideOverlap: false, fontSize: labels.length > 4 ? 10.5 : 12, rotate: labels.length > 4 ? 45 : 0 } },
+        { type: "value", min: -0.5, max: last, show: false },
+      ],
+      yAxis: { type: "value", scale: true, name: measure.unit, nameGap: 10, nameTextStyle: { align: "left", color: look.quiet } },
+      series: [...series.map((one) => ({ ...one, xAxisIndex: 1 })), { ...line(lines, look.ink), xAxisIndex: 1, z: 4 }],
+    },
+  };
+}
+
+const distributions = {
+  start() {
+    choices("d-task", cohort.tasks.map((one) => [one.task, taskTitle(one.task)]));
+    byId("d-task").value = (cohort.tasks.find((one) => one.task === "deepbrain") || cohort.tasks[0])?.task;
+    choices("d-colour", [["", "outliers"], ...cohort.groups().map((one) => [one.column, one.column])]);
+    byId("d-task").addEventListener("change", () => { distributions.measures(); distributions.build(); });
+    byId("d-measure").addEventListener("change", distributions.build);
+    byId("d-colour").addEventListener("change", () => Panel.refresh());
+    distributions.measures();
+    distributions.build();
+  },
+
+  measures() {
+    choices("d-measure", (taskOf("d-task")?.measures || []).map((one) => [one.key, one.title]));
+  },
+
+  build() {
+    const holder = byId("d-panels");
+    Panel.clear(holder);
+    const task = taskOf("d-task");
+    const measure = task?.measures.find((one) => one.key === byId("d-measure").value);
+    if (!measure) return holder.replaceChildren("No volumes are known.");
+    for (const [name, own] of pairsOf(measure.names)) {
+      const labels = own.map((n) => (own.length > 1 ? measure.names[n].split("-")[0] : plain(measure.names[n])));
+      const title = `${plain(name)}: ${measure.title}`;
+      new Panel(holder, title, (look) => {
+        const groups = cohort.groups().find((one) => one.column === byId("d-colour").value);
+        return strips(measure, own, labels, look, groups);
+      });
+    }
+  },
+};
+
+/** Least squares through 1, x and x²; null where the points do not settle it. */
+function quadratic(points) {
+  const mean = points.reduce((a, p) => a + p.x, 0) / points.length;
+  const rows = points.map((p) => [1, p.x - mean, (p.x - mean) ** 2, p.y]);
+  const a = [0, 1, 2].map((i) => [0, 1, 2, 3].map((j) => rows.reduce((s, r) => s + r[i] * r[j], 0)));
+  for (let i = 0; i < 3; i += 1) {
+    const pivot = a.slice(i).reduce((best, row, n) => (Math.abs(row[i]) > Math.abs(a[best][i]) ? n + i : best), i);
+    [a[i], a[pivot]] = [a[pivot], a[i]];
+    if (Math.abs(a[i][i]) < 1e-9) return null;
+    for (let j = 0; j < 3; j += 1) {
+      if (j === i) continue;
+      const share = a[j][i] / a[i][i];
+      for (let m = i; m < 4; m += 1) a[j][m] -= share * a[i][m];
+    }
+  }
+  const [c0, c1, c2] = [0, 1, 2].map((i) => a[i][3] / a[i][i]);
+  return (x) => c0 + c1 * (x - mean) + c2 * (x - mean) ** 2;
+}
+
+const ages = {
+  start() {
+    const columns = Object.keys(cohort.people);
+    const numeric = (column) => cohort.people[column].some((cell) => cell !== "" && Number.isFinite(Number(cell)));
+    ages.age = ["sessions_age", "age", "participants_age"].map((name) => columns.find((c) => c.toLowerCase() === name)).find((c) => c && numeric(c))
+      || columns.find((c) => /(^|_)age(_|$)/i.test(c) && numeric(c));
+    ages.sex = columns.find((c) => /^(participants_)?(sex|gender)$/i.test(c));
+    const note = byId("age-note");
+    if (!ages.age) {
+      note.textContent = "participants.tsv and sessions.tsv have no column of ages with numbers in it, so there are no curves."
+        + (ages.sex ? ` Distributions can be coloured by ${ages.sex}.` : "");
+      byId("age-controls").hidden = true;
+      return;
+    }
+    ages.years = cohort.people[ages.age].map((cell) => (cell !== "" && Number.isFinite(Number(cell)) ? Number(cell) : null));
+    const without = ages.years.filter((age) => age === null).length;
+    note.textContent = `Age is the column ${ages.age}` + (ages.sex ? `, sex the column ${ages.sex}` : "; no column of sexes was found")
+      + `. Curves are quadratic fits by least squares, through ten sessions or more.`
+      + (without ? ` ${without} of ${cohort.size} sessions have no age that is a number.` : "");
+    choices("a-task", cohort.tasks.map((one) => [one.task, taskTitle(one.task)]));
+    byId("a-task").value = (cohort.tasks.find((one) => one.task === "deepbrain") || cohort.tasks[0])?.task;
+    byId("a-task").addEventListener("change", () => { ages.measures(); ages.build(); });
+    byId("a-measure").addEventListener("change", ages.build);
+    ages.measures();
+    ages.build();
+  },
+
+  measures() {
+    const own = (taskOf("a-task")?.measures || []).filter((one) => !["confidence", "deviation"].includes(one.key));
+    choices("a-measure", own.map((one) => [one.key, one.title]));
+  },
+
+  build() {
+    const holder = byId("a-panels");
+    Panel.clear(holder);
+    const measure = taskOf("a-task")?.measures.find((one) => one.key === byId("a-measure").value);
+    if (!measure) return;
+    for (const [, own] of pairsOf(measure.names)) {
+      for (const n of own) {
+        new Panel(holder, `${plain(measure.names[n])}: ${measure.title} over age`, (look) => ages.plot(measure, n, look));
+      }
+    }
+  },
+
+  plot(measure, n, look) {
+    const known = cohort.shown.filter((k) => ages.years[k] !== null && measure.values[n][k] !== null);
+    const points = known.map((k) => ({
+      x: ages.years[k], y: measure.values[n][k], k, text: `${brief(measure.values[n][k])} ${measure.unit}, age ${ages.years[k]}`,
+      cells: [measure.names[n], ages.years[k], measure.values[n][k]],
+    }));
+    const values = ages.sex ? [...new Set(cohort.people[ages.sex].filter(Boolean))].sort().slice(0, 6) : [];
+    const groups = values.length > 1 ? { column: ages.sex, values } : null;
+    const { series, listed, names } = scatter(points, { groups, look, size: points.length > 1000 ? 3.5 : 6 });
+    listed.sort((a, b) => a.x - b.x);
+    const curves = (groups ? values : [null]).flatMap((value, g) => {
+      const own = points.filter((p) => value === null || cohort.people[ages.sex][p.k] === value);
+      const xs = own.map((p) => p.x);
+      const fit = own.length >= 10 ? quadratic(own) : null;
+      if (!fit) return [];
+      const [low, high] = [Math.min(...xs), Math.max(...xs)];
+      const data = Array.from({ length: 41 }, (_, s) => low + ((high - low) * s) / 40).map((x) => [x, fit(x)]);
+      return [{ ...line(data, groups ? COLOURS[g] : look.ink, { width: 2.5 }), z: 5, name: value === null ? undefined : String(value) }];
+    });
+    return {
+      points: listed, columns: ["name", ages.age, measure.key],
+      option: {
+        names: groups ? names : [], xAxis: { type: "value", scale: true, name: ages.age, nameLocation: "middle", nameGap: 24 },
+        yAxis: { type: "value", scale: true, name: measure.unit, nameGap: 10, nameTextStyle: { align: "left", color: look.quiet } }, series: [...series, ...curves],
+      },
+    };
+  },
+};
+
+const agreement = {
+  start() {
+    agreement.all = cohort.tasks.flatMap((one) => one.agreements.map((own) => ({ ...own, task: one.task })));
+    if (!agreement.all.length) return;
+    choices("g-which", agreement.all.map((one, n) => [n, `${taskTitle(one.task)}, ${one.reference}`]));
+    byId("g-which").value = Math.max(0, agreement.all.findIndex((one) => one.task === "deepbrain"));
+    byId("g-which").addEventListener("change", () => { agreement.structures(); agreement.build(); });
+    byId("g-structure").addEventListener("change", agreement.build);
+    agreement.structures();
+    agreement.build();
+  },
+
+  get one() {
+    return agreement.all[Number(byId("g-which").value)];
+  },
+
+  structures() {
+    choices("g-structure", agreement.one.names.map((name) => [name, plain(name)]));
+  },
+
+  build() {
+    const holder = byId("g-panels");
+    Panel.clear(holder);
+    const { one } = agreement;
+    const name = byId("g-structure").value;
+    const about = one.summary[name] || {};
+    byId("g-note").textContent = `${plain(name)}, ${about.n_volumes ?? "n/a"} sessions: Dice ${brief(about.f1_mean)} (SD ${brief(about.f1_sd)}), `
+      + `CCC ${brief(about.ccc)} (95 % ${brief(about.ccc_low)} to ${brief(about.ccc_high)}), ICC ${brief(about.icc)}, bias ${brief(about.bias_mm3)} mm³, `
+      + `limits of agreement ${brief(about.limit_low_mm3)} to ${brief(about.limit_high_mm3)} mm³. Numbers and lines are over all sessions, points are those that the filters leave.`;
+    const where = `${taskTitle(one.task)} and ${one.reference}`;
+    for (const [key, title, unit] of [["f1", "Dice", "Dice"], ["asd_mm", "Mean surface distance", "mm"], ["hd95_mm", "95 % surface distance", "mm"]]) {
+      const score = one.scores[key];
+      if (!score) continue;
+      new Panel(holder, `${title}: ${where}`, (look) => strips({ ...score, unit }, [...score.names.keys()], score.names.map(plain), look, null));
+    }
+    if (!one.scores.volume_mm3 || !one.scores.reference_volume_mm3) return;
+    new Panel(holder, `${plain(name)}: volume against ${one.reference}`, (look) => agreement.against(name, about, look));
+    new Panel(holder, `${plain(name)}: Bland-Altman with ${one.reference}`, (look) => agreement.blandAltman(name, about, look));
+  },
+
+  volumes(name) {
+    const { volume_mm3: ours, reference_volume_mm3: theirs } = agreement.one.scores;
+    const [a, b] = [ours, theirs].map((score) => score.values[score.names.indexOf(name)]);
+    return cohort.shown.filter((k) => a?.[k] !== null && b?.[k] !== null && a && b).map((k) => ({ k, ours: a[k], theirs: b[k] }));
+  },
+
+  against(name, about, look) {
+    const points = agreement.volumes(name).map(({ k, ours, theirs }) => ({
+      x: theirs, y: ours, k, text: `${brief(ours)} mm³, reference ${brief(theirs)} mm³`, cells: [name, ours, theirs],
+    }));
+    const all = points.flatMap((p) => [p.x, p.y]);
+    const ends = all.length ? [Math.min(...all), Math.max(...all)] : [0, 1];
+    const { series, listed } = scatter(points, { look, size: 6 });
+    listed.sort((a, b) => a.x - b.x);
+    const title = { text: `CCC ${brief(about.ccc)}, n ${about.n_volumes ?? "n/a"}`, left: 60, top: 4, textStyle: { fontSize: 12, fontWeight: "normal", color: look.ink } };
+    return {
+      points: listed, columns: ["name", "volume_mm3", "reference_volume_mm3"],
+      option: {
+        title, xAxis: { type: "value", scale: true, name: "reference, mm³", nameLocation: "middle", nameGap: 24 }, yAxis: { type: "value", scale: true, name: "mm³", nameGap: 10 },
+        series: [...series, line(ends.map((v) => [v, v]), look.quiet, { type: "dashed" })],
+      },
+    };
+  },
+
+  blandAltman(name, about, look) {
+    const points = agreement.volumes(name).map(({ k, ours, theirs }) => ({
+      x: (ours + theirs) / 2, y: ours - theirs, k, text: `mean ${brief((ours + theirs) / 2)} mm³, difference ${brief(ours - theirs)} mm³`,
+      cells: [name, (ours + theirs) / 2, ours - theirs],
+    }));
+    const xs = points.map((p) => p.x);
+    const ends = xs.length ? [Math.min(...xs), Math.max(...xs)] : [0, 1];
+    const { series, listed } = scatter(points, { look, size: 6 });
+    listed.sort((a, b) => a.x - b.x);
+    const rules = [["bias_mm3", "solid", "bias"], ["limit_low_mm3", "dashed", "-1.96 SD"], ["limit_high_mm3", "dashed", "+1.96 SD"]]
+      .filter(([key]) => about[key] !== null && about[key] !== undefined)
+      .map(([key, type, text]) => ({
+        ...line(ends.map((x) => [x, about[key]]), look.quiet, { type }),
+        endLabel: { show: true, formatter: `${text}\n${brief(about[key])}`, color: look.ink, fontSize: 11, lineHeight: 13 },
+      }));
+    return {
+      points: listed, columns: ["name", "mean_mm3", "difference_mm3"],
+      option: {
+        grid: { left: 12, right: 70, top: 30, bottom: 28, containLabel: true },
+        xAxis: { type: "value", scale: true, name: "mean of both, mm³", nameLocation: "middle", nameGap: 24 },
+        yAxis: { type: "value", scale: true, name: "difference, mm³", nameGap: 10, nameTextStyle: { align: "left", color: look.quiet } },
+        series: [...series, ...rules],
+      },
+    };
+  },
+};
+
+const mosaic = {
+  limit: 60,
+
+  start() {
+    const tasks = cohort.tasks.map((one) => one.task).filter((task) => cohort.mosaics[task]);
+    if (!tasks.length) return;
+    choices("m-task", tasks.map((task) => [task, taskTitle(task)]));
+    byId("m-task").addEventListener("change", () => { mosaic.limit = 60; mosaic.draw(); });
+    byId("m-more").addEventListener("click", () => { mosaic.limit += 120; mosaic.draw(); });
+    mosaic.ready = true;
+    mosaic.draw();
+  },
+
+  draw() {
+    if (!mosaic.ready) return;
+    const task = byId("m-task").value;
+    const sheets = cohort.mosaics[task];
+    const confidence = cohort.confidences[task];
+    const shown = new Set(cohort.shown);
+    const rank = (k) => confidence[k] ?? -1; // not known: nobody was sure
+    const tiles = sheets.tiles.filter(([k]) => shown.has(k)).sort((a, b) => rank(a[0]) - rank(b[0]) || a[0] - b[0]);
+    byId("m-tiles").replaceChildren(...tiles.slice(0, mosaic.limit).map((tile) => mosaic.tile(sheets, tile, confidence)));
+    byId("m-shown").textContent = tiles.length ? `${Math.min(mosaic.limit, tiles.length)} of ${tiles.length} sessions` : "No session is left by the filters.";
+    byId("m-more").hidden = tiles.length <= mosaic.limit;
+  },
+
+  tile(sheets, [k, sheet, place, problem], confidence) {
+    const cut = element("span", { className: problem ? "cut none" : "cut", textContent: problem });
+    if (!problem) {
+      const [row, column] = [Math.floor(place / sheets.columns), place % sheets.columns];
+      mosaic.seen.observe(cut);
+      cut.picture = `url("${encodeURI(sheets.sheets[sheet])}")`;
+      cut.style.backgroundSize = `${100 * sheets.columns}% ${100 * sheets.columns}%`;
+      cut.style.backgroundPosition = [column, row].map((at) => `${(100 * at) / (sheets.columns - 1)}%`).join(" ");
+    }
+    const text = `${cohort.names[k]}, ${confidence[k] === null ? "no confidence" : "confidence " + confidence[k].toFixed(3)}`;
+    const tile = element(cohort.pages[k] ? "a" : "div", { className: "tile" }, cut, text);
+    if (cohort.pages[k]) tile.href = encodeURI(cohort.pages[k]);
+    return tile;
+  },
+
+  seen: new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      target.style.backgroundImage = target.picture;
+      mosaic.seen.unobserve(target);
+    }
+  }, { rootMargin: "300px" }),
+};
+
+const tables = {
+  start() {
+    const qc = (title, key, more = {}) => ({ title, key, value: (k) => cohort.qc[key]?.[k] ?? "", ...more });
+    const who = [
+      { title: "Participant", key: "participant_id", value: (k) => cohort.participants[k], link: true },
+      ...(cohort.sessions.some(Boolean) ? [{ title: "Session", key: "session_id", value: (k) => cohort.sessions[k] }] : []),
+    ];
+    const word = (text) => `status ${["done", "skipped", "failed"].includes(text) ? text : "other"}`;
+    const people = Object.keys(cohort.people).map((key) => ({
+      title: key, key, value: (k) => cohort.people[key][k], number: cohort.people[key].every((cell) => cell === "" || Number.isFinite(Number(cell))),
+    }));
+    tables.all = [
+      new SessionTable(byId("outliers-table"), {
+        name: "outliers", caption: "Outliers, the most unusual first", keep: cohort.isOutlier, sort: { column: "Score", down: true },
+        empty: "No session stands out among those that the filters leave.",
+        columns: [...who, qc("Score", "outlier_score", { number: true }), qc("Reasons", "outlier_reasons"), qc("Confidence", "confidence_mean", { number: true }), qc("Findings", "findings")],
+      }),
+      new SessionTable(byId("sessions-table"), {
+        name: "sessions", caption: "All sessions", sort: { column: "Worst", down: false }, empty: "No session is left by the filters.",
+        columns: [
+          ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word })), qc("Confidence", "confidence_mean", { number: true }),
+          qc("Worst", "confidence_worst", { number: true }), qc("Worst structure", "confidence_worst_structure"),
+          qc("Severity", "severity", { word: (text) => `severity ${text}` }), qc("Findings", "findings"), qc("Score", "outlier_score", { number: true }), ...people,
+          qc("Reasons", "reasons"),
+        ],
+      }),
+    ];
+  },
+};
+
+const filters = {
+  start() {
+    byId("filters").hidden = false;
+    filters.people = cohort.groups().map(({ column, values }) => {
+      const select = element("select", {}, element("option", { value: "", textContent: "any" }), ...values.map((value) => element("option", { value, textContent: value })));
+      select.dataset.column = column;
+      byId("by-people").append(element("label", {}, column + " ", select));
+      return select;
+    });
+    let timer;
+    byId("search").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filters.apply, 120); });
+    for (const one of [byId("by-status"), byId("by-severity"), byId("by-outlier"), ...filters.people]) one.addEventListener("change", filters.apply);
+    byId("reset").addEventListener("click", () => {
+      byId("search").value = "";
+      for (const one of [byId("by-status"), byId("by-severity"), ...filters.people]) one.value = "";
+      byId("by-outlier").checked = false;
+      filters.apply();
+    });
+    for (const button of document.querySelectorAll("button.find")) {
+      button.addEventListener("click", () => {
+        byId("search").value = button.dataset.find;
+        filters.apply();
+        byId("sessions").scrollIntoView();
+      });
+    }
+    filters.apply();
+  },
+
+  apply() {
+    cohort.filter({
+      words: byId("search").value, status: byId("by-status").value, severity: byId("by-severity").value, outlier: byId("by-outlier").checked,
+      people: filters.people.filter((one) => one.value).map((one) => [one.dataset.column, one.value]),
+    });
+    byId("shown").textContent = `${cohort.shown.length} of ${cohort.size} sessions`;
+    for (const table of tables.all) table.update();
+    Panel.refresh();
+    mosaic.draw();
+  },
+};
+
+/** Dark or light on the screen, light on paper. */
+function dress(print = false) {
+  Panel.look = !print && matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
+  Panel.refresh();
+}
+
+(async () => {
+  await cohort.load();
+  tables.start();
+  filters.start();
+  dress();
+  distributions.start();
+  ages.start();
+  agreement.start();
+  mosaic.start();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dress());
+  addEventListener("beforeprint", () => dress(true));
+  addEventListener("afterprint", () => dress());
+  document.body.dataset.ready = "yes";
+})();

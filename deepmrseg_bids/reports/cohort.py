@@ -1,0 +1,331 @@
+"""What the page of a study shows: the tables of the group level, brought into columns.
+
+Every column of a session has one value for each session, in the order of ``group_qc.tsv``, so
+that a page can filter them all alike.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deepmrseg_bids.bids.group_columns import QC
+from deepmrseg_bids.bids.names import group_path, report_path
+from deepmrseg_bids.bids.tsv import read_tsv
+from deepmrseg_bids.errors import DatasetError
+
+__all__ = [
+    "Agreement",
+    "Cohort",
+    "Matrix",
+    "Reason",
+    "Table",
+    "TaskTables",
+    "payload",
+    "read_cohort",
+]
+
+Numbers = tuple[float | None, ...]
+_MEASURES = {
+    "volume_mm3": ("Volume", "mm³"),
+    "volume_icv_percent": ("Share of the brain (proportion)", "% of brain"),
+    "volume_residual_mm3": ("Volume adjusted for brain size (residuals)", "mm³"),
+    "confidence": ("Confidence", "0 to 1"),
+    "deviation": ("Deviation from the median of all sessions", "robust SD"),
+}
+_SCORES = ("f1", "hd95_mm", "asd_mm", "volume_mm3", "reference_volume_mm3")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to show as it is: one row a structure or so.
+
+    Attributes:
+        name: of its file.
+        rows: cells as they stand in the file.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def text(self) -> str:
+        """The file."""
+        return "".join("\t".join(cells) + "\n" for cells in (self.columns, *self.rows))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One measure of several structures in all sessions.
+
+    Attributes:
+        names: the structures.
+        values: for each structure, one number a session; None where it is not known.
+    """
+
+    key: str
+    title: str
+    unit: str
+    names: tuple[str, ...]
+    values: tuple[Numbers, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How one task agrees with one reference: per session, and over all.
+
+    Attributes:
+        scores: ``f1``, ``volume_mm3`` and so on, of the structures ``names``.
+        summary: what ``group_seg-<task>_agreement_summary.tsv`` says of each structure.
+    """
+
+    reference: str
+    names: tuple[str, ...]
+    scores: tuple[Matrix, ...]
+    summary: Mapping[str, Mapping[str, float | None]]
+    resampled: int
+
+
+@dataclass(frozen=True)
+class TaskTables:
+    """What is known of one task."""
+
+    task: str
+    measures: tuple[Matrix, ...]
+    agreements: tuple[Agreement, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Something that happened to sessions: how many, and who the first of them are."""
+
+    kind: str
+    text: str
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """All sessions of a study.
+
+    Attributes:
+        keys: participant_id and session_id; the latter is empty without sessions.
+        qc: the other columns of ``group_qc.tsv``; empty where it says n/a.
+        people: the columns of participants.tsv and sessions.tsv; empty where they say n/a.
+        pages: the page of each session's subject, relative to OUT_DIR; empty if there is none.
+        problems: tables that could not be used, one line each.
+        files: the tables that lie beside the page.
+    """
+
+    keys: tuple[tuple[str, str], ...]
+    qc: Mapping[str, tuple[str, ...]]
+    people: Mapping[str, tuple[str, ...]]
+    pages: tuple[str, ...]
+    tasks: tuple[TaskTables, ...]
+    problems: tuple[str, ...] = ()
+    files: tuple[str, ...] = field(default=())
+
+    def statuses(self) -> dict[str, Counter[str]]:
+        """For each task that was asked for, how many sessions are done, failed and so on."""
+        found = {}
+        for column, cells in self.qc.items():
+            task, _, kind = column.rpartition("_")
+            if kind == "status" and any(cells):
+                found[task] = Counter(cell or "not asked for" for cell in cells)
+        return found
+
+    def reasons(self) -> list[Reason]:
+        """Why tasks failed or were skipped, what is most frequent first."""
+        tasks = "|".join(c.removesuffix("_status") for c in self.qc if c.endswith("_status"))
+        return self._counted(self.qc.get("reasons", ()), f"; (?=(?:{tasks}): )", ": ")
+
+    def findings(self) -> list[Reason]:
+        """The findings by severity and code, the most severe first."""
+        order = {"error": 0, "warning": 1, "info": 2}
+        found = self._counted(self.qc.get("findings", ()), ",", ":")
+        return sorted(found, key=lambda one: (order.get(one.kind, 3), -one.count))
+
+    def _counted(self, cells: Iterable[str], between: str, after: str) -> list[Reason]:
+        who: dict[tuple[str, str], list[str]] = {}
+        for key, cell in zip(self.keys, cells, strict=False):
+            for part in dict.fromkeys(filter(None, re.split(between, cell))):
+                kind, mark, text = part.partition(after)
+                what = (kind, text) if mark else ("", kind)
+                who.setdefault(what, []).append(" ".join(key).strip())
+        found = [
+            Reason(kind, text, len(names), tuple(names[:5])) for (kind, text), names in who.items()
+        ]
+        return sorted(found, key=lambda one: -one.count)
+
+
+def read_cohort(out_dir: Path, tasks: Sequence[str]) -> Cohort:
+    """The tables that the group level has written into OUT_DIR.
+
+    A table that cannot be read costs itself alone, and is named in ``problems``.
+
+    Raises:
+        DatasetError: there is no ``group_qc.tsv``.
+    """
+    columns, rows = read_tsv(out_dir / "group_qc.tsv")
+    keys = tuple((row["participant_id"], _known(row["session_id"])) for row in rows)
+    place = {key: number for number, key in enumerate(keys)}
+    reader = _Reader(out_dir, place, [], [])
+    qc = {c: tuple(_known(row[c]) for row in rows) for c in columns[2:] if c in QC}
+    found = tuple(one for task in tasks if (one := _task(reader, task)) is not None)
+    people = _people(reader, [one.task for one in found], found)
+    there = {path.name for path in out_dir.glob("sub-*.html")}
+    pages = tuple(
+        page if (page := str(report_path(participant))) in there else "" for participant, _ in keys
+    )
+    files = ("group_qc.tsv", *reader.files)
+    return Cohort(keys, qc, people, pages, found, tuple(reader.problems), files)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Tables of OUT_DIR whose rows are about sessions."""
+
+    out_dir: Path
+    place: Mapping[tuple[str, str], int]
+    problems: list[str]
+    files: list[str]
+
+    def rows(self, task: str, table: str) -> tuple[list[str], list[dict[str, str]]]:
+        path = self.out_dir / group_path(task, table)
+        if not path.is_file():
+            return [], []
+        try:
+            found = read_tsv(path)
+        except DatasetError as error:
+            self.problems.append(str(error))
+            return [], []
+        self.files.append(path.name)
+        return found
+
+    def table(self, task: str, table: str) -> Table | None:
+        columns, rows = self.rows(task, table)
+        if not rows:
+            return None
+        cells = tuple(tuple(row[column] for column in columns) for row in rows)
+        return Table(group_path(task, table).name, tuple(columns), cells)
+
+    def matrices(
+        self, rows: Sequence[Mapping[str, str]], columns: Mapping[str, tuple[str, str]],
+        session: str = "session_id",
+    ) -> list[Matrix]:  # fmt: skip
+        """The columns that hold a number somewhere."""
+        names = {name: number for number, name in enumerate(dict.fromkeys(r["name"] for r in rows))}
+        found = []
+        for column, (title, unit) in columns.items():
+            values: list[list[float | None]] = [[None] * len(self.place) for _ in names]
+            for row in rows:
+                where = self.place.get((row["participant_id"], _known(row[session])))
+                if where is not None:
+                    values[names[row["name"]]][where] = _number(row.get(column, "n/a"))
+            if any(value is not None for line in values for value in line):
+                lines = tuple(map(tuple, values))
+                found.append(Matrix(column, title, unit, tuple(names), lines))
+        return found
+
+
+def _task(reader: _Reader, task: str) -> TaskTables | None:
+    _, rows = reader.rows(task, "structures")
+    if not rows:
+        return None
+    measures = reader.matrices(rows, _MEASURES)
+    _, rows = reader.rows(task, "asymmetry")
+    title = "Asymmetry (left minus right, relative to their mean)"
+    measures += reader.matrices(rows, {"asymmetry_percent": (title, "%")})
+    _, rows = reader.rows(task, "change")
+    title = "Change a year (shown at the last session)"
+    measures += reader.matrices(
+        rows, {"change_percent_per_year": (title, "% a year")}, "last_session"
+    )
+    kept = ("retest", "agreement_summary")
+    tables = tuple(table for name in kept if (table := reader.table(task, name)) is not None)
+    return TaskTables(task, tuple(measures), _agreements(reader, task, tables), tables)
+
+
+def _agreements(reader: _Reader, task: str, tables: Sequence[Table]) -> tuple[Agreement, ...]:
+    _, rows = reader.rows(task, "agreement")
+    summaries: dict[str, dict[str, dict[str, float | None]]] = {}
+    for table in tables:
+        for cells in table.rows if "reference" in table.columns else ():
+            row = dict(zip(table.columns, cells, strict=True))
+            numbers = {key: _number(cell) for key, cell in row.items()}
+            summaries.setdefault(row["reference"], {})[row["name"]] = numbers
+    found = []
+    for reference in dict.fromkeys(row["reference"] for row in rows):
+        own = [row for row in rows if row["reference"] == reference]
+        scores = reader.matrices(own, {score: (score, "") for score in _SCORES})
+        resampled = len({r["sample_id"] for r in own if r.get("grid") == "resampled"})
+        names = tuple(dict.fromkeys(row["name"] for row in own))
+        summary = summaries.get(reference, {})
+        found.append(Agreement(reference, names, tuple(scores), summary, resampled))
+    return tuple(found)
+
+
+def _people(
+    reader: _Reader, tasks: Sequence[str], found: Sequence[TaskTables]
+) -> dict[str, tuple[str, ...]]:
+    """The columns of ``group_seg-<task>_morph.tsv`` that are no structures, from all tasks."""
+    people: dict[str, list[str]] = {}
+    for task, tables in zip(tasks, found, strict=True):
+        columns, rows = reader.rows(task, "morph")
+        structures = {name for measure in tables.measures for name in measure.names}
+        for column in columns[2:]:
+            if column in structures:
+                continue
+            cells = people.setdefault(column, [""] * len(reader.place))
+            for row in rows:
+                where = reader.place.get((row["participant_id"], _known(row["session_id"])))
+                if where is not None:
+                    cells[where] = _known(row[column])
+    return {column: tuple(cells) for column, cells in people.items()}
+
+
+def _known(cell: str) -> str:
+    return "" if cell == "n/a" else cell
+
+
+def _number(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def payload(cohort: Cohort) -> dict[str, Any]:
+    """What the script of the page reads."""
+    return {
+        "participants": [key[0] for key in cohort.keys],
+        "sessions": [key[1] for key in cohort.keys],
+        "pages": list(cohort.pages),
+        "qc": cohort.qc,
+        "people": cohort.people,
+        "tasks": [
+            {
+                "task": one.task,
+                "measures": [vars(measure) for measure in one.measures],
+                "agreements": [
+                    {
+                        "reference": agreement.reference,
+                        "names": agreement.names,
+                        "scores": {score.key: vars(score) for score in agreement.scores},
+                        "summary": agreement.summary,
+                    }
+                    for agreement in one.agreements
+                ],
+            }
+            for one in cohort.tasks
+        ],
+    }

@@ -1,0 +1,66 @@
+"""The page of a study, ``group.html``: all sessions at a glance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deepmrseg_bids.bids.files import write_bytes
+from deepmrseg_bids.bids.names import mosaic_path
+from deepmrseg_bids.reports.cohort import Cohort, payload
+from deepmrseg_bids.reports.mosaic import COLUMNS, EDGE, Tile
+from deepmrseg_bids.reports.page import packed, render_page
+from deepmrseg_bids.reports.subject import TITLES
+
+__all__ = ["write_group_report"]
+
+
+def write_group_report(
+    path: Path,
+    cohort: Cohort,
+    *,
+    command: str,
+    mosaics: Mapping[str, Sequence[Tile]] | None = None,
+    problems: Sequence[str] | None = None,
+    version: str | None = None,
+) -> None:
+    """Write the page, in one step; the same values give the same bytes.
+
+    Args:
+        command: the command line that was run.
+        problems: what could not be used, one line each; those of the cohort unless given.
+        mosaics: by task, where the picture of each session lies.
+        version: of this package, unless given.
+    """
+    data = payload(cohort) | {
+        "titles": TITLES,
+        "mosaics": {task: _mosaic(task, tiles) for task, tiles in (mosaics or {}).items()},
+    }
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    values = {} if version is None else {"version": version}
+    page = render_page(
+        "group.html.j2",
+        scripts=["cohort.js", "charts.js", "group.js"],
+        libraries=["echarts"],
+        beside=True,
+        cohort=cohort,
+        problems=cohort.problems if problems is None else problems,
+        titles=TITLES,
+        mosaics=sorted(data["mosaics"]),
+        command=command,
+        # what no UTF-8 can say becomes a question mark, as in the rest of the page
+        data=packed(text.encode("utf-8", "replace")),
+        **values,
+    )
+    write_bytes(path, page, anew=True)
+
+
+def _mosaic(task: str, tiles: Sequence[Tile]) -> dict[str, object]:
+    sheets = {tile.sheet: str(mosaic_path(task, tile.sheet)) for tile in tiles}
+    return {
+        "columns": COLUMNS,
+        "edge": EDGE,
+        "sheets": sheets,
+        "tiles": [[tile.session, tile.sheet, tile.place, tile.problem] for tile in tiles],
+    }

@@ -1,0 +1,147 @@
+"""Mosaics: one small cut of every session, on sheets that lie beside the page of the study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from deepmrseg_bids.bids.files import read_json, write_bytes, write_json
+from deepmrseg_bids.bids.names import (
+    anat_folder,
+    label_map_path,
+    label_table_path,
+    mosaic_path,
+    sidecar_path,
+)
+from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.geometry import Array
+from deepmrseg_bids.image import read_labels, read_volume
+from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.reports.figures import encode, thumbnail
+
+__all__ = ["COLUMNS", "EDGE", "SheetJob", "Tile", "draw_sheets", "read_tiles", "sheet_jobs"]
+
+COLUMNS = 5
+"""A sheet has so many columns and rows."""
+EDGE = 176
+"""Of a tile, in pixels."""
+_RAW = "bids:raw:"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The place of one session's cut.
+
+    Attributes:
+        session: its number.
+        sheet: the sheet's number, from 1.
+        place: from 0, along the rows.
+        problem: why there is no picture; empty if there is one.
+    """
+
+    session: int
+    sheet: int
+    place: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SheetJob:
+    """The sessions of one sheet, for all tasks.
+
+    Attributes:
+        sources: number of the session and, by task, the stem of the image segmented.
+    """
+
+    out_dir: Path
+    bids_dir: Path
+    number: int
+    sources: tuple[tuple[int, Mapping[str, str]], ...]
+
+
+def sheet_jobs(
+    out_dir: Path, bids_dir: Path, sources: Sequence[tuple[int, Mapping[str, str]]]
+) -> list[SheetJob]:
+    """Deal sessions to sheets, in the order given."""
+    full = COLUMNS * COLUMNS
+    return [
+        SheetJob(out_dir, bids_dir, 1 + start // full, tuple(sources[start : start + full]))
+        for start in range(0, len(sources), full)
+    ]
+
+
+def draw_sheets(job: SheetJob, record: Path) -> None:
+    """Draw the sheet of every task of a job, and write down its tiles.
+
+    A scan is read once for all tasks. What cannot be drawn stays black, and is told.
+    """
+    tasks = dict.fromkeys(task for _, sources in job.sources for task in sources)
+    sheets = {task: np.zeros((COLUMNS * EDGE, COLUMNS * EDGE, 3), np.uint8) for task in tasks}
+    tiles: dict[str, list[list[int | str]]] = {task: [] for task in tasks}
+    for place, (session, sources) in enumerate(job.sources):
+        # what was segmented has been read whole: half the time goes into checksums
+        read = lru_cache(maxsize=1)(partial(read_volume, force_header=True, checksum=False))
+        for task, source in sources.items():
+            problem = ""
+            try:
+                labels, scan = _images(job, task, source)
+                marked = read_labels(labels, checksum=False)
+                picture = thumbnail(read(scan), marked, _table(job, task), task=task, edge=EDGE)
+                _put(sheets[task], place, picture)
+            except DeepMRSegError as error:
+                problem = str(error)
+            tiles[task].append([session, place, problem])
+    for task, sheet in sheets.items():
+        path = job.out_dir / mosaic_path(task, job.number)
+        if all(problem for _, _, problem in tiles[task]):
+            path.unlink(missing_ok=True)  # of an earlier run
+            continue
+        # tiles are small and many: sharp enough to see a contour that is off
+        write_bytes(path, encode(sheet, COLUMNS * COLUMNS * 6000))
+    write_json(record, tiles)
+
+
+def read_tiles(number: int, record: Path) -> dict[str, list[Tile]]:
+    """What :func:`draw_sheets` wrote down, by task."""
+    tree = json.loads(record.read_text(encoding="utf-8"))
+    return {
+        task: [Tile(session, number, place, problem) for session, place, problem in tiles]
+        for task, tiles in tree.items()
+    }
+
+
+def _put(sheet: Array, place: int, picture: Array) -> None:
+    row, column = divmod(place, COLUMNS)
+    sheet[row * EDGE : (row + 1) * EDGE, column * EDGE : (column + 1) * EDGE] = picture
+
+
+def _table(job: SheetJob, task: str) -> LabelTable:
+    return LabelTable.read(job.out_dir / label_table_path(task))
+
+
+def _images(job: SheetJob, task: str, source: str) -> tuple[Path, Path]:
+    """The label map of a session, and the scan on whose grid it lies."""
+    for labels in _label_maps(job.out_dir, task, source):
+        try:
+            reference = read_json(sidecar_path(labels)).get("SpatialReference", "")
+        except (OSError, ValueError, AttributeError) as error:
+            raise DeepMRSegError(f"{sidecar_path(labels)}: cannot be read ({error})") from error
+        if isinstance(reference, str) and reference.startswith(_RAW):
+            return labels, job.bids_dir / unquote(reference.removeprefix(_RAW))
+        raise DeepMRSegError(f"{sidecar_path(labels)}: does not say on which scan it lies")
+    raise DeepMRSegError(f"{source}: no label map of {task}")
+
+
+def _label_maps(out_dir: Path, task: str, source: str) -> Iterator[Path]:
+    t1w = f"{source}_T1w.nii.gz"
+    path = out_dir / label_map_path(t1w, task)
+    if path.exists():
+        yield path
+    if task == "wml":  # a session with a FLAIR alone
+        yield from sorted((out_dir / anat_folder(t1w)).glob("*_space-FLAIR_seg-wml_dseg.nii.gz"))

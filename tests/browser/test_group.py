@@ -1,0 +1,268 @@
+"""The page of a study in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page
+
+from deepmrseg_bids.bids.names import mosaic_path
+from deepmrseg_bids.reports.cohort import read_cohort
+from deepmrseg_bids.reports.group import write_group_report
+from deepmrseg_bids.reports.mosaic import COLUMNS, EDGE, Tile
+from tests.browser.conftest import Watched
+from tests.reports.made_up_study import write_study
+
+pytestmark = pytest.mark.browser
+
+EVIL = "<script>document.title='run'</script><img src=x onerror=document.title='run'>"
+RED = (220, 30, 30)
+QC = {
+    3: {"outlier": "yes", "outlier_score": 7.5, "outlier_reasons": f"deepbrain: {EVIL}"},
+    5: {"outlier": "yes", "outlier_score": 9.5, "outlier_reasons": "brain: volume of Brain: +9.5"},
+    7: {"wml_status": "skipped", "reasons": f"wml: no FLAIR {EVIL}", "severity": "warning",
+        "findings": "warning:thick-slices"},
+}  # fmt: skip
+
+
+def write_page(out: Path, sessions: int, **options: object) -> Path:
+    """A study whose first session has a page, and a red tile first in the mosaic."""
+    write_study(out, sessions, **options)  # type: ignore[arg-type]
+    (out / "sub-0000.html").write_text("<title>sub-0000</title>")
+    sheet = Image.new("RGB", (COLUMNS * EDGE, COLUMNS * EDGE))
+    sheet.paste(RED, (0, 0, EDGE, EDGE))
+    path = out / mosaic_path("deepbrain", 1)
+    path.parent.mkdir(exist_ok=True)
+    sheet.save(path)
+    full = COLUMNS * COLUMNS
+    tiles = [Tile(k, 1, k) for k in range(min(sessions, full) - 1)]
+    tiles += [Tile(k, 1, 0, "no such file") for k in range(full - 1, sessions)]
+    page = out / "group.html"
+    write_group_report(
+        page, read_cohort(out, ["deepbrain"]), command="x", mosaics={"deepbrain": tiles}
+    )
+    return page
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    names = ("Left-Caudate", "Right-Caudate", f"Left-{EVIL}", f"Right-{EVIL}")
+    return write_page(
+        tmp_path_factory.mktemp("study"), 30, structures=names, reference=f"manual {EVIL}", qc=QC
+    )
+
+
+def opened(watched: Watched, path: Path) -> Page:
+    page = watched.open(path)
+    page.wait_for_selector("body[data-ready=yes]")
+    return page
+
+
+def plots(page: Page, section: str, count: int = 1) -> None:
+    """Scroll to a section and wait for its plots."""
+    page.locator(f"#{section}").scroll_into_view_if_needed()
+    page.locator(f"#{section} .plot canvas").nth(count - 1).wait_for()
+
+
+def see_it_all(page: Page) -> None:
+    for _ in range(12):
+        page.mouse.wheel(0, 800)
+        page.wait_for_timeout(60)
+
+
+def rows(page: Page, table: str) -> list[str]:
+    return page.locator(f"#{table} tbody tr td:first-child").all_inner_texts()
+
+
+def test_the_page_opens_from_disk_without_an_error_and_asks_for_its_pictures_alone(
+    watched: Watched, report: Path
+) -> None:
+    page = opened(watched, report)
+    see_it_all(page)
+    page.locator(".tile .cut").first.scroll_into_view_if_needed()
+    page.wait_for_timeout(200)
+    assert page.title() == "Study · deepmrseg-bids"
+    assert not watched.errors
+    pictures = (report.parent / mosaic_path("deepbrain", 1)).as_uri()
+    assert set(watched.from_elsewhere) == {pictures}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(watched: Watched, report: Path, scheme: str) -> None:
+    page = opened(watched, report)
+    plots(page, "distributions")
+    assert watched.violations(scheme=scheme) == []
+
+
+def test_strings_of_the_tables_stay_strings(watched: Watched, report: Path) -> None:
+    page = opened(watched, report)
+    see_it_all(page)
+    assert page.title() == "Study · deepmrseg-bids"
+    assert "document.title" in page.inner_text("#outliers-table")
+    assert "<b>A</b>" in page.inner_text("#sessions-table")
+    assert page.locator("main img, main script, main b:text-is('A')").count() == 0
+    page.locator("#d-panels .plot").nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    assert "document.title" in page.locator("#d-panels .said").nth(1).inner_text()
+    assert page.locator("#d-panels script, #d-panels img").count() == 0
+
+
+def test_search_and_filters_leave_the_sessions_that_fit(watched: Watched, report: Path) -> None:
+    page = opened(watched, report)
+    shown = page.locator("#shown")
+    assert shown.inner_text() == "30 of 30 sessions"
+    page.fill("#search", "thick no flair")
+    shown.filter(has_text="1 of 30 sessions").wait_for()
+    assert rows(page, "sessions-table") == ["sub-0007"]
+    page.click("#reset")
+    page.select_option("#by-status", "skipped")
+    assert rows(page, "sessions-table") == ["sub-0007"]
+    page.select_option("#by-status", "")
+    page.select_option("#by-people select[data-column=sex]", "M")
+    assert shown.inner_text() == "15 of 30 sessions"
+    page.check("#by-outlier")
+    assert rows(page, "outliers-table") == ["sub-0005", "sub-0003"]
+    page.select_option("#by-severity", "warning")
+    assert shown.inner_text() == "0 of 30 sessions"
+    assert "No session is left" in page.inner_text("#sessions-table")
+    page.click("#reset")
+    page.get_by_role("button", name="thick-slices").click()
+    assert shown.inner_text() == "1 of 30 sessions"
+
+
+def test_tables_are_sorted_by_a_click_and_turned_by_pages(watched: Watched, report: Path) -> None:
+    page = opened(watched, report)
+    assert rows(page, "sessions-table")[0] == "sub-0029"  # the worst confidence
+    page.locator("#sessions-table").get_by_role("button", name="Participant").click()
+    assert rows(page, "sessions-table")[0] == "sub-0000"
+    page.locator("#sessions-table").get_by_role("button", name="Next").click()
+    assert rows(page, "sessions-table")[0] == "sub-0015"
+    assert page.locator("#sessions-table th[aria-sort=ascending]").inner_text() == "Participant"
+
+
+def test_figures_come_as_svg_and_points_and_tables_as_tsv(watched: Watched, report: Path) -> None:
+    page = opened(watched, report)
+    page.select_option("#by-people select[data-column=sex]", "M")
+    plots(page, "distributions")
+    for button, start in (("SVG", "<svg"), ("TSV", "participant_id\tsession_id\tname\tvolume_mm3")):
+        with page.expect_download() as download:
+            page.locator("#d-panels .panel").first.get_by_role("button", name=button).click()
+        text = download.value.path().read_text(encoding="utf-8")
+        assert text.startswith(start)
+        assert download.value.suggested_filename == f"Caudate_Volume.{button.lower()}"
+    assert text.count("\n") == 1 + 2 * 15
+    with page.expect_download() as download:
+        page.locator("#sessions-table .save").click()
+    header, *lines = download.value.path().read_text(encoding="utf-8").splitlines()
+    assert header.startswith("participant_id\tdeepbrain_status") and len(lines) == 15
+    with page.expect_download() as download:
+        page.locator("#agreement a.download").click()
+    assert download.value.suggested_filename == "group_seg-deepbrain_agreement_summary.tsv"
+    beside = page.locator("#tables a").evaluate_all("all => all.map((a) => a.getAttribute('href'))")
+    assert beside and all((report.parent / name).is_file() for name in beside)
+
+
+def test_a_click_on_a_point_opens_the_page_of_its_subject(watched: Watched, report: Path) -> None:
+    page = opened(watched, report)
+    page.fill("#search", "sub-0000")  # no other point lies on top of it
+    page.locator("#shown").filter(has_text="1 of 30").wait_for()
+    plots(page, "distributions")
+    panel = page.locator("#d-panels .panel").first
+    x, y = panel.evaluate(
+        """(box) => {
+          const { chart, made } = box.panel;
+          const point = made.points.find((one) => one.k === 0);
+          return chart.convertToPixel({ xAxisIndex: 1, yAxisIndex: 0 }, [point.x, point.y]);
+        }"""
+    )
+    plot = panel.locator(".plot")
+    plot.hover(position={"x": x, "y": y})
+    page.get_by_text("Left Caudate: ").first.wait_for()
+    plot.click(position={"x": x, "y": y})
+    page.wait_for_url("**/sub-0000.html")
+
+
+def test_keys_go_from_point_to_point_and_enter_opens_the_page(
+    watched: Watched, report: Path
+) -> None:
+    page = opened(watched, report)
+    page.fill("#search", "sub-0000")
+    page.locator("#shown").filter(has_text="1 of 30").wait_for()
+    plots(page, "distributions")
+    page.locator("#d-panels .plot").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert (
+        page.locator("#d-panels .said").first.inner_text().startswith("sub-0000, Left Caudate: 1")
+    )
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/sub-0000.html")
+
+
+def test_agreement_and_age_have_their_plots(watched: Watched, report: Path) -> None:
+    page = opened(watched, report)
+    plots(page, "age")
+    assert "Age is the column age, sex the column sex" in page.inner_text("#age-note")
+    curves = page.evaluate(
+        """async () => {
+          const { panel } = document.querySelector("#a-panels .panel");
+          await panel.draw();
+          return panel.made.option.series.filter((one) => one.type === "line").length;
+        }"""
+    )
+    assert curves == 2  # F and M
+    plots(page, "agreement")
+    titles = page.locator("#g-panels h4").all_inner_texts()
+    assert [title.split(":")[0] for title in titles[:2]] == ["Dice", "Left Caudate"]
+    assert "Bland-Altman" in titles[2]
+    assert "CCC 0.75" in page.inner_text("#g-note")
+    page.select_option("#g-structure", "Right-Caudate")
+    assert "Right Caudate, 30 sessions" in page.inner_text("#g-note")
+
+
+def test_the_mosaic_shows_the_worst_first_and_says_what_has_no_picture(
+    watched: Watched, report: Path
+) -> None:
+    page = opened(watched, report)
+    tiles = page.locator(".tile")
+    tiles.last.scroll_into_view_if_needed()
+    assert tiles.first.inner_text().startswith("no such file\nsub-0029")
+    red = tiles.last.locator(".cut")  # the first session has the best confidence
+    red.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "getComputedStyle([...document.querySelectorAll('.cut')].at(-1)).backgroundImage !== 'none'"
+    )
+    page.wait_for_timeout(150)
+    shot = report.parent / "tile.png"
+    red.screenshot(path=shot)
+    pixel = Image.open(shot).convert("RGB").resize((1, 1)).getpixel((0, 0))
+    assert pixel[0] > 150 and pixel[1] < 80  # type: ignore[index]
+    assert tiles.last.get_attribute("href") == "sub-0000.html"
+
+
+def test_one_session_without_confidence_people_or_reference_has_a_page(
+    watched: Watched, tmp_path: Path
+) -> None:
+    page = opened(
+        watched, write_page(tmp_path, 1, people=False, confidence=False)
+    )  # fmt: skip
+    see_it_all(page)
+    text = page.inner_text("main")
+    for words in ("one session", "No participants.tsv", "No confidence", "no column of ages"):
+        assert words in text
+    assert "No session stands out" in text
+    assert not watched.errors
+
+
+def test_two_thousand_sessions_stay_small_and_searchable(watched: Watched, tmp_path: Path) -> None:
+    names = [f"{side}-Structure{k}" for k in range(7) for side in ("Left", "Right")]
+    path = write_page(tmp_path, 2000, structures=names)
+    assert path.stat().st_size < 25e6
+    page = opened(watched, path)
+    plots(page, "distributions")
+    assert page.locator("body *").count() < 2500  # rows and tiles are made when they are shown
+    page.fill("#search", "sub-199")
+    page.locator("#shown").filter(has_text="10 of 2000 sessions").wait_for()
+    assert len(rows(page, "sessions-table")) == 10
+    assert not watched.errors

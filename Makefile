@@ -29,7 +29,7 @@ demo: $(STAMP)
 	@echo
 	@echo "Label maps:  demo/out/sub-MNI152/anat/"
 	@echo "Volumes:     demo/out/sub-MNI152/anat/*_morph.tsv, demo/out/group_seg-*_morph.tsv"
-	@echo "Report:      open demo/out/sub-MNI152.html in a browser"
+	@echo "Report:      open demo/out/sub-MNI152.html and demo/out/group.html in a browser"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

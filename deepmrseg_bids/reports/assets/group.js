@@ -238,7 +238,7 @@ const agreement = {
     const ends = all.length ? [Math.min(...all), Math.max(...all)] : [0, 1];
     const { series, listed } = scatter(points, { look, size: 6 });
     listed.sort((a, b) => a.x - b.x);
-    const title = { text: `CCC ${brief(about.ccc)}, n ${about.n_volumes ?? "n/a"}`, left: 60, top: 4, textStyle: { fontSize: 12, fontWeight: "normal", color: look.ink } };
+    const title = { text: `CCC ${brief(about.ccc)}, n ${about.n_volumes ?? "n/a"}`, right: 16, top: 4, textStyle: { fontSize: 12, fontWeight: "normal", color: look.ink } };
     return {
       points: listed, columns: ["name", "volume_mm3", "reference_volume_mm3"],
       option: {

@@ -90,6 +90,7 @@ def test_reasons_and_findings_are_counted_with_who_they_are_about(tmp_path: Path
         ({"sessions": 3, "people": False}, "No participants.tsv"),
         ({"sessions": 3, "confidence": False}, "No confidence is known"),
         ({"sessions": 3}, "No reference was given"),
+        ({"sessions": 2, "qc": {0: {"outlier": None}, 1: {"outlier": None}}}, "too few sessions"),
     ],
 )
 def test_the_page_says_what_there_is_not(
@@ -102,7 +103,13 @@ def test_the_page_says_what_there_is_not(
 def test_what_the_study_has_is_not_said_to_be_missing(tmp_path: Path) -> None:
     write_study(tmp_path, 3, reference="manual")
     page = page_of(tmp_path)
-    for words in ("one session", "No participants.tsv", "No confidence", "No reference"):
+    for words in (
+        "one session",
+        "No participants.tsv",
+        "No confidence",
+        "No reference",
+        "too few sessions",
+    ):
         assert words not in page
 
 

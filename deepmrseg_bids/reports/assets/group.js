@@ -327,6 +327,7 @@ const mosaic = {
 
 const tables = {
   start() {
+    const spaced = (key) => (k) => (cohort.qc[key]?.[k] ?? "").replaceAll(",", ", ");
     const qc = (title, key, more = {}) => ({ title, key, value: (k) => cohort.qc[key]?.[k] ?? "", ...more });
     const who = [
       { title: "Participant", key: "participant_id", value: (k) => cohort.participants[k], link: true },
@@ -339,15 +340,15 @@ const tables = {
     tables.all = [
       new SessionTable(byId("outliers-table"), {
         name: "outliers", caption: "Outliers, the most unusual first", keep: cohort.isOutlier, sort: { column: "Score", down: true },
-        empty: "No session stands out among those that the filters leave.",
-        columns: [...who, qc("Score", "outlier_score", { number: true }), qc("Reasons", "outlier_reasons"), qc("Confidence", "confidence_mean", { number: true }), qc("Findings", "findings")],
+        empty: cohort.qc.outlier?.some(Boolean) ? "No session stands out among those that the filters leave." : "Outliers are told of larger studies only.",
+        columns: [...who, qc("Score", "outlier_score", { number: true }), qc("Reasons", "outlier_reasons"), qc("Confidence", "confidence_mean", { number: true }), qc("Findings", "findings", { value: spaced("findings") })],
       }),
       new SessionTable(byId("sessions-table"), {
         name: "sessions", caption: "All sessions", sort: { column: "Worst", down: false }, empty: "No session is left by the filters.",
         columns: [
           ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word })), qc("Confidence", "confidence_mean", { number: true }),
           qc("Worst", "confidence_worst", { number: true }), qc("Worst structure", "confidence_worst_structure"),
-          qc("Severity", "severity", { word: (text) => `severity ${text}` }), qc("Findings", "findings"), qc("Score", "outlier_score", { number: true }), ...people,
+          qc("Severity", "severity", { word: (text) => `severity ${text}` }), qc("Findings", "findings", { value: spaced("findings") }), qc("Score", "outlier_score", { number: true }), ...people,
           qc("Reasons", "reasons"),
         ],
       }),

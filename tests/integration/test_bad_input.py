@@ -105,12 +105,14 @@ def test_group_without_results_ends_with_four(small: Path, tmp_path: Path) -> No
     assert "participant level" in ended.output
 
 
-def test_asking_for_lesions_without_a_model_skips_with_the_reason(
+def test_asking_for_lesions_without_a_flair_skips_with_the_reason(
     small: Path, tmp_path: Path
 ) -> None:
     ended = app(small, tmp_path / "out", "participant", "--tasks", "wml", home=tmp_path / "h")
     assert ended.code == 4
-    assert read_tsv(tmp_path / "out" / "logs" / "sessions.tsv")[0]["status"] == "skipped"
+    (row,) = read_tsv(tmp_path / "out" / "logs" / "sessions.tsv")
+    assert row["status"] == "skipped"
+    assert "needs a FLAIR" in row["reason"]
 
 
 def test_predict_fails_on_the_bad_image_and_does_the_good_one(tmp_path: Path) -> None:

@@ -75,8 +75,5 @@ ROWS: tuple[Row, ...] = (
     *_rows(_GPU, "smaller batches, then CPU with a warning if auto", "GPU memory too small"),
 )  # fmt: skip
 
-NOT_TESTED_YET = {
-    "FLAIR on another grid",
-    "FLAIR of another person",
-}
+NOT_TESTED_YET: set[str] = set()
 """Rows that no test fills so far: take a name out when its test is there."""

@@ -41,7 +41,7 @@ BEFORE = {
     "brain": ", after 1100 steps with less noise and fewer brain-extracted heads",
     "deepbrain": ", after 1200 steps on the manually labelled scans alone (`deepbrain-extracted`)",
     "hippocampus": "",
-    "wml": "",
+    "wml": ", after 2000 steps with grey matter of even brightness in the synthetic FLAIRs",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "

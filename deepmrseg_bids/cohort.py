@@ -147,8 +147,8 @@ def joint_deviations(scores: npt.ArrayLike) -> JointDeviations:
     1931), are compared with their own median and MAD. What a session lacks counts as the median.
 
     >>> rng = np.random.default_rng(1)
-    >>> size = rng.standard_normal(30)
-    >>> pairs = np.stack([size, size + 0.1 * rng.standard_normal(30)], axis=1)
+    >>> size = rng.standard_normal(100)
+    >>> pairs = np.stack([size, size + 0.1 * rng.standard_normal(100)], axis=1)
     >>> pairs[7] = (1.5, -1.5)  # each alone is nothing special
     >>> int(np.argmax(joint_deviations(deviations(pairs)).score))
     7

@@ -29,7 +29,7 @@ COLUMNS = 6
 SEED = 11
 CLEAN = {
     "lesions": None, "band": 0.0, "dirty": (0.0, 5.0), "rim": (0.0, 1.0), "halo": 0.0, "flow": 0.0,
-    "grey": 0.0, "thickness": 1.0, "pixel": (1.0, 1.0), "ghost": (0.0, 20, 0),
+    "plexus": 0.0, "grey": 0.0, "thickness": 1.0, "pixel": (1.0, 1.0), "ghost": (0.0, 20, 0),
     "noise": (0.03, 0.03),
     "no_t1w": False, "misplaced": np.zeros(3), "scale": np.ones(2), "shift": np.zeros(2),
     "bias": np.zeros((2, 4, 4), np.float32),
@@ -37,7 +37,7 @@ CLEAN = {
 STEPS = {
     "tissues": (),
     "lesions": ("lesions", "band"),
-    "unlabelled\nbrightness": ("dirty", "rim", "halo", "flow", "grey"),
+    "unlabelled\nbrightness": ("dirty", "rim", "halo", "flow", "plexus", "grey"),
     "thick slice": ("thickness",),
     "coarse pixels,\nbias, ghosts, noise": ("pixel", "bias", "ghost", "noise"),
     "T1w displaced": ("misplaced",),

@@ -94,6 +94,9 @@ def _add_train(commands: Any) -> None:
                         help="stop after N validations without a better Dice")  # fmt: skip
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"),
                         help="auto: bfloat16 where the hardware has it")  # fmt: skip
+    parser.add_argument("--data-workers", "--data_workers", type=positive, metavar="N", default=0,
+                        help="processes that prepare the next steps' crops while a GPU works "
+                             "(default: none)")  # fmt: skip
     parser.add_argument("--tensorboard", action="store_true",
                         help="write events for TensorBoard (needs its package)")  # fmt: skip
     parser.set_defaults(run=_train)
@@ -259,6 +262,7 @@ def _train(args: argparse.Namespace) -> int:
         cache=args.cache,
         tensorboard=args.tensorboard,
         init=args.init,
+        workers=args.data_workers,
     )
     print(bundle)
     return 0

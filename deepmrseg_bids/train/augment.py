@@ -18,6 +18,7 @@ from torch.nn import functional
 from deepmrseg_bids.geometry import Array
 from deepmrseg_bids.intensity import normalise
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig
+from deepmrseg_bids.train.fields import smooth
 from deepmrseg_bids.train.samples import Prepared
 from deepmrseg_bids.train.synthesize import synthesize
 
@@ -167,10 +168,7 @@ def _coordinates(prepared: Prepared, chosen: Augmentation, shape: tuple[int, int
     ]
     # a plain crop lies voxel on voxel: without a shift, labels are never half-way
     offset = np.round(np.array(prepared.centre) - middle) + middle + chosen.shift
-    elastic = torch.from_numpy(chosen.elastic)[None]
-    moved = None
-    if chosen.elastic.any():
-        moved = functional.interpolate(elastic, size=shape, mode="trilinear", align_corners=True)[0]
+    moved = torch.from_numpy(smooth(chosen.elastic, shape)) if chosen.elastic.any() else None
     sizes = prepared.target.shape
     out = torch.empty((1, *shape, 3))
     for row in range(3):
@@ -238,15 +236,9 @@ def _degrade(
     elif chosen.gamma != 1:
         top = max(float(image.max()), 1e-6)
         image = (np.clip(image, 0, None) / top) ** np.float32(chosen.gamma)
-    x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
     if chosen.bias.any():
-        field = torch.from_numpy(chosen.bias)[None, None]
-        x = (
-            x
-            * functional.interpolate(
-                field, size=image.shape, mode="trilinear", align_corners=True
-            ).exp()
-        )
+        image = image * np.exp(smooth(chosen.bias[None], image.shape)[0])
+    x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
     if chosen.blur > 0.2:
         x = _blur(x, chosen.blur)
     axis, thickness = chosen.thick

@@ -94,9 +94,11 @@ class PairConfig:
         thick_mm: thickest slices that are imitated.
         healthy: chance of a synthetic head without lesions.
         band: chance of labelled lesions that line the ventricles.
-        lesion: least and largest brightness of lesions above grey matter in the FLAIR.
+        lesion: least and largest brightness of lesions above grey matter in the FLAIR; faint
+            ones are as frequent as bright ones (evenly spread logarithm).
         dirty: most diffuse brightness around the ventricles, not labelled.
         flow: chance of bright fluid.
+        plexus: chance of bright spots in the ventricles.
         grey: most by which places of grey matter are brighter than the rest of it.
         ghost: strongest ghost of motion.
         misplaced_mm, misplaced_deg: deviations of the T1w's place.
@@ -109,15 +111,16 @@ class PairConfig:
     lesion: tuple[float, float] = (0.15, 0.9)
     dirty: float = 0.0
     flow: float = 0.0
+    plexus: float = 0.0
     grey: float = 0.0
     ghost: float = 0.0
     misplaced_mm: float = 0.0
     misplaced_deg: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (len(self.lesion) == 2 and 0 <= self.lesion[0] <= self.lesion[1]):
+        if not (len(self.lesion) == 2 and 0 < self.lesion[0] <= self.lesion[1]):
             raise ValueError(
-                f"pairs lesion must be two numbers of at least 0, the smaller one first, got "
+                f"pairs lesion must be two numbers above 0, the smaller one first, got "
                 f"{self.lesion!r}"
             )
         for name in ("drop_t1w", "healthy", "band", "flow"):

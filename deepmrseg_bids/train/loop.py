@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bundle import ModelBundle, Preparation
@@ -74,17 +75,21 @@ def train(
     stop_at: int | None = None,
     tensorboard: bool = False,
     init: Path | None = None,
+    workers: int = 0,
 ) -> Path:
     """Train one network and write its bundle.
 
     Args:
         samples: all of them; the fold of ``config`` is kept for validation.
         out: the run's folder.
-        resume: go on from the checkpoint in ``out``, if there is one.
+        resume: go on from the checkpoint in ``out``, if there is one; nothing is left to do
+            where the checkpoint of a run that went to its end was removed.
         cache: where prepared samples are kept between runs; None prepares them anew.
         stop_at: stop after this step (for tests and short sessions); the checkpoint stays.
         tensorboard: write events to ``out/tensorboard`` as well.
         init: a bundle whose weights the first step starts from; None starts from random ones.
+        workers: processes that make the crops of the next steps while the network works (for
+            a GPU); 0 makes them in between. The crops are the same.
 
     Returns:
         The folder of the bundle; without ``stop_at`` it is complete.
@@ -100,8 +105,11 @@ def train(
     writer = find_tensorboard() if tensorboard else None
     checkpoint = out / "checkpoint.pt"
     resuming = checkpoint.exists()
-    if resuming:
+    complete = resume and not resuming and _complete(out / "bundle", config)
+    if resuming or complete:
         _check_resumable(out, config, resume)
+    if complete:
+        return out / "bundle"
     place = torch.device(device)
     precision = resolve_precision(config.loop.precision, place)
     first = None if init is None else ModelBundle.open(init)
@@ -125,8 +133,9 @@ def train(
         books.trim(out / name, state.step)
     with event_writer(writer, out / "tensorboard", state.step) as scalar:
         last = min(config.loop.steps, stop_at or config.loop.steps)
+        batches = _batches(prepared, config, range(state.step, last), workers)
         while state.step < last and not state.stopped:
-            _log_step(_one_step(state, prepared, run), run, scalar)
+            _log_step(_one_step(state, batches, run), run, scalar)
             done = state.step == config.loop.steps
             if done or state.step % config.loop.validate_every == 0:
                 _take_stock(state, unseen, run, scalar)
@@ -172,6 +181,14 @@ def _check_resumable(out: Path, config: TrainConfig, resume: bool) -> None:
 
 def _finished(state: State, run: _Run) -> bool:
     return state.stopped or state.step >= run.config.loop.steps
+
+
+def _complete(bundle: Path, config: TrainConfig) -> bool:
+    """Whether a run ended and left this bundle; its checkpoint may be gone."""
+    if not (bundle / "bundle.json").is_file():
+        return False
+    facts = ModelBundle.open(bundle).facts
+    return bool(facts.get("stopped_early")) or facts.get("steps", 0) >= config.loop.steps
 
 
 def _name(precision: torch.dtype) -> str:
@@ -225,6 +242,27 @@ def _batch(prepared: Sequence[_Ready], config: TrainConfig, step: int) -> tuple[
     return images, targets
 
 
+class _Steps(Dataset[tuple[Tensor, Tensor]]):
+    """The crops of every step."""
+
+    def __init__(self, prepared: Sequence[_Ready], config: TrainConfig) -> None:
+        self._prepared, self._config = prepared, config
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        return _batch(self._prepared, self._config, step)
+
+
+def _batches(
+    prepared: Sequence[_Ready], config: TrainConfig, steps: range, workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The crops of ``steps``, in their order."""
+    loader = DataLoader(
+        _Steps(prepared, config), batch_size=None, sampler=steps, num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+    return iter(loader)
+
+
 def _crop(
     prepared: _Ready, rng: np.random.Generator, config: TrainConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -247,13 +285,13 @@ def _forward(network: nn.Module, images: Tensor, run: _Run) -> Tensor:
     return logits.float()
 
 
-def _one_step(state: State, prepared: Sequence[_Ready], run: _Run) -> tuple[Any, ...]:
+def _one_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], run: _Run) -> tuple[Any, ...]:
     """One step of the optimiser: its row of the log."""
     start = time.perf_counter()
     config = run.config
-    images, targets = _batch(prepared, config, state.step)
+    images, targets = next(batches)
     loaded = time.perf_counter()
-    rate = _rate(state.step, config, len(prepared))
+    rate = _rate(state.step, config, run.taught)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     state.network.train()

@@ -33,6 +33,7 @@ from deepmrseg_bids.segmentation import (
 )
 from deepmrseg_bids.slices import across, prepare_pair, slice_grid
 from deepmrseg_bids.train.config import TrainConfig
+from deepmrseg_bids.train.fields import smooth
 from deepmrseg_bids.train.lesions import from_mni, ventricle_distance
 from deepmrseg_bids.train.samples import Sample, reference_classes
 from deepmrseg_bids.train.scenes import Anatomy, draw_scene, render, tissue_shares
@@ -308,9 +309,7 @@ def _places(chosen: _Change, edges: tuple[int, int], size: tuple[int, ...]) -> t
         np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in edges), indexing="ij")
     ).astype(np.float32)
     if chosen.elastic.any():
-        grid += functional.interpolate(
-            torch.from_numpy(chosen.elastic)[None], size=edges, mode="bicubic", align_corners=True
-        )[0].numpy()
+        grid += smooth(chosen.elastic, edges)
     at = np.tensordot(chosen.linear.astype(np.float32), grid, axes=1)
     at += chosen.place[1:].astype(np.float32)[:, None, None]
     scaled = at * (2 / (np.array(size, dtype=np.float32) - 1))[:, None, None] - 1
@@ -320,10 +319,7 @@ def _places(chosen: _Change, edges: tuple[int, int], size: tuple[int, ...]) -> t
 def _degraded(image: NDArray[np.float32], chosen: _Change) -> NDArray[np.float32]:
     """Intensities: the contrast bent, then bias, smoothing and noise."""
     rng = np.random.default_rng(chosen.seed)
-    field = functional.interpolate(
-        torch.from_numpy(chosen.bias)[None], size=image.shape[1:], mode="bicubic",
-        align_corners=True,
-    )[0].numpy()  # fmt: skip
+    field = smooth(chosen.bias, image.shape[1:])
     out = np.empty_like(image)
     for channel, plane in enumerate(image):
         low = np.float32(OUTSIDE)

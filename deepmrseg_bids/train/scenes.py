@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from deepmrseg_bids.intensity import OUTSIDE
 from deepmrseg_bids.train.config import AugmentConfig, PairConfig
+from deepmrseg_bids.train.fields import smooth
 from deepmrseg_bids.train.lesions import load_lesions
 
 __all__ = ["Anatomy", "Scene", "draw_scene", "render"]
@@ -101,6 +102,7 @@ class Scene:
         rim: (strength, width) of unlabelled caps and bands.
         halo: strength of the unlabelled brightness around lesions.
         flow: strength of bright fluid.
+        plexus: brightness of spots in the ventricles, as of the choroid plexus.
         grey: by which part places of grey matter are brighter in the FLAIR than the rest of it.
         deep: lesions are allowed in deep grey matter, too; cortical: in the cortex.
         pixel: (2,) of the scans, FLAIR and T1w.
@@ -127,6 +129,7 @@ class Scene:
     halo: float
     edge: float
     flow: float
+    plexus: float
     grey: float
     deep: bool
     cortical: bool
@@ -162,8 +165,8 @@ def draw_scene(
     centre = centre + frame[:, 1:] @ rng.uniform(-1, 1, 2) * augment.shift_mm
     thick = 1.0 if rng.random() < 0.35 else float(rng.uniform(1, max(pairs.thick_mm, 1)))
     grey = float(flair[_CORTEX])
-    contrast = float(rng.uniform(*pairs.lesion))
-    often = rng.random(8)
+    contrast = float(np.exp(rng.uniform(*np.log(pairs.lesion))))
+    often = rng.random(9)
     return Scene(
         frame=frame,
         centre=centre,
@@ -184,6 +187,7 @@ def draw_scene(
         halo=float(rng.uniform(0, 0.3)) * (often[2] < 0.6),
         edge=float(rng.uniform(0.3, 0.8)),
         flow=float(rng.uniform(0.2, 1.0)) * (often[3] < pairs.flow),
+        plexus=float(rng.uniform(0.3, 1.4)) * (often[8] < pairs.plexus),
         grey=float(rng.uniform(0, pairs.grey)) * (often[7] < 0.8),
         deep=bool(often[4] < 0.3),
         cortical=bool(often[5] < 0.2),
@@ -280,6 +284,10 @@ def render(
     if scene.flow:
         wet = np.isin(tissue, (_FLUID, _OUTER)).mean(0, dtype=np.float32)
         images[0] += wet * scene.flow * np.clip(_field(rng, crop, 1.0, points=14) - 1.6, 0, 1)
+    if scene.plexus:
+        inner = (tissue == _FLUID).mean(0, dtype=np.float32)
+        spots = np.clip(4 * (_field(rng, crop, 1.0, points=crop[0] // 4) - 1.9), 0, 1)
+        images += inner * spots * np.array([scene.plexus, 0.4], np.float32)[:, None, None]
     pair = _scan(images, scene, rng)
     total = 0 if scene.lesions is None else len(scene.lesions)
     for channel, means in enumerate((scene.flair, scene.t1w)):
@@ -305,10 +313,7 @@ def _points(scene: Scene, crop: tuple[int, int]) -> NDArray[np.float32]:
         np.float32
     )
     if scene.elastic.any():
-        smooth = torch.from_numpy(scene.elastic)[None]
-        grid += functional.interpolate(smooth, size=crop, mode="bicubic", align_corners=True)[
-            0
-        ].numpy()
+        grid += smooth(scene.elastic, crop)
     frame = scene.frame.astype(np.float32)
     flat = np.tensordot(frame[:, 1:], grid, axes=1)
     away = frame[:, :1] * across.astype(np.float32)
@@ -385,9 +390,7 @@ def _scan(
     """(2, *crop): what a scanner makes of the two images."""
     crop = images.shape[1:]
     out = np.empty_like(images)
-    field = functional.interpolate(
-        torch.from_numpy(scene.bias)[None], size=crop, mode="bicubic", align_corners=True
-    )[0].numpy()
+    field = smooth(scene.bias, crop)
     for channel, image in enumerate(images):
         x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
         pixel = scene.pixel[channel]
@@ -434,9 +437,8 @@ def _field(
     rng: np.random.Generator, crop: tuple[int, ...], spread: float, points: int = 7
 ) -> NDArray[np.float32]:
     """(*crop) a smooth field around 1."""
-    knots = torch.from_numpy(rng.standard_normal((1, 1, points, points), dtype=np.float32))
-    smooth = functional.interpolate(knots, size=crop, mode="bicubic", align_corners=True)[0, 0]
-    return np.asarray(1 + np.float32(spread) * smooth.numpy(), dtype=np.float32)
+    knots = rng.standard_normal((1, points, points), dtype=np.float32)
+    return np.asarray(1 + np.float32(spread) * smooth(knots, crop)[0], dtype=np.float32)
 
 
 def _blurred(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -447,8 +449,8 @@ def _blurred(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     x = torch.from_numpy(np.ascontiguousarray(images))[:, None]
     x = functional.conv2d(x, taps.reshape(1, 1, -1, 1), padding=(reach, 0))
     x = functional.conv2d(x, taps.reshape(1, 1, 1, -1), padding=(0, reach))
-    smooth: NDArray[np.float32] = x[:, 0].numpy()
-    return smooth
+    smoothed: NDArray[np.float32] = x[:, 0].numpy()
+    return smoothed
 
 
 def _turned(x: Tensor, misplaced: NDArray[np.float64]) -> Tensor:

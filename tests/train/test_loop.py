@@ -163,6 +163,32 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(
     assert facts(tmp_path / "whole/bundle") == facts(tmp_path / "killed/bundle")
 
 
+def test_crops_made_by_worker_processes_are_the_same_crops(balls, toy, tmp_path: Path) -> None:
+    samples, config = load_samples(balls(3)), toy(AUGMENT, steps=7)
+    train(samples, config, tmp_path / "alone")
+    train(samples, config, tmp_path / "helped", workers=2, stop_at=4)
+    train(samples, config, tmp_path / "helped", workers=2, resume=True)
+    assert books(tmp_path / "alone") == books(tmp_path / "helped")
+    assert equal(network_of(tmp_path / "alone"), network_of(tmp_path / "helped"))
+
+
+def test_a_run_that_went_to_its_end_needs_no_checkpoint_any_more(
+    balls, toy, tmp_path: Path
+) -> None:
+    samples, config = load_samples(balls(2)), toy(steps=3)
+    bundle = train(samples, config, tmp_path / "run")
+    (tmp_path / "run/checkpoint.pt").unlink()
+    before = (bundle / "weights.safetensors").stat().st_mtime_ns
+    assert train(samples, config, tmp_path / "run", resume=True) == bundle
+    assert (bundle / "weights.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(TrainingError, match="other settings"):
+        train(samples, toy(AUGMENT, steps=3), tmp_path / "run", resume=True)
+    train(samples, toy(steps=5), tmp_path / "longer", stop_at=4)
+    (tmp_path / "longer/checkpoint.pt").unlink()
+    train(samples, toy(steps=5), tmp_path / "longer", resume=True)  # not at its end: anew
+    assert len(books(tmp_path / "longer")) == 5
+
+
 def test_a_kept_cache_changes_nothing(balls, toy, tmp_path: Path) -> None:
     samples, config = load_samples(balls(2)), toy(steps=3)
     for name in ("first", "second"):

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import TrainingError
@@ -22,7 +23,7 @@ from deepmrseg_bids.train.evaluation import evaluate, read_rows, write_tables
 from deepmrseg_bids.train.loop import train
 from deepmrseg_bids.train.pairs import Pair, crop, prepare
 from deepmrseg_bids.train.samples import Sample
-from deepmrseg_bids.train.scenes import Anatomy
+from deepmrseg_bids.train.scenes import Anatomy, draw_scene, render
 from tests.train.heads import head
 
 
@@ -62,6 +63,41 @@ def test_heads_without_lesions_have_no_label(small: TrainConfig, made_up: Sample
     crops = [crop(ready, rng, healthy) for _ in range(8)]
     assert not any(target.any() for _, target in crops)
     assert all(image.std() > 0 for image, _ in crops)
+
+
+def test_bright_spots_of_the_plexus_lie_in_the_ventricles_and_are_no_lesions(
+    small: TrainConfig, made_up: Sample
+) -> None:
+    ready = prepare(made_up, small)
+    assert isinstance(ready, Anatomy)
+    still = dataclasses.replace(small.augment, noise=0.0, bias=0.0, elastic_mm=0.0)
+    scene = draw_scene(np.random.default_rng(3), ready, small.pairs, still)
+    ventricle = np.argwhere(np.isin(ready.codes, (4, 43))).mean(0)
+    plain = dataclasses.replace(
+        scene, centre=ventricle, lesions=None, band=0.0, flow=0.0, grey=0.0, rim=(0.0, 1.0),
+        dirty=(0.0, 5.0), halo=0.0, thickness=1.0, pixel=(1.0, 1.0), ghost=(0.0, 8, 0),
+        plexus=0.0, no_t1w=False, misplaced=np.zeros(3),
+    )  # fmt: skip
+    before, nothing = render(ready, plain, (48, 48))
+    after, target = render(ready, dataclasses.replace(plain, plexus=1.0), (48, 48))
+    changed = after[0] - before[0] > 0.3
+    fluid = before[0] < np.quantile(before[0][before[0] > OUTSIDE], 0.2)
+    assert changed.any()
+    assert changed[ndimage.binary_dilation(fluid, iterations=2)].sum() == changed.sum()
+    assert not target.any() and not nothing.any()
+
+
+def test_faint_lesions_are_drawn_as_often_as_bright_ones(
+    small: TrainConfig, made_up: Sample
+) -> None:
+    ready = prepare(made_up, small)
+    assert isinstance(ready, Anatomy)
+    pairs = dataclasses.replace(small.pairs, lesion=(0.1, 0.9))
+    rng = np.random.default_rng(0)
+    scenes = [draw_scene(rng, ready, pairs, small.augment) for _ in range(400)]
+    above = np.array([scene.bright - scene.flair[2] for scene in scenes])  # 2: cortex
+    assert above.min() >= 0.1 and above.max() <= 0.9
+    assert abs(np.mean(above < 0.3) - 0.5) < 0.1  # 0.3 is the geometric mean
 
 
 def test_the_t1w_is_left_out_as_often_as_asked(

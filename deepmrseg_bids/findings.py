@@ -35,6 +35,7 @@ CODES: Mapping[str, str] = {
     "brain-cut": "the brain reaches the edge of the image",
     "brain-shape": "the brain does not have the shape of a brain",
     "brain-unsure": "the network is not sure of the brain",
+    "brain-noisy": "the brain was found in a smoothed image only",
     "orientation-doubtful": "the header may say the wrong orientation",
     "contrast-doubtful": "the contrast is not that of a T1w",
     "skull-stripped": "nothing but the brain in the image",

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Grid, canonical_grid, overlap, resample
+from deepmrseg_bids.geometry import Array, Grid, canonical_grid, overlap, resample
 from deepmrseg_bids.guard import check_brain
 from deepmrseg_bids.image import LabelMap, Volume
 from deepmrseg_bids.intensity import normalise
@@ -19,6 +19,7 @@ from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.segmentation import Posteriors, Segmentation, expected_dice, measure
 
 if TYPE_CHECKING:
+    from deepmrseg_bids.bundle import Preparation
     from deepmrseg_bids.inference import Predictor
 
 __all__ = ["TABLE", "Brain", "check_orientation", "find_brain", "segment"]
@@ -26,6 +27,7 @@ __all__ = ["TABLE", "Brain", "check_orientation", "find_brain", "segment"]
 TABLE = LabelTable((Label(1, "Brain", "BR", "#3cb44b"),))
 
 _SMALLEST_ML, _LARGEST_ML = 300.0, 2800.0
+_SMOOTHED_MM = 1.2  # sigma of the second look
 _DEEP = 0.2  # low, so that both sides of a doubtful case hang together
 _TURNED, _TURNED_MORE = 0.7, 0.05  # upright heads: 0.8 and more, at least 0.07 above turned ones
 _SMALLEST_DEEP_ML = 5.0  # of 14 structures that together measure 40 to 60 ml
@@ -74,18 +76,20 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     Raises:
         SegmentationError: what was found cannot be a whole human brain.
     """
-    grid = canonical_grid(volume.grid, predictor.bundle.preparation.spacing)
+    grid = _roomy(volume.grid, predictor.bundle.preparation)
     image = resample(volume.data, volume.grid, grid)
-    posteriors = predictor(normalise(image, mode="head"))  # background, brain, deep structures
+    posteriors, inside, millilitres = _look(image, grid, predictor)
+    smoothed = not _plausible(millilitres)
+    if smoothed:  # strong noise hides a brain
+        again = ndimage.gaussian_filter(image, _SMOOTHED_MM / grid.spacing[0])
+        posteriors, inside, retried = _look(again, grid, predictor)
+        if not _plausible(retried):
+            raise SegmentationError(
+                f"{volume.source or 'the image'}: {millilitres:.0f} ml were found where a brain "
+                f"has {_SMALLEST_ML:.0f} to {_LARGEST_ML:.0f}: not a whole head, or not an MRI of "
+                "one; look at the image"
+            )
     probability = 1 - posteriors[0]
-    inside = _largest(probability > 0.5)
-    millilitres = float(inside.sum()) * grid.voxel_volume / 1000
-    where = volume.source or "the image"
-    if not _SMALLEST_ML <= millilitres <= _LARGEST_ML:
-        raise SegmentationError(
-            f"{where}: {millilitres:.0f} ml were found where a brain has {_SMALLEST_ML:.0f} to "
-            f"{_LARGEST_ML:.0f}: not a whole head, or not an MRI of one; look at the image"
-        )
     filled = ndimage.binary_fill_holes(inside)
     probability = np.where(
         filled & ~inside, 1, np.where(ndimage.binary_dilation(inside), probability, 0)
@@ -95,6 +99,9 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     confidence = expected_dice(probability, filled)
     findings = check_brain(filled, image, grid, volume.grid, confidence=confidence)
     findings = findings if centre else (unseen, *findings)
+    if smoothed:
+        text = "the brain was found in a smoothed image only: is it noisy?"
+        findings = (*findings, Finding("brain-noisy", "warning", text))
     return Brain(probability, grid, centre, confidence, findings)
 
 
@@ -105,7 +112,7 @@ def check_orientation(volume: Volume, predictor: Predictor) -> tuple[Finding, ..
     where something is odd. Left and right look the same: a header that exchanges them cannot
     be noticed so.
     """
-    grid = canonical_grid(volume.grid, predictor.bundle.preparation.spacing)
+    grid = _roomy(volume.grid, predictor.bundle.preparation)
     image = normalise(resample(volume.data, volume.grid, grid), mode="head")
     ways = {"": (), "upside down": (2,), "back to front": (1,),
             "upside down and back to front": (1, 2)}  # fmt: skip
@@ -132,6 +139,31 @@ def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
     return Segmentation(
         "brain", labels, TABLE, rows, (Posteriors(outside, brain.grid, (0, 1)),), brain.findings
     )
+
+
+def _look(
+    image: Array, grid: Grid, predictor: Predictor
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
+    """Posteriors of background, brain and deep structures; the brain; its millilitres."""
+    posteriors = predictor(normalise(image, mode="head"))
+    inside = _largest(posteriors[0] < 0.5)
+    return posteriors, inside, float(inside.sum()) * grid.voxel_volume / 1000
+
+
+def _plausible(millilitres: float) -> bool:
+    return _SMALLEST_ML <= millilitres <= _LARGEST_ML
+
+
+def _roomy(view: Grid, preparation: Preparation) -> Grid:
+    """The network's grid over a field of view, with air around one smaller than its window.
+
+    The network was never shown less than a window: of a low field of view as it is, it finds
+    half of the brain.
+    """
+    grid = canonical_grid(view, preparation.spacing)
+    short = np.maximum(np.array(preparation.window) - grid.shape, 0)
+    before = short // 2
+    return grid.crop((-before).tolist(), (grid.shape + short - before).tolist())
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -122,3 +122,40 @@ def test_a_brain_without_deep_structures_is_a_brain_with_a_warning():
     found = brain.find_brain(head([*HEAD[:2], tiny]), predictor())
     assert found.centre is None
     assert found.findings[0].code == "no-deep-structures"
+
+
+def test_the_network_is_shown_no_less_than_its_window_whatever_the_field_of_view():
+    volume = head(edge=104)  # 52 voxels of the network's
+    model = predictor()
+    model.bundle.preparation = Preparation(2.0, "head", window=(72, 40, 61))
+    found = brain.find_brain(volume, model)
+    assert model.seen[0].shape == (72, 52, 61)
+    np.testing.assert_allclose(found.centre, DEEP, atol=1)
+    assert dice(found.mask_on(volume.grid), volume.data > 0) > 0.98
+
+
+class Dazzled(ByLevel):
+    """Sees nothing in an image whose neighbouring voxels differ much."""
+
+    limit = 0.3
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        if np.abs(np.diff(image, axis=0)).mean() < self.limit:
+            return super().__call__(image)
+        self.seen.append(image.copy())
+        nothing = np.zeros((3, *image.shape), np.float32)
+        nothing[0] = 1
+        return nothing
+
+
+@pytest.mark.parametrize("strength", [0, 20])
+def test_a_brain_that_noise_hides_is_found_at_the_second_look_and_the_finding_says_so(strength):
+    volume = head()
+    noise = np.random.default_rng(0).normal(0, strength, volume.data.shape)
+    noisy = Volume(np.abs(volume.data + noise).astype(np.float32), volume.grid)
+    model = predictor()
+    dazzled = Dazzled(model.bundle.labels, model.bundle.preparation, model.windows, model.span)
+    found = brain.find_brain(noisy, dazzled)
+    assert len(dazzled.seen) == (2 if strength else 1)
+    assert ("brain-noisy" in {one.code for one in found.findings}) == bool(strength)
+    assert dice(found.mask_on(volume.grid), volume.data > 0) > 0.9

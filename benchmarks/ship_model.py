@@ -1,11 +1,12 @@
 """Put a trained bundle into the package, with its accuracy, intervals and model card.
 
-    python benchmarks/ship_model.py RUN/bundle EVALUATION TASK
+    python benchmarks/ship_model.py RUN/bundle EVALUATION TASK [CROSSVAL]
 
 ``EVALUATION`` is what `deepmrseg evaluate` wrote for the samples that the run kept back
 (``RUN/validation.tsv``). For a run that kept nobody back it is what `deepmrseg crossval` wrote
 with the same settings, or `deepmrseg evaluate` for another run with the same settings that kept
-a fold back. The volume intervals of the bundle come from it.
+a fold back. The volume intervals of the bundle come from it, or from ``CROSSVAL``: the folder
+of a cross-validation of networks trained alike, which judged more people than one fold.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ DATA = {
 }
 BEFORE = {
     "brain": ", after 1100 steps with less noise and fewer brain-extracted heads",
-    "deepbrain": ", after 1200 steps on the manually labelled scans alone (`deepbrain-extracted`)",
+    "deepbrain": ", after 2400 steps on the manually labelled scans alone (`deepbrain-extracted`)",
     "hippocampus": "",
-    "wml": ", after 2000 steps with grey matter of even brightness in the synthetic FLAIRs",
+    "wml": "",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "
@@ -136,7 +137,8 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
             f"- **Training**: {facts['steps']} steps on {facts['samples_trained_on']} samples"
             f"{BEFORE[task] if 'started_from' in facts else ''}; the settings are in `train.toml`."
         ),
-        f"- **Protocol**: {protocol(summary, facts)}",
+        f"- **Protocol**: {protocol(summary, facts)} The 90 % intervals of volumes come from "
+        f"{facts['volume_interval_samples']} samples that their networks had never seen.",
         f"- **Intended use**: {USE[task]}",
         f"- **Known limits**: {LIMITS[task]}",
         "",
@@ -162,6 +164,10 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
 def main() -> None:
     source, evaluation, task = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     summary = judged(json.loads((evaluation / "summary.json").read_text()))
+    wider = sys.argv[4] if len(sys.argv) > 4 else None
+    source_of_intervals = (
+        judged(json.loads((Path(wider) / "summary.json").read_text())) if wider else summary
+    )
     target = MODELS / task
     if target.exists():
         shutil.rmtree(target)
@@ -174,7 +180,8 @@ def main() -> None:
         "dice_held_out": {"mean": round(summary["f1_mean"], 4)}
         | {row["name"]: round(row["f1_mean"], 4) for row in summary["structures"]},
         "protocol": protocol(summary, tree["facts"]),
-        "volume_interval": summary["volume_interval"],
+        "volume_interval": source_of_intervals["volume_interval"],
+        "volume_interval_samples": source_of_intervals["samples"],
     }
     (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
     bundle = ModelBundle.open(target)

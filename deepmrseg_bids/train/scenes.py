@@ -31,7 +31,7 @@ _GROUPS = (
 )  # fmt: skip
 _AIR, _WHITE, _CORTEX, _FLUID, _OUTER, _STRIATUM, _THALAMUS, _PALLIDUM, _HIPPOCAMPUS, _STEM, \
     _CEREBELLAR_WHITE, _CEREBELLAR_GREY, _DIENCEPHALON, _OTHER, _HEAD = range(15)  # fmt: skip
-_GREY = (_CORTEX, _HIPPOCAMPUS, _THALAMUS)
+_GREY = (_CORTEX, _HIPPOCAMPUS)
 _HEAD_CODES = 17  # tissues outside the brain that may look different from one another
 _CODES = 1024
 _CONTROL = 6  # points an edge of the smooth fields

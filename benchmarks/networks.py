@@ -15,9 +15,12 @@ from deepmrseg_bids.runtime import prepare_process
 NETWORKS = (
     ("deepmrseg", 8, 1),
     ("deepmrseg", 16, 1),
+    ("deepmrseg", 16, 2),
     ("deepmrseg", 24, 2),
     ("deepmrseg", 32, 2),
+    ("deepmrseg", 48, 2),
     ("unet", 16, 2),
+    ("unet", 32, 2),
 )
 CROP = (96, 96, 80)
 

@@ -137,8 +137,10 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
             f"- **Training**: {facts['steps']} steps on {facts['samples_trained_on']} samples"
             f"{BEFORE[task] if 'started_from' in facts else ''}; the settings are in `train.toml`."
         ),
-        f"- **Protocol**: {protocol(summary, facts)} The 90 % intervals of volumes come from "
-        f"{facts['volume_interval_samples']} samples that their networks had never seen.",
+        (
+            f"- **Protocol**: {protocol(summary, facts)} The 90 % intervals of volumes come from "
+            f"{facts['volume_interval_samples']} samples that their networks had never seen."
+        ),
         f"- **Intended use**: {USE[task]}",
         f"- **Known limits**: {LIMITS[task]}",
         "",

@@ -13,13 +13,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
-
-from deepmrseg_bids.network import NetworkConfig, build_network, deepmrseg_loss
 from deepmrseg_bids.runtime import prepare_process
+
+prepare_process()  # before torch: its threads read the environment once
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from deepmrseg_bids.network import NetworkConfig, build_network, deepmrseg_loss  # noqa: E402
 
 NETWORKS: tuple[tuple[Literal["deepmrseg", "unet"], int, int, int], ...] = (
     ("deepmrseg", 3, 8, 1),
@@ -64,12 +68,16 @@ def forward(network: nn.Module, parts: list[Tensor]) -> None:
             network(part)
 
 
+def train_step(network: nn.Module, x: Tensor, target: Tensor) -> None:
+    """Loss and gradients of one crop."""
+    deepmrseg_loss(network(x), target).backward()  # type: ignore[no-untyped-call]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
-    prepare_process()
     torch.set_num_threads(args.threads)
     x = torch.randn(1, 1, *CROP)
     target = torch.randint(0, 15, (1, *CROP))
@@ -86,13 +94,11 @@ def main() -> None:
         parts = [part.contiguous(memory_format=layout) for part in views(x, dims)]
         network.eval()
         asked = torch.compile(network) if args.compile else network
-        seen = median(3, lambda n=asked, p=parts: forward(n, p))  # type: ignore[misc]
+        seen = median(3, partial(forward, asked, parts))
         step = ""
         if dims == 3 and not args.compile:
             network.train()
-            taken = median(
-                2, lambda n=network, p=parts: deepmrseg_loss(n(p[0]), target).backward()  # type: ignore[misc]
-            )  # fmt: skip
+            taken = median(2, partial(train_step, network, parts[0], target))
             step = f"{taken:.2f} s"
         print(
             f"| {kind} | {dims} | {width} | {patch} | {count:,} | {seen:.2f} s | {step} |",

@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# two files of tests at a time; a worker takes a whole file, so that its fixtures are made once
+JOBS   ?= 2
 SCRIPTS = .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 
 .PHONY: help demo test lint types doctest docs clean
@@ -32,7 +34,7 @@ demo: $(STAMP)
 	@echo "Report:      open demo/out/sub-MNI152.html and demo/out/group.html in a browser"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 15
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -93,6 +93,7 @@ def main() -> None:
         count = sum(p.numel() for p in network.parameters())
         parts = [part.contiguous(memory_format=layout) for part in views(x, dims)]
         network.eval()
+        torch.compiler.reset()  # or it stops compiling after some networks
         asked = torch.compile(network) if args.compile else network
         seen = median(3, partial(forward, asked, parts))
         step = ""

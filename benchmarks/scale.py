@@ -128,6 +128,8 @@ def report(samples: list[Sample], sessions: int) -> None:
     edges = [total * tenth // 10 for tenth in range(11)]
     for low, high in itertools.pairwise(edges):
         part = [one for one in samples if max(1, low) <= one.sessions <= high]
+        if not part:  # a short run: no look fell into it
+            continue
         first, last = part[0], part[-1]
         count = max(1, last.sessions - first.sessions)
         own, others, opened = (

@@ -265,25 +265,49 @@ def _resample_aligned(
     data = data.transpose(*range(lead), *(lead + axis for axis in axes))
     if fill:
         data = data - np.asarray(fill, dtype=data.dtype)
-    # the axis that shrinks the most goes first
-    for axis in sorted(range(3), key=lambda k: shape[k] / data.shape[lead + k]):
-        scale, offset = step[axes[axis], axis], step[axes[axis], 3]
-        positions = scale * np.arange(shape[axis]) + offset
-        data = _along(data, lead + axis, positions, scale, order)
+    scales = [step[axes[axis], axis] for axis in range(3)]
+    places = [scales[k] * np.arange(shape[k]) + step[axes[k], 3] for k in range(3)]
+    if order == 0:
+        data = _nearest(data, places, scales)
+    else:
+        # the axis that shrinks the most goes first
+        for axis in sorted(range(3), key=lambda k: shape[k] / data.shape[lead + k]):
+            data = _along(data, lead + axis, places[axis], scales[axis])
     if fill:
         data = data + np.asarray(fill, dtype=data.dtype)
     return np.ascontiguousarray(data)
 
 
-def _along(data: Array, axis: int, positions: Array, scale: float, order: int) -> Array:
+def _nearest(data: Array, places: Sequence[Array], scales: Sequence[float]) -> Array:
+    """The voxels nearest to the given positions on the last three axes; zero outside."""
+    picks, inside = [], []
+    for edge, positions, scale in zip(data.shape[-3:], places, scales, strict=True):
+        picks.append(np.clip(_rounded(positions, scale), 0, edge - 1))
+        inside.append(_within(positions, edge))
+    x, y, z = np.ix_(*picks)
+    taken: Array = data[..., x, y, z]
+    if not all(part.all() for part in inside):
+        taken[..., ~(inside[0][:, None, None] & inside[1][:, None] & inside[2])] = 0
+    return taken
+
+
+def _rounded(positions: Array, scale: float) -> NDArray[np.int_]:
+    """The nearest voxel; half-way between two, always the one first on the target's axis."""
+    rounded: NDArray[np.int_] = np.floor(positions + (0.5 - math.copysign(1e-6, scale))).astype(int)
+    return rounded
+
+
+def _within(positions: Array, edge: int) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = (positions > -0.5 - 1e-6) & (positions < edge - 0.5 + 1e-6)
+    return inside
+
+
+def _along(data: Array, axis: int, positions: Array, scale: float) -> Array:
     """Sample one axis at the given positions; outside the field of view gives zero."""
     edge = data.shape[axis]
-    # half-way between two voxels, always the one that comes first on the target's axis
-    nearest = np.floor(positions + (0.5 - math.copysign(1e-6, scale))).astype(int)
+    nearest, inside = _rounded(positions, scale), _within(positions, edge)
     scale = abs(scale)
-    inside = (positions > -0.5 - 1e-6) & (positions < edge - 0.5 + 1e-6)
-    whole = np.abs(positions - nearest).max() < 1e-4 and abs(scale - 1) < 1e-4
-    if order == 0 or whole:
+    if np.abs(positions - nearest).max() < 1e-4 and abs(scale - 1) < 1e-4:
         taken = np.take(data, np.clip(nearest, 0, edge - 1), axis=axis)
         if not inside.all():
             taken[(slice(None),) * axis + (~inside,)] = 0

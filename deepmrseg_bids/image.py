@@ -10,6 +10,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -120,8 +121,7 @@ def read_volume(
     Args:
         force_header: read a scan with neither sform nor qform too; its axes are then taken to
             run to the left, to the front and up, as most software does.
-        checksum: whether to read a gzip to its end, where its checksum stands. That takes as
-            long again; a file that was read whole before can do without.
+        checksum: whether to read a gzip to its end, where its checksum stands.
 
     Raises:
         ImageReadError: missing, empty, truncated, not NIfTI, or with several volumes.
@@ -291,9 +291,14 @@ def _check_size(image: nib.Nifti1Image, path: Path) -> None:
         )
 
 
-def _check_sum(path: Path) -> None:
-    """Read a gzip to its end, where its checksum stands: nibabel stops short of it."""
+@contextmanager
+def _to_the_end(image: nib.Nifti1Image, path: Path) -> Iterator[nib.Nifti1Image]:
+    """The same image, of a gzip that is then read to its end, where its checksum stands.
+
+    nibabel stops short of it.
+    """
     with gzip.open(path) as stream:
+        yield type(image).from_file_map({"image": nib.FileHolder(fileobj=stream)})
         while stream.read(1 << 22):
             pass
 
@@ -311,20 +316,23 @@ def _array(
     _check_size(image, path)
     try:
         if checksum and path.suffix == ".gz":
-            _check_sum(path)
-        stored = cast(Any, image.dataobj)
-        plain = stored.slope == 1 and stored.inter == 0
-        if integers and plain and image.get_data_dtype().kind in "ui":
-            return np.asanyarray(stored)
-        with np.errstate(all="ignore"):
-            return cast(
-                "NDArray[np.float32]", image.get_fdata(dtype=np.float32, caching="unchanged")
-            )
+            with _to_the_end(image, path) as whole:
+                return _voxels(whole, integers=integers)
+        return _voxels(image, integers=integers)
     except _READ_ERRORS as error:
         raise ImageReadError(
             f"{path}: the voxels cannot be read, the file is truncated or damaged ({error}); "
             "copy or download it again"
         ) from error
+
+
+def _voxels(image: nib.Nifti1Image, *, integers: bool) -> Array:
+    stored = cast(Any, image.dataobj)
+    plain = stored.slope == 1 and stored.inter == 0
+    if integers and plain and image.get_data_dtype().kind in "ui":
+        return np.asanyarray(stored)
+    with np.errstate(all="ignore"):
+        return cast("NDArray[np.float32]", image.get_fdata(dtype=np.float32, caching="unchanged"))
 
 
 def _affine(

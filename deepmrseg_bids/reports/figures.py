@@ -31,6 +31,7 @@ __all__ = [
     "contour_layers",
     "encode",
     "head_box",
+    "label_box",
     "thumbnail",
     "to_ras",
 ]
@@ -180,7 +181,7 @@ def thumbnail(
 def _scene(volume: Volume, labels: LabelMap, table: LabelTable, task: str) -> _Scene:
     scan, grid = to_ras(volume.data, volume.grid)
     marked, _ = to_ras(_on_grid(labels, volume.grid), volume.grid)
-    content = _label_box(marked)
+    content = label_box(marked)
     view = _field_of_view(scan, content, grid, _MARGINS_MM.get(task, _MARGIN_MM))
     window = _window(scan, marked, content or view, grid, inside=task == "brain")
     colours = {label.index: label.color for label in table}
@@ -257,7 +258,7 @@ def _on_grid(labels: LabelMap, grid: Grid) -> Array:
     return resample(labels.data, labels.grid, grid, order=0)
 
 
-def _label_box(marked: Array) -> Box | None:
+def label_box(marked: Array) -> Box | None:
     """The smallest box that holds every label; None where there is none."""
     ends = [(0, edge) for edge in marked.shape]
     # slices that lie together in memory first; what they leave is small

@@ -21,7 +21,7 @@ from deepmrseg_bids.bids.files import write_bytes
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.image import Volume, read_labels, read_volume
+from deepmrseg_bids.image import LabelMap, Volume, read_labels, read_volume
 from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.reports.alignment import alignment_figure
 from deepmrseg_bids.reports.figures import contour_layers
@@ -214,25 +214,32 @@ def _sessions(results: Sequence[SessionResult]) -> list[_Session]:
     drawn = sum(task.finished for result in results for task in result.tasks)
     drawn += sum(result.alignment is not None for result in results)
     limit = _PICTURE_BUDGET // max(drawn, 1)
-    sessions = []
-    for number, result in enumerate(results, start=1):
-        label = (result.session or "").removeprefix("ses-")
-        anchor = f"{number}-{_slug(label or 'session')}"
-        # the tasks of a session share their scans; to draw one, any header will do
-        read = lru_cache(maxsize=2)(partial(read_volume, force_header=True))
-        tasks = tuple(
-            _task(task, f"{anchor}-{_slug(task.task)}", read, limit) for task in result.tasks
-        )
-        title = f"Session {label}" if label else "Session"
-        scene = _scene(result, read, _VIEWER_BUDGET // len(results))
-        alignment = _aligned(result.alignment, read, limit) if result.alignment else None
-        sessions.append(_Session(anchor, title, result, tasks, scene, alignment))
-    return sessions
+    return [
+        _session(result, number, limit, _VIEWER_BUDGET // len(results))
+        for number, result in enumerate(results, start=1)
+    ]
 
 
-def _task(result: TaskResult, anchor: str, read: _Read, limit: int) -> _Task:
+def _session(result: SessionResult, number: int, limit: int, viewer_limit: int) -> _Session:
+    label = (result.session or "").removeprefix("ses-")
+    anchor = f"{number}-{_slug(label or 'session')}"
+    # the tasks of a session share their scans; to draw one, any header will do
+    read = lru_cache(maxsize=2)(partial(read_volume, force_header=True))
+    shown = _shown(result)
+    scene = _scene(shown, read, viewer_limit)
+    tasks = []
+    for task in result.tasks:
+        picture, labels = _picture(task, read, limit) if task.finished else (_Picture(), None)
+        tasks.append(_task(task, f"{anchor}-{_slug(task.task)}", picture))
+        if scene and labels and task.table and task.image == shown:
+            scene = scene.and_map(task.task, labels, task.table)
+    title = f"Session {label}" if label else "Session"
+    alignment = _aligned(result.alignment, read, limit) if result.alignment else None
+    return _Session(anchor, title, result, tuple(tasks), scene, alignment)
+
+
+def _task(result: TaskResult, anchor: str, picture: _Picture) -> _Task:
     title = TITLES.get(result.task, result.task)
-    picture = _picture(result, read, limit) if result.finished else _Picture()
     scale, unit = unit_of(result.rows)
     pairs = paired(result.rows, result.table, result.standing, scale)
     return _Task(anchor, title, result, picture, pairs, unit, _made(result.provenance))
@@ -255,38 +262,34 @@ def _made(provenance: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     }  # fmt: skip
 
 
-def _picture(result: TaskResult, read: _Read, limit: int) -> _Picture:
+def _picture(result: TaskResult, read: _Read, limit: int) -> tuple[_Picture, LabelMap | None]:
+    """A task's picture, and the label map in it."""
     if result.image is None or result.dseg is None or result.table is None:
-        return _Picture(problem="the scan or its label map is not known to this report")
+        return _Picture(problem="the scan or its label map is not known to this report"), None
     try:
         volume = read(result.image)
         labels = read_labels(result.dseg)
     except DeepMRSegError as error:
-        return _Picture(problem=str(error))
+        return _Picture(problem=str(error)), None
     layers = contour_layers(volume, labels, result.table, task=result.task, limit=limit)
     shape = " x ".join(str(edge) for edge in volume.grid.shape)
     spacing = " x ".join(f"{edge:.2f}" for edge in volume.grid.spacing)
     scan = f"{result.image.name}: {shape} voxels of {spacing} mm, {volume.grid.orientation}"
-    return _Picture(
-        _uri("image/webp", layers.scan), _uri(layers.contours_type, layers.contours), scan=scan
-    )
+    contours = _uri(layers.contours_type, layers.contours)
+    return _Picture(_uri("image/webp", layers.scan), contours, scan=scan), labels
 
 
-def _scene(result: SessionResult, read: _Read, limit: int) -> Scene | None:
-    """What the viewer shows: the scan that most tasks used, and their label maps."""
+def _shown(result: SessionResult) -> Path | None:
+    """The scan in the viewer: the one that most tasks used."""
     images = [task.image for task in result.tasks if task.finished and task.image is not None]
-    if not images:
-        return None
-    image = max(images, key=images.count)
-    maps = []
+    return max(images, key=images.count, default=None)
+
+
+def _scene(image: Path | None, read: _Read, limit: int) -> Scene | None:
     try:
-        volume = read(image)
-        for task in result.tasks:
-            if task.finished and task.dseg and task.table and task.image == image:
-                maps.append((task.task, read_labels(task.dseg), task.table))
+        return None if image is None else make_scene(read(image), limit=limit)
     except DeepMRSegError:  # its picture tells
         return None
-    return make_scene(volume, maps, limit=limit)
 
 
 def _aligned(alignment: Alignment, read: _Read, limit: int) -> _Picture:

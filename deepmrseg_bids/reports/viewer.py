@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.geometry import Array, Grid, resample
+from deepmrseg_bids.geometry import Array, Grid, overlap, resample
 from deepmrseg_bids.image import LabelMap, Volume, nifti_bytes
 from deepmrseg_bids.labels import LabelTable
-from deepmrseg_bids.reports.figures import head_box, to_ras
+from deepmrseg_bids.reports.figures import head_box, label_box, to_ras
 from deepmrseg_bids.reports.page import packed
 
 __all__ = ["Place", "Scene", "ViewerMap", "make_scene"]
@@ -20,6 +20,7 @@ __all__ = ["Place", "Scene", "ViewerMap", "make_scene"]
 _SPACINGS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)  # mm, the finest that fits is taken
 _BYTES_A_VOXEL = 0.3  # at the least, of a head with 64 greys, compressed
 _AROUND_MM = 5.0
+_NEAR = 1.15  # means over whole voxels are fast, and as sharp
 _GREYS = 64  # as many as an eye tells apart in a noisy scan, for less than half of the bytes
 
 
@@ -52,23 +53,29 @@ class Scene:
     """A scan of 8 bit cut to the head, packed, with its label maps.
 
     Attributes:
-        spacing: of its voxels in mm, for the caption.
+        grid: of its voxels.
     """
 
     scan: str
-    spacing: float
-    maps: tuple[ViewerMap, ...]
+    grid: Grid
+    maps: tuple[ViewerMap, ...] = ()
+
+    @property
+    def spacing(self) -> float:
+        """Of its voxels in mm, for the caption."""
+        return float(np.round(np.mean(self.grid.spacing), 2))
+
+    def and_map(self, task: str, labels: LabelMap, table: LabelTable) -> Scene:
+        """The same with one more label map, that may lie on any grid."""
+        return replace(self, maps=(*self.maps, _map(task, labels, table, self.grid)))
 
 
-def make_scene(
-    volume: Volume, maps: Sequence[tuple[str, LabelMap, LabelTable]], *, limit: int
-) -> Scene | None:
-    """Make a scan and its label maps small enough for a page; None if they cannot be.
+def make_scene(volume: Volume, *, limit: int) -> Scene | None:
+    """Make a scan small enough for a page; None if it cannot be.
 
     The grid has the axes of the scan, so an oblique scan is not turned.
 
     Args:
-        maps: task, labels on any grid, names and colours.
         limit: bytes of the packed scan; label maps come on top, with a few per cent of that.
     """
     scan, grid = to_ras(volume.data, volume.grid)
@@ -79,8 +86,7 @@ def make_scene(
             continue
         data = packed(nifti_bytes(_greys(_shrunk(head, place, target)), target))
         if len(data) <= limit:
-            shown = float(np.round(np.mean(target.spacing), 2))
-            return Scene(data, shown, tuple(_map(*one, target) for one in maps))
+            return Scene(data, target)
     return None
 
 
@@ -96,9 +102,10 @@ def _head(scan: Array, grid: Grid) -> tuple[Array, Grid]:
 
 
 def _coarser(grid: Grid, spacing: float) -> Grid:
-    """The same box in larger voxels, a whole number of old ones where two or more fit in."""
+    """The same box in larger voxels, a whole number of old ones where that is near."""
     scale = np.maximum(spacing / np.array(grid.spacing) + 1e-3, 1)
-    scale = np.where(scale < 2, scale, np.floor(scale))
+    whole = np.where(scale < 2, 2, np.floor(scale))
+    scale = np.where(whole < _NEAR * scale, whole, scale)
     edges = np.maximum(np.array(grid.shape) / scale, 1).astype(int)
     affine = grid.affine.copy()
     affine[:3, 3] = grid.to_world((scale / 2 - 0.5)[None])[0]
@@ -138,8 +145,7 @@ def _greys(data: Array) -> NDArray[np.uint8]:
 
 
 def _map(task: str, labels: LabelMap, table: LabelTable, grid: Grid) -> ViewerMap:
-    data = resample(labels.data, labels.grid, grid, order=0)
-    data = data.astype(np.uint8 if data.max(initial=0) < 256 else np.uint16)
+    data = _on_grid(labels, grid)
     names = {label.index: label for label in table}
     places = []
     for number, part in enumerate(ndimage.find_objects(data), start=1):
@@ -152,6 +158,20 @@ def _map(task: str, labels: LabelMap, table: LabelTable, grid: Grid) -> ViewerMa
             Place(number, name, rgb, (float(centre[0]), float(centre[1]), float(centre[2])))
         )
     return ViewerMap(task, packed(nifti_bytes(data, grid)), tuple(places))
+
+
+def _on_grid(labels: LabelMap, grid: Grid) -> NDArray[np.unsignedinteger[Any]]:
+    """The nearest labels; only where there are some, for most of a scan has none."""
+    out = np.zeros(grid.shape, np.uint8 if labels.data.max(initial=0) < 256 else np.uint16)
+    if (box := label_box(labels.data)) is None:
+        return out
+    cut = labels.grid.crop([low for low, _ in box], [high for _, high in box])
+    if (part := overlap(cut, grid)) is None:
+        return out
+    target = grid.crop([axis.start for axis in part], [axis.stop for axis in part])
+    found = labels.data[tuple(slice(*ends) for ends in box)]
+    out[part] = resample(found, cut, target, order=0)
+    return out
 
 
 def _middle(data: Array, part: tuple[slice, ...], number: int) -> list[float]:

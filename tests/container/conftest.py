@@ -80,7 +80,8 @@ def script(action: str, root: Path, *arguments: str) -> str:
 def engine() -> Iterator[Engine]:
     """The engine, with the image built from the working tree.
 
-    Its layers stay in ``build/docker``, so that the next build is quick; CI keeps nothing.
+    Its layers stay in ``build/docker``, so that the next build is quick (``engine.sh clear``
+    removes them).
     """
     need("dockerd", "debootstrap", package="docker.io and debootstrap")
     if os.geteuid() != 0:
@@ -91,7 +92,7 @@ def engine() -> Iterator[Engine]:
         script("build", root, IMAGE)
         yield Engine(root, address)
     finally:
-        script("clear" if os.environ.get("DEEPMRSEG_CI") else "stop", root)
+        script("stop", root)
 
 
 @pytest.fixture(scope="session")

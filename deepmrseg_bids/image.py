@@ -113,15 +113,12 @@ class LabelMap:
             raise ValueError(f"labels of shape {self.data.shape} on a grid of {self.grid.shape}")
 
 
-def read_volume(
-    path: str | os.PathLike[str], *, force_header: bool = False, checksum: bool = True
-) -> Volume:
+def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> Volume:
     """Read a scan, mend what can be mended, and refuse the rest.
 
     Args:
         force_header: read a scan with neither sform nor qform too; its axes are then taken to
             run to the left, to the front and up, as most software does.
-        checksum: whether to read a gzip to its end, where its checksum stands.
 
     Raises:
         ImageReadError: missing, empty, truncated, not NIfTI, or with several volumes.
@@ -133,7 +130,7 @@ def read_volume(
     findings: list[Finding] = []
     shape = _shape(image, path)
     affine = _affine(image, path, findings, force=force_header)
-    data: NDArray[np.float32] = _array(image, path, checksum=checksum)
+    data: NDArray[np.float32] = _array(image, path)
     if data.ndim == 4:
         text = "4D with one volume: taken as 3D"
         findings.append(Finding("single-volume-4d", "warning", text))
@@ -182,11 +179,8 @@ def voxel_count(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-def read_labels(path: str | os.PathLike[str], *, checksum: bool = True) -> LabelMap:
+def read_labels(path: str | os.PathLike[str]) -> LabelMap:
     """Read a label map.
-
-    Args:
-        checksum: as in :func:`read_volume`.
 
     Raises:
         ImageReadError: unreadable, not 3D, or with values that are not whole numbers >= 0.
@@ -194,7 +188,7 @@ def read_labels(path: str | os.PathLike[str], *, checksum: bool = True) -> Label
     """
     path = Path(path)
     image = _load(path)
-    data = _array(image, path, integers=True, checksum=checksum)
+    data = _array(image, path, integers=True)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
@@ -303,9 +297,7 @@ def _to_the_end(image: nib.Nifti1Image, path: Path) -> Iterator[nib.Nifti1Image]
             pass
 
 
-def _array(
-    image: nib.Nifti1Image, path: Path, *, integers: bool = False, checksum: bool = True
-) -> Array:
+def _array(image: nib.Nifti1Image, path: Path, *, integers: bool = False) -> Array:
     """The voxels as float32, or, if wanted and stored so, as the integers they are."""
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
@@ -315,7 +307,7 @@ def _array(
         )
     _check_size(image, path)
     try:
-        if checksum and path.suffix == ".gz":
+        if path.suffix == ".gz":
             with _to_the_end(image, path) as whole:
                 return _voxels(whole, integers=integers)
         return _voxels(image, integers=integers)

@@ -85,13 +85,12 @@ def draw_sheets(job: SheetJob, record: Path) -> None:
     sheets = {task: np.zeros((COLUMNS * EDGE, COLUMNS * EDGE, 3), np.uint8) for task in tasks}
     tiles: dict[str, list[list[int | str]]] = {task: [] for task in tasks}
     for place, (session, sources) in enumerate(job.sources):
-        # what was segmented has been read whole: half the time goes into checksums
-        read = lru_cache(maxsize=1)(partial(read_volume, force_header=True, checksum=False))
+        read = lru_cache(maxsize=1)(partial(read_volume, force_header=True))
         for task, source in sources.items():
             problem = ""
             try:
                 labels, scan = _images(job, task, source)
-                marked = read_labels(labels, checksum=False)
+                marked = read_labels(labels)
                 picture = thumbnail(read(scan), marked, _table(job, task), task=task, edge=EDGE)
                 _put(sheets[task], place, picture)
             except DeepMRSegError as error:
@@ -140,8 +139,8 @@ def _images(job: SheetJob, task: str, source: str) -> tuple[Path, Path]:
 
 def _label_maps(out_dir: Path, task: str, source: str) -> Iterator[Path]:
     t1w = f"{source}_T1w.nii.gz"
+    if task == "wml":  # lesions are best seen where they were found
+        yield from sorted((out_dir / anat_folder(t1w)).glob("*_space-FLAIR_seg-wml_dseg.nii.gz"))
     path = out_dir / label_map_path(t1w, task)
     if path.exists():
         yield path
-    if task == "wml":  # a session with a FLAIR alone
-        yield from sorted((out_dir / anat_folder(t1w)).glob("*_space-FLAIR_seg-wml_dseg.nii.gz"))

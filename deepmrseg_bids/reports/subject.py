@@ -10,6 +10,7 @@ import base64
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.reports.alignment import alignment_figure
 from deepmrseg_bids.reports.figures import contour_layers
 from deepmrseg_bids.reports.page import render_page
-from deepmrseg_bids.reports.viewer import Scene, make_scene
+from deepmrseg_bids.reports.viewer import Scene, ViewerMap, make_scene
 from deepmrseg_bids.reports.volumes import Change, Pair, Standing, changes, paired, unit_of
 
 __all__ = ["TITLES", "Alignment", "SessionResult", "TaskResult", "write_subject_report"]
@@ -187,15 +188,21 @@ class _Session:
     title: str
     result: SessionResult
     tasks: tuple[_Task, ...]
-    scene: Scene | None
+    scenes: tuple[Scene, ...]
     alignment: _Picture | None
 
     @property
+    def maps(self) -> list[ViewerMap]:
+        """The label maps of the viewer, over all its scans."""
+        return [one for scene in self.scenes for one in scene.maps]
+
+    @property
     def places(self) -> list[dict[str, Any]]:
-        """The structures of the viewer's label maps, for its script."""
-        maps = self.scene.maps if self.scene else ()
+        """For the viewer's script: on which scan each label map lies, and its structures."""
         return [
-            {"task": map_.task, "places": [asdict(place) for place in map_.places]} for map_ in maps
+            {"task": one.task, "scan": number, "places": [asdict(place) for place in one.places]}
+            for number, scene in enumerate(self.scenes)
+            for one in scene.maps
         ]
 
 
@@ -225,17 +232,16 @@ def _session(result: SessionResult, number: int, limit: int, viewer_limit: int) 
     anchor = f"{number}-{_slug(label or 'session')}"
     # the tasks of a session share their scans; to draw one, any header will do
     read = lru_cache(maxsize=2)(partial(read_volume, force_header=True))
-    shown = _shown(result)
-    scene = _scene(shown, read, viewer_limit)
+    scenes = _scenes(result, read, viewer_limit)
     tasks = []
     for task in result.tasks:
         picture, labels = _picture(task, read, limit) if task.finished else (_Picture(), None)
         tasks.append(_task(task, f"{anchor}-{_slug(task.task)}", picture))
-        if scene and labels and task.table and task.image == shown:
-            scene = scene.and_map(task.task, labels, task.table)
+        if labels and task.table and task.image in scenes:
+            scenes[task.image] = scenes[task.image].and_map(task.task, labels, task.table)
     title = f"Session {label}" if label else "Session"
     alignment = _aligned(result.alignment, read, limit) if result.alignment else None
-    return _Session(anchor, title, result, tuple(tasks), scene, alignment)
+    return _Session(anchor, title, result, tuple(tasks), tuple(scenes.values()), alignment)
 
 
 def _task(result: TaskResult, anchor: str, picture: _Picture) -> _Task:
@@ -279,17 +285,15 @@ def _picture(result: TaskResult, read: _Read, limit: int) -> tuple[_Picture, Lab
     return _Picture(_uri("image/webp", layers.scan), contours, scan=scan), labels
 
 
-def _shown(result: SessionResult) -> Path | None:
-    """The scan in the viewer: the one that most tasks used."""
-    images = [task.image for task in result.tasks if task.finished and task.image is not None]
-    return max(images, key=images.count, default=None)
-
-
-def _scene(image: Path | None, read: _Read, limit: int) -> Scene | None:
-    try:
-        return None if image is None else make_scene(read(image), limit=limit)
-    except DeepMRSegError:  # its picture tells
-        return None
+def _scenes(result: SessionResult, read: _Read, limit: int) -> dict[Path | None, Scene]:
+    """What the viewer shows of each scan; of one that cannot be read, its picture tells."""
+    images = dict.fromkeys(task.image for task in result.tasks if task.finished and task.image)
+    scenes: dict[Path | None, Scene] = {}
+    for image in images:
+        with suppress(DeepMRSegError):
+            if scene := make_scene(read(image), limit=limit // len(images)):
+                scenes[image] = scene
+    return scenes
 
 
 def _aligned(alignment: Alignment, read: _Read, limit: int) -> _Picture:

@@ -22,10 +22,15 @@ pytestmark = pytest.mark.browser
 EVIL = "Right-<script>document.title='run'</script>"
 TABLE = LabelTable((Label(1, "Left-Thing", "", "#ff0000"), Label(2, EVIL, "", "#0000ff")))
 
+GREEN = LabelTable((Label(1, "Lesion", "", "#00ff00"),))
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of a small scan with a label on the left (red) and one on the right (blue)."""
+    """A page of a small scan with a label on the left (red) and one on the right (blue).
+
+    A second, larger scan has one label (green) in its middle.
+    """
     folder = tmp_path_factory.mktemp("report")
     grid = Grid((30, 32, 28), np.diag([-3.0, 3.0, 3.0, 1.0]))
     scan, dseg = folder / "sub-01_T1w.nii.gz", folder / "sub-01_dseg.nii.gz"
@@ -38,8 +43,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [MorphRow(k.index, k.name, 4000.0, 3900.0, 4100.0, 0.2, 0.9) for k in TABLE]
     done = TaskResult("deepbrain", "done", "", scan, dseg, TABLE, rows, 1.0)
     failed = TaskResult("wml", "failed", f"no FLAIR {EVIL}", None, None, None, ())
+    flair, marked = folder / "sub-01_FLAIR.nii.gz", folder / "sub-01_space-FLAIR_dseg.nii.gz"
+    wide = Grid((44, 40, 12), np.diag([3.0, 3.0, 9.0, 1.0]))
+    write_labels(flair, LabelMap(np.indices(wide.shape)[1].astype(np.uint8) + 100, wide))
+    lesion = np.zeros(wide.shape, np.uint8)
+    lesion[15:30, 15:25, 4:8] = 1
+    write_labels(marked, LabelMap(lesion, wide))
+    rows = [MorphRow(1, "Lesion", 4000.0, 3900.0, 4100.0, 0.2, 0.9)]
+    other = TaskResult("lesions", "done", "", flair, marked, GREEN, rows, 1.0)
     path = folder / "sub-01.html"
-    session = SessionResult("01", None, (done, failed))
+    session = SessionResult("01", None, (done, failed, other))
     write_subject_report(path, [session], version="1", command="x", models={})
     return path
 
@@ -79,7 +92,7 @@ def test_every_link_within_the_page_leads_somewhere(watched: Watched, report: Pa
 def test_the_slider_fades_the_contours_and_leaves_the_scan(watched: Watched, report: Path) -> None:
     page = watched.open(report)
     before = shot(page, ".layers")
-    page.locator(".fade input").fill("0")
+    page.locator(".fade input").first.fill("0")
     after = shot(page, ".layers")
     assert coloured(before) > 100 and coloured(after) == 0
     assert after.max() > 100
@@ -89,7 +102,7 @@ def test_a_row_opens_the_viewer_goes_to_its_structure_and_the_overlay_fades(
     watched: Watched, report: Path
 ) -> None:
     page = watched.open(report)
-    page.locator("tr[data-index='1'] button").click()
+    page.locator("tr[data-index='1'] button").first.click()
     page.locator(".where").filter(has_text="Left Thing").wait_for(timeout=60_000)
     drawn = shot(page, ".stage canvas")
     assert drawn.max() > 60 and coloured(drawn) > 100
@@ -98,6 +111,20 @@ def test_a_row_opens_the_viewer_goes_to_its_structure_and_the_overlay_fades(
     page.locator(".controls input[type=range]").fill("0")
     page.wait_for_timeout(200)
     assert coloured(shot(page, ".stage canvas")) < coloured(drawn) / 4
+    assert not watched.errors and not watched.from_elsewhere
+
+
+def test_a_label_map_is_shown_on_its_own_scan_and_back(watched: Watched, report: Path) -> None:
+    page = watched.open(report)
+    greens = []
+    for name in ("Left Thing", "Lesion", "Right <script>"):
+        page.locator("button.go", has_text=name).click()
+        page.locator(".where").filter(has_text=name).wait_for(timeout=60_000)
+        page.wait_for_timeout(200)
+        drawn = shot(page, ".stage canvas")
+        assert drawn.max() > 60 and coloured(drawn) > 100
+        greens.append(int((drawn[..., 1] - drawn[..., [0, 2]].max(axis=2) > 40).sum()))
+    assert greens[0] == greens[2] == 0 and greens[1] > 100
     assert not watched.errors and not watched.from_elsewhere
 
 

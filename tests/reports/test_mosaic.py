@@ -127,6 +127,23 @@ def test_a_scan_that_is_gone_costs_its_own_picture_alone(tmp_path: Path) -> None
     assert tile(tmp_path, 0).max() > 100 and tile(tmp_path, 1).max() < 20
 
 
+def test_lesions_are_shown_on_the_flair_where_there_is_one(tmp_path: Path) -> None:
+    add(tmp_path, "sub-1", "wml")
+    flair = tmp_path / "raw" / "sub-1" / "anat" / "sub-1_FLAIR.nii.gz"
+    bright, labels = np.full(GRID.shape, 100, np.uint8), scan_and_labels()[1]
+    bright[:, 10:] = 250  # behind it is dark, unlike the T1w
+    write_labels(flair, LabelMap(bright, GRID))
+    dseg = tmp_path / "out" / names.label_map_path(flair, "wml", space="FLAIR")
+    write_labels(dseg, LabelMap(labels, GRID))
+    dseg.with_name(dseg.name.replace(".nii.gz", ".json")).write_text(
+        json.dumps({"SpatialReference": "bids:raw:sub-1/anat/sub-1_FLAIR.nii.gz"})
+    )
+    drawn(tmp_path, ["0.8"])
+    picture = tile(tmp_path, 0, "wml").astype(int).mean(axis=2)
+    middle = picture[:, EDGE // 2]
+    assert middle[EDGE // 4] > middle[3 * EDGE // 4] + 60
+
+
 def test_a_task_has_tiles_for_the_sessions_that_have_it(tmp_path: Path) -> None:
     add(tmp_path, "sub-1")
     add(tmp_path, "sub-2")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
+import re
 import stat
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
@@ -260,6 +262,32 @@ def test_a_page_with_its_real_pictures_is_small(
     assert data[:4] == b"RIFF"
     assert data[8:12] == b"WEBP"
     assert (tmp_path / "sub-01.html").stat().st_size < 2_500_000
+
+
+def test_the_viewer_has_each_label_map_on_its_own_scan(tmp_path: Path, done: TaskResult) -> None:
+    flair, grid = tmp_path / "sub-01_FLAIR.nii.gz", Grid((20, 20, 9), np.diag([3.0, 3, 3, 1]))
+    noise = np.arange(3600, dtype=np.uint16).reshape(20, 20, 9)
+    write_labels(flair, LabelMap(noise, grid))
+    marked = tmp_path / "sub-01_space-FLAIR_dseg.nii.gz"
+    write_labels(marked, LabelMap((noise > 3000).astype(np.uint8), grid))
+    lesions = replace(done, task="wml", image=flair, dseg=marked)
+    page = write(tmp_path, SessionResult("01", None, (done, lesions)))
+    ids = [tag["id"] for tag in page.all("script") if tag.get("type") == "application/gzip"]
+    own = [one for one in ids if not one.startswith("library")]
+    assert own == [f"{kind}-1-session-{k}" for kind in ("scan", "map") for k in (0, 1)]
+    (places,) = re.findall(r'id="places-1-session">(.*?)</script>', page.source)
+    assert [(one["task"], one["scan"]) for one in json.loads(places)] == [
+        ("deepbrain", 0), ("wml", 1),
+    ]  # fmt: skip
+
+
+def test_a_label_map_that_cannot_be_read_costs_the_viewer_itself_alone(
+    tmp_path: Path, done: TaskResult
+) -> None:
+    broken = replace(done, task="hippocampus", dseg=tmp_path / "none.nii.gz")
+    page = write(tmp_path, SessionResult("01", None, (broken, done)))
+    (places,) = re.findall(r'id="places-1-session">(.*?)</script>', page.source)
+    assert [one["task"] for one in json.loads(places)] == ["deepbrain"]
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path, done: TaskResult) -> None:

@@ -26,7 +26,7 @@ class Viewer {
     this.section = section;
     this.anchor = section.dataset.anchor;
     this.places = JSON.parse(document.getElementById("places-" + this.anchor).textContent);
-    this.shown = -1;
+    this.shown = -2;
     section.hidden = false;
     this.find(".open").addEventListener("click", () => this.open());
     this.find("select").addEventListener("change", (event) => this.show(Number(event.target.value)));
@@ -103,11 +103,9 @@ class Viewer {
     viewer.onLocationChange = (where) => this.locate(where);
     const canvas = this.find("canvas");
     await viewer.attachToCanvas(canvas, false);
-    const scan = await this.image("scan-" + this.anchor, "scan.nii");
-    scan.colormap = "gray";
-    viewer.addVolume(scan);
     canvas.addEventListener("keydown", (event) => this.key(event), { capture: true });
     this.viewer = viewer;
+    this.scans = {};
     this.maps = {};
     const first = this.places.findIndex((one) => one.task !== "brain");
     await this.show(Math.max(first, 0));
@@ -134,14 +132,28 @@ class Viewer {
     return image;
   }
 
-  /** Lay one label map on the scan; -1: none. One at a time, since each takes memory and time. */
+  async scan(number) {
+    const image = await this.image(`scan-${this.anchor}-${number}`, "scan.nii");
+    image.colormap = "gray";
+    return image;
+  }
+
+  /**
+   * Lay one label map on its scan; -1: none, on the scan that is there. One at a time, since each
+   * takes memory and time.
+   */
   async show(number) {
     this.find("select").value = number;
     if (this.shown === number) return;
     this.shown = number;
+    const below = this.places[number]?.scan ?? this.below ?? 0;
+    this.scans[below] ??= await this.scan(below);
     if (number >= 0) this.maps[number] ??= await this.labels(number);
     if (this.shown !== number) return;
-    for (const old of this.viewer.volumes.slice(1)) this.viewer.removeVolume(old);
+    const kept = this.below === below ? 1 : 0;
+    for (const old of this.viewer.volumes.slice(kept).reverse()) this.viewer.removeVolume(old);
+    if (!kept) this.viewer.addVolume(this.scans[below]);
+    this.below = below;
     if (number < 0) return;
     this.maps[number].opacity = this.opacity();
     this.viewer.addVolume(this.maps[number]);
@@ -199,8 +211,8 @@ class Viewer {
 
   close() {
     this.viewer?.gl.getExtension("WEBGL_lose_context")?.loseContext();
-    this.viewer = this.maps = this.opening = null;
-    this.shown = -1;
+    this.viewer = this.scans = this.maps = this.opening = this.below = null;
+    this.shown = -2;
     const canvas = this.find("canvas");
     canvas.replaceWith(canvas.cloneNode());
     this.stage(false);

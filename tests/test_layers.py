@@ -24,6 +24,7 @@ LAYERS = (
     "image",
     "intensity",
     "slices",
+    "concordance",
     "metrics",
     "agreement",
     "cohort",
@@ -166,8 +167,9 @@ def test_the_network_is_torch_and_nothing_else() -> None:
 
 
 def test_metrics_need_no_torch_and_no_image_files() -> None:
-    roots = {name.split(".")[0] for name in imports(parsed(PACKAGE / "metrics.py"))}
-    assert not roots & NETWORK_STACK
+    for module in ("concordance.py", "metrics.py"):
+        roots = {name.split(".")[0] for name in imports(parsed(PACKAGE / module))}
+        assert not roots & NETWORK_STACK
 
 
 def test_only_the_command_line_and_the_app_know_the_run_configuration() -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepmrseg_bids.bids.files import locked, temporary
-from deepmrseg_bids.bids.outputs import SessionOutcome, TaskOutcome
+from deepmrseg_bids.bids.jobs import SessionOutcome, TaskOutcome
 from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.errors import DatasetError

@@ -27,17 +27,9 @@ from deepmrseg_bids.app.shards import deal, expected_work
 from deepmrseg_bids.app.watch import draw_graph, record_resources
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.files import read_json, remove_leftovers
+from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
 from deepmrseg_bids.bids.names import report_path
-from deepmrseg_bids.bids.outputs import (
-    SessionJob,
-    SessionOutcome,
-    TaskOutcome,
-    finished_session,
-    finished_tasks,
-    outcome_from_json,
-    spaces_left,
-    tasks_there,
-)
+from deepmrseg_bids.bids.outputs import finished_session, finished_tasks, spaces_left, tasks_there
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
 from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import SessionRow

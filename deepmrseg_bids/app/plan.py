@@ -10,7 +10,7 @@ from typing import TextIO
 
 from deepmrseg_bids.app.costs import Cost, Speed, predict, start_seconds
 from deepmrseg_bids.app.progress import spell
-from deepmrseg_bids.bids.outputs import SessionJob
+from deepmrseg_bids.bids.jobs import SessionJob
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.geometry import Grid

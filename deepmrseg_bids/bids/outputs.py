@@ -7,12 +7,10 @@ failed with its reason.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -23,6 +21,7 @@ from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.beside import check_beside
 from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, described
 from deepmrseg_bids.bids.files import Staging, write_json, write_text
+from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, TaskOutcome
 from deepmrseg_bids.bids.lesion_files import always_there, stage_lesions, there_if_aligned
 from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, model_of, same_provenance
 from deepmrseg_bids.bids.spaces import Carrier, SpaceJob, left_to_make
@@ -48,13 +47,9 @@ if TYPE_CHECKING:
     from deepmrseg_bids.inference import PredictorPool
 
 __all__ = [
-    "SessionJob",
-    "SessionOutcome",
-    "TaskOutcome",
     "finished_session",
     "finished_tasks",
     "morph_rows",
-    "outcome_from_json",
     "segment_session",
     "spaces_left",
     "tasks_there",
@@ -62,131 +57,6 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _NO_T1W = "the session has no T1w image"
-
-
-@dataclass(frozen=True)
-class TaskOutcome:
-    """What became of one task.
-
-    Attributes:
-        status: done, resumed (by an earlier run), skipped or failed.
-        files: written, relative to OUT_DIR.
-        findings: about the input and the result, as in its sidecars.
-    """
-
-    task: str
-    status: str
-    reason: str = ""
-    seconds: float = 0.0
-    peak_mib: float = 0.0
-    files: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    model: str = ""
-
-
-@dataclass(frozen=True)
-class SessionJob:
-    """A session and how to segment it; all a worker process needs to know.
-
-    Attributes:
-        subject, session: labels without prefix; session None where there is none.
-        bids_dir: the raw data set, for BIDS URIs.
-        models: bundles in the place of the shipped ones, as (task, folder).
-        force_header: read images without sform and qform too.
-        memory_gb: what the session is expected to take.
-        notes: what was decided while the session was looked up.
-        finished: tasks of this session that an earlier run did; ``tasks`` holds the others.
-        spaces: the output spaces in which something is to be made.
-        finished_spaces: those in which an earlier run has made everything.
-        force: use nothing that an earlier run has made.
-    """
-
-    subject: str
-    session: str | None
-    bids_dir: Path
-    t1w: Path | None
-    flair: Path | None
-    tasks: tuple[str, ...]
-    models: tuple[tuple[str, Path], ...] = ()
-    device: str = "auto"
-    precision: str = "auto"
-    flips: bool = False
-    threads: int = 1
-    probabilities: bool = False
-    force_header: bool = False
-    memory_gb: float = 2.0
-    notes: tuple[str, ...] = ()
-    finished: tuple[TaskOutcome, ...] = ()
-    spaces: tuple[SpaceJob, ...] = ()
-    finished_spaces: tuple[TaskOutcome, ...] = ()
-    force: bool = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether there is anything left to do."""
-        return bool(self.tasks or self.spaces)
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """The tasks that must run: those to write, and what output spaces are made from."""
-        carried = [task for space in self.spaces for task in space.tasks]
-        brain = ["brain"] if self.spaces else []  # what the registration looks at
-        return tuple(dict.fromkeys((*self.tasks, *brain, *carried)))
-
-    @property
-    def name(self) -> str:
-        """``sub-01_ses-2``, or ``sub-01``."""
-        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
-
-    def inputs(self, task: str) -> tuple[Path, ...]:
-        """The images that a task is made from, the one that its tables are named after first.
-
-        Empty where the one that it cannot do without is not there.
-        """
-        if task != "wml":
-            return (self.t1w,) if self.t1w else ()
-        return tuple(filter(None, (self.t1w, self.flair))) if self.flair else ()
-
-
-@dataclass(frozen=True)
-class SessionOutcome:
-    """What became of one session.
-
-    Attributes:
-        t1w, flair: the images that were used.
-        findings: about the T1w.
-        inputs: the SHA-256 of each image that was read.
-        spaces: what became of each output space; its ``task`` is the title of the space.
-    """
-
-    subject: str
-    session: str | None
-    t1w: str | None
-    tasks: tuple[TaskOutcome, ...]
-    findings: tuple[Finding, ...] = ()
-    notes: tuple[str, ...] = ()
-    inputs: tuple[FileDigest, ...] = ()
-    spaces: tuple[TaskOutcome, ...] = ()
-    flair: str | None = None
-
-    def to_json(self) -> str:
-        """The same as text."""
-        return json.dumps(dataclasses.asdict(self))
-
-
-def outcome_from_json(text: str) -> SessionOutcome:
-    """The inverse of :meth:`SessionOutcome.to_json`."""
-    tree = json.loads(text)
-    tree.setdefault("spaces", ())
-    for entry in (tree, *tree["tasks"], *tree["spaces"]):
-        for key in ("notes", "files"):
-            if key in entry:
-                entry[key] = tuple(entry[key])
-        entry["findings"] = tuple(Finding(**one) for one in entry.get("findings", ()))
-    for key in ("tasks", "spaces"):
-        tree[key] = tuple(TaskOutcome(**task) for task in tree[key])
-    tree["inputs"] = tuple(FileDigest(*digest) for digest in tree.get("inputs", ()))
-    return SessionOutcome(**tree)
 
 
 @lru_cache(maxsize=1)

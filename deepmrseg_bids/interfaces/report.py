@@ -11,7 +11,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from deepmrseg_bids.bids.outputs import outcome_from_json
+from deepmrseg_bids.bids.jobs import outcome_from_json
 from deepmrseg_bids.reports.collect import subject_page
 
 __all__ = ["SubjectReport"]

@@ -11,7 +11,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from deepmrseg_bids.bids.outputs import SessionJob, segment_session
+from deepmrseg_bids.bids.jobs import SessionJob
+from deepmrseg_bids.bids.outputs import segment_session
 
 __all__ = ["SegmentSession"]
 

@@ -10,7 +10,8 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from deepmrseg_bids.bids.outputs import SessionJob, finished_session
+from deepmrseg_bids.bids.jobs import SessionJob
+from deepmrseg_bids.bids.outputs import finished_session
 from deepmrseg_bids.interfaces import SegmentSession, SubjectReport
 
 __all__ = ["init_participant_wf", "init_subject_wf"]

@@ -3,7 +3,7 @@
 import pytest
 
 from deepmrseg_bids.app.ledger import Ledger, merged, rows_of
-from deepmrseg_bids.bids.outputs import SessionOutcome, TaskOutcome
+from deepmrseg_bids.bids.jobs import SessionOutcome, TaskOutcome
 from deepmrseg_bids.bids.resume import Digests, FileDigest
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 

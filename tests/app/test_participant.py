@@ -10,7 +10,7 @@ import pytest
 
 from deepmrseg_bids.app import participant
 from deepmrseg_bids.app.execute import Verdict
-from deepmrseg_bids.bids.outputs import SessionJob, TaskOutcome
+from deepmrseg_bids.bids.jobs import SessionJob, TaskOutcome
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.bundle import ModelBundle

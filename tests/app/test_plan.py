@@ -9,7 +9,7 @@ import pytest
 from deepmrseg_bids.app import plan as module
 from deepmrseg_bids.app.costs import Cost, Speed
 from deepmrseg_bids.app.plan import Planned, plan, summary, total_seconds, write_plan
-from deepmrseg_bids.bids.outputs import SessionJob, TaskOutcome
+from deepmrseg_bids.bids.jobs import SessionJob, TaskOutcome
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import ImageReadError
 from deepmrseg_bids.geometry import Grid

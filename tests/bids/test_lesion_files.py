@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.bids import outputs
-from deepmrseg_bids.bids.outputs import SessionJob, finished_tasks, segment_session, tasks_there
+from deepmrseg_bids.bids.jobs import SessionJob
+from deepmrseg_bids.bids.outputs import finished_tasks, segment_session, tasks_there
 from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import LESION_COLUMNS, read_morph
 from deepmrseg_bids.errors import ImageReadError

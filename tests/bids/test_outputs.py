@@ -10,15 +10,8 @@ import pytest
 import torch
 
 from deepmrseg_bids.bids import outputs
-from deepmrseg_bids.bids.outputs import (
-    SessionJob,
-    SessionOutcome,
-    TaskOutcome,
-    finished_session,
-    finished_tasks,
-    outcome_from_json,
-    segment_session,
-)
+from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
+from deepmrseg_bids.bids.outputs import finished_session, finished_tasks, segment_session
 from deepmrseg_bids.bids.resume import Digests, FileDigest
 from deepmrseg_bids.errors import SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding

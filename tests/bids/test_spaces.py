@@ -14,13 +14,8 @@ import pytest
 import torch
 
 from deepmrseg_bids.bids import outputs, spaces
-from deepmrseg_bids.bids.outputs import (
-    SessionJob,
-    SessionOutcome,
-    outcome_from_json,
-    segment_session,
-    spaces_left,
-)
+from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, outcome_from_json
+from deepmrseg_bids.bids.outputs import segment_session, spaces_left
 from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.spaces import space_jobs
 from deepmrseg_bids.errors import RegistrationError, SegmentationError

@@ -151,6 +151,15 @@ def test_the_summary_has_every_session_and_task_with_status_and_reason(
         assert piece in summary
 
 
+def test_only_what_was_done_in_this_run_says_how_long_it_took(
+    tmp_path: Path, done: TaskResult
+) -> None:
+    resumed = replace(done, status="resumed", seconds=0.0)
+    sessions = (SessionResult("01", "1", (done,)), SessionResult("01", "2", (resumed,)))
+    summary = write(tmp_path, *sessions).text.partition("Session 1 Viewer")[0]
+    assert re.findall(r"(\w+) (\d+) s\b", summary) == [("done", "12")]
+
+
 SEEN = Finding("sform-qform-differ", "warning", "sform and qform differ")
 
 

@@ -2,11 +2,11 @@
 
     python benchmarks/predictions.py [--large] [HEAD.nii.gz ...]
 
-Each head (those given, with the FLAIR beside a file that is named as in BIDS, or the MNI152 average inside nilearn at 1 mm, 2 mm and in slices of 3 mm;
-with `--large` also at 0.5 mm in 512^3 voxels) becomes a data set of one session. Prints seconds
-of the session (`logs/sessions.tsv`), seconds of the whole command, and the peak memory, predicted
-and found. Wanted: each within a factor of 1.5. The machine must do nothing else meanwhile: a
-prediction is made from its speed at that moment.
+Each head (those given, with the FLAIR beside a file that is named as in BIDS, or the MNI152 average
+inside nilearn at 1 mm, 2 mm and in slices of 3 mm; with `--large` also at 0.5 mm in 512^3 voxels)
+becomes a data set of one session. Prints seconds of the session (`logs/sessions.tsv`), seconds of
+the whole command, and the peak memory, predicted and found. Wanted: each within a factor of 1.5.
+The machine must do nothing else meanwhile: a prediction is made from its speed at that moment.
 """
 
 from __future__ import annotations

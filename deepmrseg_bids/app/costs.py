@@ -37,11 +37,12 @@ _HIPPOCAMPUS_LOOKS = 2.5  # two are usual, six the most, each at both sides
 
 _SLICE = (160, 192)  # pixels of a slice that is cropped to a brain
 _BRAIN_MM = 180.0  # of which slices are asked about, along any axis
-_RIGID, _LESIONS = 60.0, 25.0  # steps: a T1w onto a FLAIR; what surrounds the lesions
+_RIGID, _LESIONS = 160.0, 25.0  # steps: a T1w onto a FLAIR; what surrounds the lesions
 
 _BASE_MIB = 350  # Python, torch, nipype
 _NETWORK_MIB = {"brain": 180, "deepbrain": 430, "hippocampus": 430, "wml": 430}
-_REGISTRATION_MIB = 600  # antspyx and its images
+_REGISTRATION_MIB = 600  # antspyx and its images: onto a template
+_RIGID_MIB = 250  # and of a T1w onto a FLAIR
 _BYTES = 10.0  # a voxel: the scan (4), what it was read from or a part of it, labels
 _OBLIQUE_BYTES = 3.0
 
@@ -217,7 +218,7 @@ def memory_mib(
     models = {model for task in tasks for model in NEEDS[task]}
     fixed = _BASE_MIB + max((_NETWORK_MIB[model] for model in models), default=0)
     pair = "wml" in tasks and flair is not None
-    fixed += _REGISTRATION_MIB if spaces or pair else 0
+    fixed += _REGISTRATION_MIB if spaces else _RIGID_MIB if pair else 0
     total = float(fixed)
     for scan in (grid, flair if pair else None):
         if scan is not None:

@@ -127,8 +127,18 @@ class Started:
 
 @contextlib.contextmanager
 def started(*arguments: object, prefix: tuple[str, ...] = (), **more: str) -> Iterator[Started]:
-    """Start ``deepmrseg-bids`` and go on; nothing of it is left at the end of the block."""
-    words = [*prefix, sys.executable, "-m", "deepmrseg_bids.cli.deepmrseg_bids"]
+    """Start ``deepmrseg-bids`` and go on; nothing of it is left at the end of the block.
+
+    It listens to Ctrl-C also where these tests run in the background of a script, which does not.
+    """
+    words = [
+        "env",
+        "--default-signal=INT",
+        *prefix,
+        sys.executable,
+        "-m",
+        "deepmrseg_bids.cli.deepmrseg_bids",
+    ]
     main = subprocess.Popen(
         [*words, *map(str, arguments)],
         stdout=subprocess.PIPE,

@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# two files of tests at a time (tests/conftest.py groups them)
+# so many files of tests at a time; a process takes a whole file, so that its fixtures are made once
 JOBS   ?= 2
 SCRIPTS = .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 
@@ -34,7 +34,7 @@ demo: $(STAMP)
 	@echo "Report:      open demo/out/sub-MNI152.html and demo/out/group.html in a browser"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --durations 15
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 15
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -19,14 +19,6 @@ from tests.support import ORIENTATIONS
 pytest_plugins = ["tests.robustness.plugin"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file go to one process, with those of other files that share their fixtures."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Toy networks are slower on two threads than on one."""

@@ -13,7 +13,6 @@ import pytest
 
 from tests.integration.conftest import Run, add_scan, app, coarse, make_dataset, read_tsv
 
-pytestmark = pytest.mark.xdist_group("run")  # with test_validator.py: the run is made once
 SESSIONS = ("ses-1", "ses-2")
 DEEP_ML = (30, 90)  # fourteen structures together, from small to large brains
 

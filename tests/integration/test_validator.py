@@ -14,7 +14,7 @@ import pytest
 from tests.integration.conftest import Run, app
 from tests.support import unavailable
 
-pytestmark = [pytest.mark.validator, pytest.mark.xdist_group("run")]
+pytestmark = pytest.mark.validator
 
 CONFIG = Path(__file__).parents[2] / "bids_validator_config.json"
 ENTRIES: list[dict[str, str]] = json.loads(CONFIG.read_text())["ignore"]

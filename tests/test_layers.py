@@ -1,6 +1,6 @@
 """The layers: a module imports from layers above it in this list, never from below.
 
-The same list stands in ``docs/design.md``.
+The list is the table of layers in ``docs/design.md``, so that the two cannot part.
 """
 
 from __future__ import annotations
@@ -15,39 +15,17 @@ import deepmrseg_bids
 
 PACKAGE = Path(deepmrseg_bids.__file__).parent
 
-LAYERS = (
-    "errors",
-    "findings",
-    "runtime",
-    "labels",
-    "geometry",
-    "image",
-    "intensity",
-    "slices",
-    "concordance",
-    "metrics",
-    "agreement",
-    "cohort",
-    "network",
-    "bundle",
-    "inference",
-    "segmentation",
-    "guard",
-    "lesions",
-    "hdf5",
-    "registration",
-    "tasks",
-    "templates",
-    "train",
-    "models",
-    "bids",
-    "reports",
-    "interfaces",
-    "workflows",
-    "config",
-    "app",
-    "cli",
-)
+DESIGN = PACKAGE.parent / "docs" / "design.md"
+
+
+def layers() -> tuple[str, ...]:
+    """The rows of the table of layers in docs/design.md, top to bottom."""
+    text = DESIGN.read_text(encoding="utf-8").split("| layer | what it is |", 1)[1]
+    rows = text.split("\n\n", 1)[0].splitlines()[2:]
+    return tuple(row.split("`")[1].rstrip("/") for row in rows)
+
+
+LAYERS = layers()
 
 ONLY_IN = {
     "nibabel": ("image.py",),

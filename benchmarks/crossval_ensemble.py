@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from deepmrseg_bids.bundle import ModelBundle
-from deepmrseg_bids.image import LabelMap, read_volume
+from deepmrseg_bids.imaging.nifti import LabelMap, read_volume
 from deepmrseg_bids.inference import Predictor
 from deepmrseg_bids.metrics import StructureAgreement, labelmap_agreement, summarise
 from deepmrseg_bids.segmentation import Posteriors, label_map

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.geometry import Grid, canonical_grid, resample
-from deepmrseg_bids.image import Volume
+from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.nifti import Volume
 
 __all__ = ["ALL", "MILD", "ORIENTATIONS", "Head", "orientations", "variant"]
 

@@ -25,8 +25,8 @@ import numpy as np
 from scipy import ndimage
 
 from deepmrseg_bids.cli.common import model_paths
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import read_volume
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.inference import Predictor, PredictorPool, set_threads
 from deepmrseg_bids.runtime import prepare_process
 from deepmrseg_bids.segmentation import Posteriors, Segmentation

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from deepmrseg_bids.image import read_labels, read_volume
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.reports.figures import contour_figure
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmrseg_bids.image import read_volume
+from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.inference import PredictorPool, set_threads
 from deepmrseg_bids.metrics import confusion, f1
 from deepmrseg_bids.runtime import prepare_process

@@ -26,7 +26,7 @@ import nibabel as nib
 import numpy as np
 from speed import head
 
-from deepmrseg_bids.geometry import Grid, resample
+from deepmrseg_bids.imaging.grid import Grid, resample
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 

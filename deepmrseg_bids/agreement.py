@@ -13,9 +13,9 @@ import numpy as np
 from scipy import ndimage
 
 from deepmrseg_bids.errors import MetricError
-from deepmrseg_bids.geometry import Grid, covered, resample
-from deepmrseg_bids.image import LabelMap
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.grid import Grid, covered, resample
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.metrics import (
     LesionAgreement,
     StructureAgreement,
@@ -60,7 +60,7 @@ def match_by_name(ours: LabelTable, theirs: LabelTable) -> dict[int, int]:
     "proper" (``Left-Thalamus-Proper`` is FreeSurfer's ``Left-Thalamus``). Tables of one label
     each match whatever its name is.
 
-    >>> from deepmrseg_bids.labels import Label
+    >>> from deepmrseg_bids.imaging.labels import Label
     >>> ours = LabelTable((Label(30, "Left-Accumbens-Area"), Label(60, "Left-Thalamus-Proper")))
     >>> theirs = LabelTable((Label(10, "left thalamus"), Label(26, "Left-Accumbens-area")))
     >>> match_by_name(ours, theirs)

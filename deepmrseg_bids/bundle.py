@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids.errors import BundleError, LabelTableError
-from deepmrseg_bids.intensity import IntensityMode
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.intensity import IntensityMode
+from deepmrseg_bids.imaging.labels import LabelTable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ class Preparation:
 
     Attributes:
         spacing: edge of the isotropic voxels, millimetres.
-        intensity: see :func:`deepmrseg_bids.intensity.normalise`.
+        intensity: see :func:`deepmrseg_bids.imaging.intensity.normalise`.
         shape: voxels of the crop; (0, 0, 0) stands for the whole field of view.
         margin: voxels kept around the structure, where the crop follows it.
         position: a second channel tells the network how far a voxel lies to the right of

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding, Severity
-from deepmrseg_bids.geometry import Array, Grid, covered
-from deepmrseg_bids.image import Volume
+from deepmrseg_bids.imaging.grid import Array, Grid, covered
+from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.segmentation import Measure, Segmentation
 
 __all__ = ["check_brain", "check_hippocampus", "check_image", "check_structures"]

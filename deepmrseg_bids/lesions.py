@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.geometry import Array, Grid, sample
+from deepmrseg_bids.imaging.grid import Array, Grid, sample
 
 __all__ = [
     "CORTEX_MM",

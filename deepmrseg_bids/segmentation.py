@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Array, Grid, overlap, resample, sample
-from deepmrseg_bids.image import LabelMap
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample, sample
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap
 
 __all__ = [
     "Measure",

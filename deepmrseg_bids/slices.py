@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.errors import SignalError
-from deepmrseg_bids.geometry import Grid, covered, resample
-from deepmrseg_bids.image import Volume
-from deepmrseg_bids.intensity import OUTSIDE, normalise
+from deepmrseg_bids.imaging.grid import Grid, covered, resample
+from deepmrseg_bids.imaging.intensity import OUTSIDE, normalise
+from deepmrseg_bids.imaging.nifti import Volume
 
 __all__ = ["MARGIN_MM", "MULTIPLE", "across", "prepare_pair", "slice_axis", "slice_grid"]
 
@@ -106,7 +106,7 @@ def prepare_pair(
 
     Returns:
         (2, slices, H, W): FLAIR, then T1w, each scaled by its voxels of the brain, the rest
-        dark (:func:`deepmrseg_bids.intensity.normalise`, mode ``brain``).
+        dark (:func:`deepmrseg_bids.imaging.intensity.normalise`, mode ``brain``).
 
     Raises:
         SignalError: one of the scans shows nothing of the brain.

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap, write_labels
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
 from deepmrseg_bids.network import NetworkConfig
 from tests.support import ORIENTATIONS
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.imaging.grid import Grid
 
 ORIENTATIONS = [
     "".join(pick)

@@ -7,9 +7,9 @@ import pytest
 
 from deepmrseg_bids.agreement import compare, match_by_name, match_by_number, whole_brain
 from deepmrseg_bids.errors import MetricError
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap
 from tests.support import ORIENTATIONS, stored_as
 
 GRID = Grid((12, 12, 12), np.diag([2.0, 2.0, 2.0, 1.0]))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from deepmrseg_bids import inference
 from deepmrseg_bids.bundle import ModelBundle, Preparation
 from deepmrseg_bids.errors import BundleError, DeviceError, SkippedTask, UsageError
+from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.inference import (
     Predictor,
     PredictorPool,
@@ -17,7 +18,6 @@ from deepmrseg_bids.inference import (
     resolve_precision,
     window_places,
 )
-from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.network import NetworkConfig, build_network
 
 

@@ -28,9 +28,9 @@ def layers() -> tuple[str, ...]:
 LAYERS = layers()
 
 ONLY_IN = {
-    "nibabel": ("image.py",),
-    "ants": ("registration.py",),
-    "templateflow": ("templates.py",),
+    "nibabel": ("imaging/nifti.py",),
+    "ants": ("imaging/registration.py",),
+    "templateflow": ("imaging/templates.py",),
     "bids": ("bids/index.py",),
     "torch": ("network/", "bundle.py", "inference.py", "train/", "app/"),
     "safetensors": ("bundle.py",),
@@ -113,8 +113,8 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
     ("name", "late"),
     [
         ("bundle.py", {"torch", "safetensors"}),
-        ("registration.py", {"ants"}),
-        ("templates.py", {"templateflow"}),
+        ("imaging/registration.py", {"ants"}),
+        ("imaging/templates.py", {"templateflow"}),
         ("bids/index.py", {"bids"}),
         ("__init__.py", NETWORK_STACK),
     ],

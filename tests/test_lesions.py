@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepmrseg_bids.geometry import Grid, centred_grid
+from deepmrseg_bids.imaging.grid import Grid, centred_grid
 from deepmrseg_bids.lesions import Surroundings, drop_specks, find_lesions
 from tests.tasks.phantom import paint
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.errors import SignalError
-from deepmrseg_bids.geometry import Grid, centred_grid, resample
-from deepmrseg_bids.image import Volume
-from deepmrseg_bids.intensity import OUTSIDE
+from deepmrseg_bids.imaging.grid import Grid, centred_grid, resample
+from deepmrseg_bids.imaging.intensity import OUTSIDE
+from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.slices import MULTIPLE, across, prepare_pair, slice_axis, slice_grid
 from tests.support import stored_as
 from tests.tasks.phantom import paint, tilted

@@ -19,7 +19,7 @@ from deepmrseg_bids.bids.people import Key, listed
 from deepmrseg_bids.bids.references import Match, Reference
 from deepmrseg_bids.bids.results import TaskVolumes
 from deepmrseg_bids.errors import DeepMRSegError
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.labels import LabelTable
 
 __all__ = ["Agreement", "find_agreement"]
 

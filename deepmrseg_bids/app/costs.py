@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.bundle import ModelBundle, Preparation
-from deepmrseg_bids.geometry import Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.slices import slice_axis
 from deepmrseg_bids.tasks import NEEDS, needed_models
 
@@ -123,7 +123,7 @@ def predict(
     """What the tasks of one session take.
 
     Args:
-        grid: the T1w's, see :func:`deepmrseg_bids.image.read_grid`; None where there is none.
+        grid: the T1w's, see :func:`~deepmrseg_bids.imaging.nifti.read_grid`; None: no T1w.
         tasks: those that are left to do.
         flair: the grid of the FLAIR, for ``wml``.
         page: the subject's page is written.

@@ -36,11 +36,11 @@ from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.config import RunConfig, parse_shard
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import read_grid
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import read_grid
+from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
 from deepmrseg_bids.runtime import usable_memory_mib
-from deepmrseg_bids.templates import Template, find_templates, output_spaces
 
 if TYPE_CHECKING:
     from deepmrseg_bids.bids.spaces import SpaceJob

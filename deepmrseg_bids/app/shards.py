@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from deepmrseg_bids.app.costs import Speed, predict
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.bundle import ModelBundle
-from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.imaging.grid import Grid
 
 __all__ = ["deal", "expected_work"]
 

@@ -24,7 +24,7 @@ from deepmrseg_bids.bids.names import group_path
 from deepmrseg_bids.bids.tsv import cell, write_table
 from deepmrseg_bids.concordance import bland_altman, concordance_interval, icc
 from deepmrseg_bids.errors import DeepMRSegError, MetricError
-from deepmrseg_bids.image import read_labels
+from deepmrseg_bids.imaging.nifti import read_labels
 from deepmrseg_bids.metrics import StructureAgreement, summarise
 
 __all__ = ["Compared", "PairJob", "compare_pair", "old_agreement", "write_agreement"]

@@ -29,7 +29,7 @@ from deepmrseg_bids.bids.tables import (
     write_sessions,
 )
 from deepmrseg_bids.findings import Finding, worst_first
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.labels import LabelTable
 
 __all__ = [
     "DESCRIPTIONS",

@@ -30,8 +30,8 @@ from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import DeepMRSegError, RegistrationError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.guard import check_image
-from deepmrseg_bids.image import Volume, read_volume, write_labels, write_probabilities
-from deepmrseg_bids.registration import ants_version
+from deepmrseg_bids.imaging.nifti import Volume, read_volume, write_labels, write_probabilities
+from deepmrseg_bids.imaging.registration import ants_version
 from deepmrseg_bids.runtime import (
     cpu_has_bfloat16,
     forget_peak_memory,

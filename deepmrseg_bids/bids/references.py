@@ -11,7 +11,7 @@ from pathlib import Path
 from deepmrseg_bids.agreement import FEWEST_NUMBERS, match_by_name
 from deepmrseg_bids.bids.names import BidsName
 from deepmrseg_bids.errors import DatasetError, UsageError
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.labels import LabelTable
 
 __all__ = ["Match", "Reference", "parse_reference", "read_references"]
 

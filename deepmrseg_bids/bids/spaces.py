@@ -17,11 +17,16 @@ from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, TEMPLATES, described
 from deepmrseg_bids.bids.files import Staging, write_json
 from deepmrseg_bids.bids.resume import Digests, same_provenance
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Grid, resample
-from deepmrseg_bids.image import LabelMap, Volume, read_volume, write_labels
-from deepmrseg_bids.registration import METHOD, ants_version, carry_points, register_to_template
+from deepmrseg_bids.imaging.grid import Grid, resample
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_volume, write_labels
+from deepmrseg_bids.imaging.registration import (
+    METHOD,
+    ants_version,
+    carry_points,
+    register_to_template,
+)
+from deepmrseg_bids.imaging.templates import Template
 from deepmrseg_bids.segmentation import Segmentation, labels_at
-from deepmrseg_bids.templates import Template
 
 __all__ = ["Carrier", "SpaceJob", "left_to_make", "space_jobs"]
 

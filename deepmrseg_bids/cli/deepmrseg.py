@@ -153,7 +153,7 @@ def _add_models(commands: Any) -> None:
 def _predict(args: argparse.Namespace) -> int:
     from deepmrseg_bids.findings import worst_first
     from deepmrseg_bids.guard import check_image
-    from deepmrseg_bids.image import read_volume
+    from deepmrseg_bids.imaging.nifti import read_volume
     from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
     from deepmrseg_bids.segmentation import Segmentation
     from deepmrseg_bids.tasks import needed_models, run
@@ -206,7 +206,7 @@ def _write_result(args: argparse.Namespace, name: str, result: Segmentation) -> 
     """Label map, table and, if asked for, posteriors of one task."""
     from deepmrseg_bids.bids.outputs import morph_rows
     from deepmrseg_bids.bids.tables import write_lesions, write_morph
-    from deepmrseg_bids.image import write_labels, write_probabilities
+    from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
     from deepmrseg_bids.segmentation import native_posteriors
     from deepmrseg_bids.tasks.wml import LesionSegmentation
 

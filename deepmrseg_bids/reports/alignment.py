@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmrseg_bids.geometry import Array, Grid, resample
-from deepmrseg_bids.image import Volume
+from deepmrseg_bids.imaging.grid import Array, Grid, resample
+from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.reports.figures import encode, head_box, to_ras
 
 if TYPE_CHECKING:

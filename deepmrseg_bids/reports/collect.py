@@ -15,7 +15,7 @@ from deepmrseg_bids.bids.jobs import SessionOutcome, TaskOutcome
 from deepmrseg_bids.bids.tables import read_morph
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.findings import worst_first
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.reports.standing import read_standing
 from deepmrseg_bids.reports.subject import (
     Alignment,

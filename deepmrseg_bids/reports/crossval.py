@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmrseg_bids.geometry import Array, Grid, resample
-from deepmrseg_bids.image import read_labels, read_volume
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.grid import Array, Grid, resample
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.reports.figures import to_ras
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.crossval import CrossValidation, Judged, compare, summaries

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from deepmrseg_bids.geometry import Array, Grid, resample
-from deepmrseg_bids.image import LabelMap, Volume
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.grid import Array, Grid, resample
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,9 +20,9 @@ from deepmrseg_bids.bids.names import (
     sidecar_path,
 )
 from deepmrseg_bids.errors import DeepMRSegError
-from deepmrseg_bids.geometry import Array
-from deepmrseg_bids.image import read_labels, read_volume
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.grid import Array
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.reports.figures import encode, thumbnail
 
 __all__ = ["COLUMNS", "EDGE", "SheetJob", "Tile", "draw_sheets", "read_tiles", "sheet_jobs"]

@@ -22,8 +22,8 @@ from deepmrseg_bids.bids.files import write_bytes
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.image import LabelMap, Volume, read_labels, read_volume
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
 from deepmrseg_bids.reports.alignment import alignment_figure
 from deepmrseg_bids.reports.figures import contour_layers
 from deepmrseg_bids.reports.page import render_page

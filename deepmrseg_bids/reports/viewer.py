@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.geometry import Array, Grid, overlap, resample
-from deepmrseg_bids.image import LabelMap, Volume, nifti_bytes
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume, nifti_bytes
 from deepmrseg_bids.reports.figures import head_box, label_box, to_ras
 from deepmrseg_bids.reports.page import packed
 

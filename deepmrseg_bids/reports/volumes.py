@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepmrseg_bids.bids.tables import MorphRow
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.labels import LabelTable
 
 __all__ = ["Change", "Pair", "Standing", "changes", "paired", "unit_of"]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from deepmrseg_bids.errors import DeepMRSegError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.image import Volume
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks import brain, deepbrain, hippocampus, prepared, wml
 

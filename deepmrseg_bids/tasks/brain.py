@@ -11,11 +11,11 @@ from scipy import ndimage
 
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Array, Grid, canonical_grid, overlap, resample
 from deepmrseg_bids.guard import check_brain
-from deepmrseg_bids.image import LabelMap, Volume
-from deepmrseg_bids.intensity import normalise
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, overlap, resample
+from deepmrseg_bids.imaging.intensity import normalise
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.segmentation import Posteriors, Segmentation, expected_dice, measure
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.errors import SegmentationError, SignalError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Array, Grid, centred_grid, resample
 from deepmrseg_bids.guard import check_structures
-from deepmrseg_bids.image import Volume
-from deepmrseg_bids.intensity import normalise
+from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, resample
+from deepmrseg_bids.imaging.intensity import normalise
+from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,

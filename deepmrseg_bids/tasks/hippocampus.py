@@ -27,11 +27,11 @@ from scipy import ndimage, signal
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Array, Grid, canonical_grid, resample
 from deepmrseg_bids.guard import check_hippocampus
-from deepmrseg_bids.image import LabelMap, Volume
-from deepmrseg_bids.intensity import normalise
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.intensity import normalise
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,

@@ -15,10 +15,10 @@ from scipy import ndimage
 
 from deepmrseg_bids.errors import RegistrationError, SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Array, Grid, covered, resample
 from deepmrseg_bids.guard import check_image
-from deepmrseg_bids.image import Volume
-from deepmrseg_bids.registration import RigidFit, register_rigid
+from deepmrseg_bids.imaging.grid import Array, Grid, covered, resample
+from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.imaging.registration import RigidFit, register_rigid
 from deepmrseg_bids.tasks.brain import Brain, find_brain
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["LEAST_EDGES", "LEAST_OVERLAP", "Pair", "pair_scans"]
 
 LEAST_EDGES = 0.6
 """Below, two scans are not of one head: 0.68 to 0.90 is usual, another person's give 0.34 to
-0.55 (:func:`deepmrseg_bids.registration.edge_agreement`)."""
+0.55 (:func:`deepmrseg_bids.imaging.registration.edge_agreement`)."""
 LEAST_OVERLAP = 0.85
 """Of the two brains; 0.92 and more is usual."""
 

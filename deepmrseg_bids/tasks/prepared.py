@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmrseg_bids.geometry import Grid, centred_grid, resample
-from deepmrseg_bids.image import Volume
-from deepmrseg_bids.intensity import normalise
+from deepmrseg_bids.imaging.grid import Grid, centred_grid, resample
+from deepmrseg_bids.imaging.intensity import normalise
+from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,

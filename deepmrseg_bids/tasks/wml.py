@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import SignalError, SkippedTask
-from deepmrseg_bids.geometry import Grid, overlap, resample
-from deepmrseg_bids.image import LabelMap, Volume
+from deepmrseg_bids.imaging.grid import Grid, overlap, resample
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.lesions import Lesion, Surroundings, drop_specks, find_lesions
 from deepmrseg_bids.segmentation import Posteriors, Segmentation, confidences, label_map, measure
 from deepmrseg_bids.slices import across, prepare_pair, slice_grid

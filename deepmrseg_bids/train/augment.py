@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from deepmrseg_bids.geometry import Array
-from deepmrseg_bids.intensity import normalise
+from deepmrseg_bids.imaging.grid import Array
+from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig
 from deepmrseg_bids.train.fields import smooth
 from deepmrseg_bids.train.samples import Prepared

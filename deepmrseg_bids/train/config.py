@@ -15,8 +15,8 @@ import tomli_w
 
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import LabelTableError, TrainingError
+from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.inference import Precision
-from deepmrseg_bids.labels import Label, LabelTable
 from deepmrseg_bids.network import NetworkConfig
 
 if sys.version_info >= (3, 11):

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from deepmrseg_bids.errors import DeepMRSegError, TrainingError
-from deepmrseg_bids.geometry import resample
-from deepmrseg_bids.image import LabelMap, read_labels, read_volume
+from deepmrseg_bids.imaging.grid import resample
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
 from deepmrseg_bids.inference import Predictor
-from deepmrseg_bids.labels import LabelTable
 from deepmrseg_bids.metrics import (
     LesionAgreement,
     StructureAgreement,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from deepmrseg_bids.geometry import Array
+from deepmrseg_bids.imaging.grid import Array
 
 __all__ = ["smooth"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.imaging.grid import Grid
 
 __all__ = ["VENTRICLES", "LesionBank", "from_mni", "load_lesions", "ventricle_distance"]
 

@@ -21,9 +21,9 @@ from scipy import ndimage
 from torch.nn import functional
 
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.geometry import Grid, canonical_grid, resample
-from deepmrseg_bids.image import LabelMap, Volume, read_grid, read_labels, read_volume
-from deepmrseg_bids.intensity import OUTSIDE
+from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.intensity import OUTSIDE
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_grid, read_labels, read_volume
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,

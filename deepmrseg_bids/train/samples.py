@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.geometry import Grid, canonical_grid, resample
-from deepmrseg_bids.image import LabelMap, read_labels, read_volume
+from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
 from deepmrseg_bids.train.config import TrainConfig
 
 __all__ = ["Prepared", "Sample", "class_map", "load_samples", "prepare_sample",

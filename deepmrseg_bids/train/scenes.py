@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from deepmrseg_bids.intensity import OUTSIDE
+from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.train.config import AugmentConfig, PairConfig
 from deepmrseg_bids.train.fields import smooth
 from deepmrseg_bids.train.lesions import load_lesions

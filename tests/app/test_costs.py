@@ -7,7 +7,7 @@ import pytest
 
 from deepmrseg_bids.app.costs import Speed, memory_mib, predict, start_seconds
 from deepmrseg_bids.bundle import ModelBundle, Preparation
-from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.imaging.grid import Grid
 
 ALL = ("brain", "deepbrain", "hippocampus")
 PREPARATIONS = {

@@ -15,9 +15,9 @@ from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError, UsageError
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap, write_labels
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
 
 NAMES = ("Left-Caudate", "Right-Caudate", "Left-Putamen", "Right-Putamen")
 LABELS = LabelTable(tuple(Label(36 + number, name) for number, name in enumerate(NAMES)))

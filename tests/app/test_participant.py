@@ -16,7 +16,7 @@ from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
-from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.imaging.grid import Grid
 
 BUNDLES = dict.fromkeys(("brain", "deepbrain", "hippocampus", "wml"))
 

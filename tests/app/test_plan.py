@@ -12,7 +12,7 @@ from deepmrseg_bids.app.plan import Planned, plan, summary, total_seconds, write
 from deepmrseg_bids.bids.jobs import SessionJob, TaskOutcome
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import ImageReadError
-from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.imaging.grid import Grid
 
 BUNDLES = {"brain": None}
 SPEED = Speed({"brain": 1.0}, 0.1, {"brain": Preparation(2.0, "head")})

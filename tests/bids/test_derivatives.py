@@ -38,9 +38,9 @@ from deepmrseg_bids.bids.derivatives import (
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap, write_labels, write_probabilities
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, write_labels, write_probabilities
 
 T1W = "sub-01_ses-1_T1w.nii.gz"
 FLAIR = "sub-01_ses-1_FLAIR.nii.gz"

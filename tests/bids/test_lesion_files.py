@@ -17,10 +17,10 @@ from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import LESION_COLUMNS, read_morph
 from deepmrseg_bids.errors import ImageReadError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap, Volume, read_labels
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels
+from deepmrseg_bids.imaging.registration import Quality, RigidFit
 from deepmrseg_bids.lesions import Lesion
-from deepmrseg_bids.registration import Quality, RigidFit
 from deepmrseg_bids.segmentation import Measure, Posteriors
 from deepmrseg_bids.tasks.pair import Pair
 from deepmrseg_bids.tasks.wml import LesionSegmentation

@@ -15,9 +15,9 @@ from deepmrseg_bids.bids.outputs import finished_session, finished_tasks, segmen
 from deepmrseg_bids.bids.resume import Digests, FileDigest
 from deepmrseg_bids.errors import SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.segmentation import Measure, Posteriors, Segmentation
 
 TABLE = LabelTable((Label(1, "Brain"),))

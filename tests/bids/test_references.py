@@ -9,7 +9,7 @@ import pytest
 from deepmrseg_bids.bids.names import BidsName
 from deepmrseg_bids.bids.references import Reference, parse_reference, read_references
 from deepmrseg_bids.errors import DatasetError, LabelTableError, UsageError
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.labels import Label, LabelTable
 
 OURS = BidsName.parse("sub-01_ses-1_run-2_seg-deepbrain_dseg.nii.gz")
 TABLE = LabelTable((Label(1, "Left-Caudate"), Label(2, "Right-Caudate")))

@@ -19,12 +19,12 @@ from deepmrseg_bids.bids.outputs import segment_session, spaces_left
 from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.spaces import space_jobs
 from deepmrseg_bids.errors import RegistrationError, SegmentationError
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap
-from deepmrseg_bids.labels import Label, LabelTable
-from deepmrseg_bids.registration import Quality, TemplateFit
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap
+from deepmrseg_bids.imaging.registration import Quality, TemplateFit
+from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
 from deepmrseg_bids.segmentation import Posteriors, Segmentation
-from deepmrseg_bids.templates import Template, find_templates, output_spaces
 from tests.integration.conftest import add_scan, coarse, coarse_brain, make_dataset, make_templates
 
 TABLE = LabelTable((Label(3, "Left-Half"), Label(7, "Right-Half")))

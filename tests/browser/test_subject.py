@@ -11,9 +11,9 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from deepmrseg_bids.bids.tables import MorphRow
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap, write_labels
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
 from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report
 from tests.browser.conftest import Watched
 

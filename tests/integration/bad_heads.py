@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from deepmrseg_bids.geometry import Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from tests.integration.conftest import coarse, packed
 from tests.support import stored_as
 from tests.tasks.phantom import tilted

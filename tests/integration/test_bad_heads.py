@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepmrseg_bids.geometry import Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from tests.integration import bad_heads as bad
 from tests.integration.conftest import (
     Finished,

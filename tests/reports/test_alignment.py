@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import Volume
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.reports.alignment import alignment_figure
 
 

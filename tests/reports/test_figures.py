@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from deepmrseg_bids.geometry import Array, Grid
-from deepmrseg_bids.image import LabelMap, Volume, read_labels, read_volume
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Array, Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
 from deepmrseg_bids.reports.figures import contour_figure, to_ras
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PSR", "AIL", "SLP", "RSA")

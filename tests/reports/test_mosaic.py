@@ -14,9 +14,9 @@ from deepmrseg_bids.app.mosaics import draw_mosaics
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.results import read_volumes
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap, Volume, write_labels
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume, write_labels
 from deepmrseg_bids.reports.cohort import Cohort
 from deepmrseg_bids.reports.figures import thumbnail
 from deepmrseg_bids.reports.mosaic import COLUMNS, EDGE

@@ -16,9 +16,9 @@ import pytest
 
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap, write_labels
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
 from deepmrseg_bids.reports import subject
 from deepmrseg_bids.reports.figures import Layers, contour_layers
 from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from deepmrseg_bids.bundle import Preparation
-from deepmrseg_bids.geometry import Grid, centred_grid
-from deepmrseg_bids.image import Volume
-from deepmrseg_bids.intensity import OUTSIDE
-from deepmrseg_bids.labels import LabelTable
+from deepmrseg_bids.imaging.grid import Grid, centred_grid
+from deepmrseg_bids.imaging.intensity import OUTSIDE
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import Volume
 from tests.support import stored_as
 
 Part = tuple[Sequence[float], Sequence[float], float]  # centre and half-axes in mm, level

@@ -8,9 +8,9 @@ import pytest
 from deepmrseg_bids import tasks
 from deepmrseg_bids.errors import BundleError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import LabelMap, Volume
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.segmentation import Segmentation
 
 GRID = Grid((4, 4, 4), np.eye(4))

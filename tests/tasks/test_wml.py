@@ -11,14 +11,14 @@ from scipy import ndimage
 
 from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import SegmentationError, SignalError, SkippedTask
-from deepmrseg_bids.geometry import Grid, canonical_grid, resample
-from deepmrseg_bids.image import LabelMap, Volume
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks import pair, wml
 from deepmrseg_bids.tasks.brain import Brain
+from tests.imaging.test_registration import moved, movement
 from tests.integration.conftest import coarse, coarse_brain
 from tests.support import stored_as
-from tests.test_registration import moved, movement
 
 TABLE = LabelTable((Label(1, "White-Matter-Lesion"),))
 SPOT = np.array([26.0, -30.0, 24.0])  # in white matter, RAS+ millimetres of the FLAIR

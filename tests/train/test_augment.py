@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepmrseg_bids.intensity import OUTSIDE, normalise
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.intensity import OUTSIDE, normalise
+from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.train.augment import Augmentation, apply, draw
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig, load_config
 from deepmrseg_bids.train.samples import Prepared

@@ -17,7 +17,7 @@ import torch
 from deepmrseg_bids import inference
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.intensity import normalise
+from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.train import loop
 from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.loop import train

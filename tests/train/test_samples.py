@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmrseg_bids.errors import ImageReadError, TrainingError
-from deepmrseg_bids.geometry import Grid
+from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.samples import (
     Prepared,

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from deepmrseg_bids.errors import HeaderError, ImageReadError, SignalError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Grid
-from deepmrseg_bids.image import (
+from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.nifti import (
     LabelMap,
     Volume,
     read_labels,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmrseg_bids.errors import LabelTableError
-from deepmrseg_bids.labels import Label, LabelTable
+from deepmrseg_bids.imaging.labels import Label, LabelTable
 
 names = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=20)
 labels = st.builds(

@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from deepmrseg_bids.errors import HeaderError, ImageReadError, SignalError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.geometry import Array, Grid
+from deepmrseg_bids.imaging.grid import Array, Grid
 
 __all__ = [
     "LabelMap",

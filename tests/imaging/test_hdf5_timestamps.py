@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deepmrseg_bids.hdf5 import checksum, forget_times
+from deepmrseg_bids.imaging.hdf5_timestamps import checksum, forget_times
 
 
 @pytest.mark.parametrize(

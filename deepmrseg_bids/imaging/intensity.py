@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.errors import SignalError
-from deepmrseg_bids.geometry import Array
+from deepmrseg_bids.imaging.grid import Array
 
 __all__ = ["AIR", "OUTSIDE", "IntensityMode", "normalise"]
 

@@ -312,7 +312,12 @@ def _get(space: Space, missing: Sequence[_File], home: Path, *, fetch: bool) -> 
 def _run_download(files: Sequence[_File], folder: Path) -> str:
     """Let a process of its own fetch files into a folder; what went wrong, or nothing."""
     (folder / "begun").touch()  # an empty folder would be filled with placeholders
-    command = [sys.executable, "-m", "deepmrseg_bids.templates", *(file.name for file in files)]
+    command = [
+        sys.executable,
+        "-m",
+        "deepmrseg_bids.imaging.templates",
+        *(file.name for file in files),
+    ]
     try:
         ended = subprocess.run(
             command,

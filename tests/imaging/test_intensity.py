@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmrseg_bids.errors import SignalError
-from deepmrseg_bids.intensity import AIR, OUTSIDE, normalise
+from deepmrseg_bids.imaging.intensity import AIR, OUTSIDE, normalise
 
 
 def head(seed: int = 0, shape: tuple[int, ...] = (16, 18, 20)) -> tuple[np.ndarray, np.ndarray]:

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import RegistrationError
-from deepmrseg_bids.geometry import Array, Grid, canonical_grid, centred_grid, resample, sample
-from deepmrseg_bids.hdf5 import forget_times
-from deepmrseg_bids.image import Volume
+from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, centred_grid, resample, sample
+from deepmrseg_bids.imaging.hdf5_timestamps import forget_times
+from deepmrseg_bids.imaging.nifti import Volume
 
 __all__ = [
     "METHOD",

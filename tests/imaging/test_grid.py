@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepmrseg_bids.geometry import Grid, canonical_grid, centred_grid, overlap, resample
+from deepmrseg_bids.imaging.grid import Grid, canonical_grid, centred_grid, overlap, resample
 from tests.support import ORIENTATIONS, stored_as
 
 SHAPE = (9, 11, 13)
@@ -440,5 +440,5 @@ def test_a_large_array_is_resampled_in_parts_to_the_same_values(monkeypatch, ord
     target = Grid((5, 13, 7), np.diag([1.7, 1.1, -1.2, 1.0]))
     data = np.asarray(rng.random((*channels, *source.shape), dtype=np.float32), order=order)
     whole = resample(data, source, target)
-    monkeypatch.setattr("deepmrseg_bids.geometry._PART", 100)
+    monkeypatch.setattr("deepmrseg_bids.imaging.grid._PART", 100)
     np.testing.assert_allclose(resample(data, source, target), whole, rtol=1e-5, atol=1e-6)

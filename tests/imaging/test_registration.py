@@ -10,9 +10,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from deepmrseg_bids.errors import RegistrationError
-from deepmrseg_bids.geometry import Grid, canonical_grid, resample, sample
-from deepmrseg_bids.image import Volume, read_volume
-from deepmrseg_bids.registration import (
+from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample, sample
+from deepmrseg_bids.imaging.nifti import Volume, read_volume
+from deepmrseg_bids.imaging.registration import (
     Quality,
     RigidFit,
     carry_points,
@@ -136,7 +136,7 @@ def test_what_ants_makes_of_the_file_is_what_we_make_of_it(
 ) -> None:
     import ants
 
-    from deepmrseg_bids import registration
+    from deepmrseg_bids.imaging import registration
 
     scan, _, folder, _ = warped
     fixed, moving = (registration._image(v.data, v.grid) for v in (head, scan))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deepmrseg_bids import templates
 from deepmrseg_bids.errors import TemplateError, UsageError
-from deepmrseg_bids.templates import Space, find_template, find_templates, output_spaces
+from deepmrseg_bids.imaging import templates
+from deepmrseg_bids.imaging.templates import Space, find_template, find_templates, output_spaces
 
 T1W = "tpl-MNI152NLin6Asym_res-{}_T1w.nii.gz"
 MASK = "tpl-MNI152NLin6Asym_res-{}_desc-brain_mask.nii.gz"

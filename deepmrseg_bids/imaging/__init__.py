@@ -1,0 +1,1 @@
+"""Images: grids, NIfTI, label tables, intensities, registration, templates."""

@@ -17,7 +17,7 @@ import numpy as np
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.imaging.nifti import LabelMap, read_volume
 from deepmrseg_bids.inference import Predictor
-from deepmrseg_bids.metrics import StructureAgreement, labelmap_agreement, summarise
+from deepmrseg_bids.metrics.overlap import StructureAgreement, labelmap_agreement, summarise
 from deepmrseg_bids.segmentation import Posteriors, label_map
 from deepmrseg_bids.tasks import segment_prepared
 from deepmrseg_bids.train.config import load_config

@@ -24,12 +24,12 @@ import pandas as pd
 from head_variants import ALL, MILD, ORIENTATIONS, Head, orientations, variant
 
 from deepmrseg_bids.cli.common import model_paths
-from deepmrseg_bids.concordance import concordance
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.imaging.grid import centred_grid, covered
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.inference import PredictorPool, set_threads
-from deepmrseg_bids.metrics import confusion, f1
+from deepmrseg_bids.metrics.overlap import confusion, f1
+from deepmrseg_bids.metrics.reliability import concordance
 from deepmrseg_bids.runtime import prepare_process
 from deepmrseg_bids.tasks import deepbrain
 from deepmrseg_bids.tasks.brain import find_brain

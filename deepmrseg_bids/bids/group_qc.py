@@ -15,7 +15,7 @@ from deepmrseg_bids.bids.people import Key
 from deepmrseg_bids.bids.results import TaskVolumes, tags_of
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.bids.tsv import write_table
-from deepmrseg_bids.cohort import FEWEST, LIMIT, deviations, flagged, joint_deviations
+from deepmrseg_bids.metrics.cohort import FEWEST, LIMIT, deviations, flagged, joint_deviations
 
 __all__ = ["joint_of", "write_qc"]
 

@@ -16,7 +16,7 @@ from deepmrseg_bids.bids.names import group_path
 from deepmrseg_bids.bids.people import Key, People, session_years
 from deepmrseg_bids.bids.results import TaskVolumes
 from deepmrseg_bids.bids.tsv import write_table
-from deepmrseg_bids.cohort import (
+from deepmrseg_bids.metrics.cohort import (
     FEWEST,
     LIMIT,
     adjust_by_residuals,

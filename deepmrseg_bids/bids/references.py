@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from deepmrseg_bids.agreement import FEWEST_NUMBERS, match_by_name
 from deepmrseg_bids.bids.names import BidsName
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.metrics.label_matching import FEWEST_NUMBERS, match_by_name
 
 __all__ = ["Match", "Reference", "parse_reference", "read_references"]
 

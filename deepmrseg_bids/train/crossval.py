@@ -24,10 +24,10 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from deepmrseg_bids.concordance import PairedTest, paired_test
 from deepmrseg_bids.errors import MetricError, TrainingError
 from deepmrseg_bids.imaging.nifti import write_labels
 from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
+from deepmrseg_bids.metrics.reliability import PairedTest, paired_test
 from deepmrseg_bids.train.books import write_text
 from deepmrseg_bids.train.config import TrainConfig, changed_settings, load_config
 from deepmrseg_bids.train.evaluation import (

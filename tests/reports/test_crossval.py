@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from deepmrseg_bids.metrics import StructureAgreement
+from deepmrseg_bids.metrics.overlap import StructureAgreement
 from deepmrseg_bids.reports.crossval import markdown_table
 from deepmrseg_bids.train.crossval import Judged
 from deepmrseg_bids.train.evaluation import Evaluated

@@ -14,7 +14,7 @@ import pytest
 from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.cli import deepmrseg as command
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.metrics import StructureAgreement
+from deepmrseg_bids.metrics.overlap import StructureAgreement
 from deepmrseg_bids.train import crossval as module
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.crossval import (

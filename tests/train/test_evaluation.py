@@ -7,7 +7,7 @@ import math
 import pytest
 
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.metrics import StructureAgreement
+from deepmrseg_bids.metrics.overlap import StructureAgreement
 from deepmrseg_bids.train.evaluation import (
     Evaluated,
     read_rows,

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepmrseg_bids.agreement import compare, match_by_name, match_by_number, whole_brain
 from deepmrseg_bids.errors import MetricError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
+from deepmrseg_bids.metrics.label_matching import (
+    compare,
+    match_by_name,
+    match_by_number,
+    whole_brain,
+)
 from tests.support import ORIENTATIONS, stored_as
 
 GRID = Grid((12, 12, 12), np.diag([2.0, 2.0, 2.0, 1.0]))

@@ -14,8 +14,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from deepmrseg_bids.concordance import bland_altman, concordance, concordance_interval, icc
 from deepmrseg_bids.errors import MetricError
+from deepmrseg_bids.metrics.reliability import bland_altman, concordance, concordance_interval, icc
 
 __all__ = [
     "FEWEST",

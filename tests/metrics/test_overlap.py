@@ -13,17 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from deepmrseg_bids import concordance as paired_numbers
-from deepmrseg_bids import metrics
-from deepmrseg_bids.concordance import (
-    bland_altman,
-    concordance,
-    concordance_interval,
-    icc,
-    paired_test,
-)
 from deepmrseg_bids.errors import DeepMRSegError, MetricError
-from deepmrseg_bids.metrics import (
+from deepmrseg_bids.metrics.overlap import (
     Confusion,
     StructureAgreement,
     average_surface_distance,
@@ -35,10 +26,19 @@ from deepmrseg_bids.metrics import (
     hd95,
     labelmap_agreement,
     lesion_agreement,
+    overlap,
     presence,
     structure_agreement,
     summarise,
     volumes_mm3,
+)
+from deepmrseg_bids.metrics.overlap import reliability as paired_numbers
+from deepmrseg_bids.metrics.reliability import (
+    bland_altman,
+    concordance,
+    concordance_interval,
+    icc,
+    paired_test,
 )
 
 MM = (1.0, 1.0, 1.0)
@@ -324,7 +324,7 @@ def test_distances_are_computed_on_the_joint_bounding_box_only(monkeypatch):
         seen.append(image.shape)
         return real(image, **options)
 
-    monkeypatch.setattr(metrics.ndimage, "distance_transform_edt", recording)
+    monkeypatch.setattr(overlap.ndimage, "distance_transform_edt", recording)
     shape = (96, 96, 96)
     a, b = box((40, 50, 60), (5, 6, 7), shape), box((42, 50, 60), (5, 6, 7), shape)
     hd95(a, b, MM)
@@ -842,7 +842,7 @@ def test_records_cannot_be_changed():
                 setattr(record, name, 0)
 
 
-@pytest.mark.parametrize("module", [metrics, paired_numbers], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("module", [overlap, paired_numbers], ids=lambda one: one.__name__)
 def test_every_public_name_exists_and_is_documented(module):
     listed = set(module.__all__)
     assert module.__all__ == sorted(listed)

@@ -16,7 +16,7 @@ from deepmrseg_bids.errors import MetricError
 from deepmrseg_bids.imaging.grid import Grid, covered, resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
-from deepmrseg_bids.metrics import (
+from deepmrseg_bids.metrics.overlap import (
     LesionAgreement,
     StructureAgreement,
     labelmap_agreement,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepmrseg_bids.cohort import (
+from deepmrseg_bids.errors import MetricError
+from deepmrseg_bids.metrics.cohort import (
     FEWEST,
     LIMIT,
     adjust_by_residuals,
@@ -20,7 +21,6 @@ from deepmrseg_bids.cohort import (
     retest,
     yearly_change,
 )
-from deepmrseg_bids.errors import MetricError
 
 few = settings(max_examples=40, deadline=None)
 values = st.lists(st.floats(0, 1e4), min_size=3, max_size=20)

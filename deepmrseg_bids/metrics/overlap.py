@@ -34,8 +34,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from deepmrseg_bids.concordance import concordance
 from deepmrseg_bids.errors import MetricError
+from deepmrseg_bids.metrics.reliability import concordance
 
 __all__ = [
     "Confusion",

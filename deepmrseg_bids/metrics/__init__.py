@@ -1,0 +1,1 @@
+"""Agreement of label maps and of numbers, and statistics of a study."""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.imaging.nifti import LabelMap, read_volume
-from deepmrseg_bids.inference import Predictor
+from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.inference.predictor import Predictor
 from deepmrseg_bids.metrics.overlap import StructureAgreement, labelmap_agreement, summarise
 from deepmrseg_bids.segmentation import Posteriors, label_map
 from deepmrseg_bids.tasks import segment_prepared

@@ -24,11 +24,11 @@ import numpy as np
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import sidecar, write_dataset_files
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, write_morph, write_sessions
-from deepmrseg_bids.bundle import shipped_bundles
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
+from deepmrseg_bids.inference.bundle import shipped_bundles
 
 _BRAIN = LabelTable((Label(1, "Brain"),))
 

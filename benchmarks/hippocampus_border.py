@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume
-from deepmrseg_bids.inference import Predictor, set_threads
+from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.inference.predictor import Predictor, set_threads
 from deepmrseg_bids.metrics.overlap import StructureAgreement, labelmap_agreement, summarise
 from deepmrseg_bids.runtime import prepare_process
 from deepmrseg_bids.segmentation import label_map

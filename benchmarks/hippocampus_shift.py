@@ -27,7 +27,7 @@ from scipy import ndimage
 from deepmrseg_bids.cli.common import model_paths
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import read_volume
-from deepmrseg_bids.inference import Predictor, PredictorPool, set_threads
+from deepmrseg_bids.inference.predictor import Predictor, PredictorPool, set_threads
 from deepmrseg_bids.runtime import prepare_process
 from deepmrseg_bids.segmentation import Posteriors, Segmentation
 from deepmrseg_bids.tasks import hippocampus, run

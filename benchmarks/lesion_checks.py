@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.imaging.grid import Grid, resample
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.imaging.nifti import Volume, read_volume
-from deepmrseg_bids.inference import Predictor, set_threads
+from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.inference.predictor import Predictor, set_threads
 from deepmrseg_bids.lesions import drop_specks
 from deepmrseg_bids.runtime import prepare_process
 from deepmrseg_bids.slices import prepare_pair, slice_grid

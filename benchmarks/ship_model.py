@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bundle import ModelBundle
+from deepmrseg_bids.inference.bundle import ModelBundle
 
 MODELS = Path(__file__).parents[1] / "deepmrseg_bids" / "models"
 

@@ -61,7 +61,7 @@ def main() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     from deepmrseg_bids.imaging.nifti import read_volume, write_labels
-    from deepmrseg_bids.inference import PredictorPool, resolve_precision, set_threads
+    from deepmrseg_bids.inference.predictor import PredictorPool, resolve_precision, set_threads
     from deepmrseg_bids.segmentation import Segmentation
     from deepmrseg_bids.tasks import run
 

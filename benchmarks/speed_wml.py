@@ -12,7 +12,7 @@ from typing import Any
 
 from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.imaging.registration import register_rigid
-from deepmrseg_bids.inference import PredictorPool, set_threads
+from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
 from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
 from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks import pair, run

@@ -27,7 +27,7 @@ from deepmrseg_bids.cli.common import model_paths
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.imaging.grid import centred_grid, covered
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume
-from deepmrseg_bids.inference import PredictorPool, set_threads
+from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
 from deepmrseg_bids.metrics.overlap import confusion, f1
 from deepmrseg_bids.metrics.reliability import concordance
 from deepmrseg_bids.runtime import prepare_process

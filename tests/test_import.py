@@ -30,7 +30,8 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
 
 def test_the_image_layers_work_without_torch() -> None:
     found = _imported(
-        "import deepmrseg_bids.imaging.nifti, deepmrseg_bids.metrics.overlap, deepmrseg_bids.bundle"
+        "import deepmrseg_bids.imaging.nifti, deepmrseg_bids.metrics.overlap\n"
+        "import deepmrseg_bids.inference.bundle"
     )
     assert not found & {"torch", "nipype", "ants", "bids"}
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmrseg_bids.bundle import ModelBundle, Preparation
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
+from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
 from deepmrseg_bids.slices import slice_axis
 from deepmrseg_bids.tasks import NEEDS, needed_models
 
@@ -80,7 +80,7 @@ class Speed:
         flips: bool = False,
     ) -> Speed:
         """Ask each network about two empty windows, and resample a small image: seconds."""
-        from deepmrseg_bids.inference import Predictor, resolve_device, set_threads
+        from deepmrseg_bids.inference.predictor import Predictor, resolve_device, set_threads
 
         set_threads(threads)
         windows = {}
@@ -189,7 +189,7 @@ def _slices(flair: Grid) -> float:
 
 def _windows(model: str, grid: Grid, speed: Speed) -> float:
     """How many windows a network is asked about."""
-    from deepmrseg_bids.inference import window_places
+    from deepmrseg_bids.inference.predictor import window_places
 
     preparation = speed.preparations[model]
     window = _window(preparation)

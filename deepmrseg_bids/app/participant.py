@@ -33,13 +33,13 @@ from deepmrseg_bids.bids.outputs import finished_session, finished_tasks, spaces
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
 from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import SessionRow
-from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.config import RunConfig, parse_shard
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_grid
 from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
+from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.runtime import usable_memory_mib
 
 if TYPE_CHECKING:
@@ -495,7 +495,7 @@ def _tables(bundles: Mapping[str, ModelBundle]) -> dict[str, LabelTable]:
 
 def _check_device(config: RunConfig) -> None:
     if config.device not in ("auto", "cpu"):
-        from deepmrseg_bids.inference import resolve_device
+        from deepmrseg_bids.inference.predictor import resolve_device
 
         resolve_device(config.device)
 

@@ -11,10 +11,10 @@ from typing import TextIO
 from deepmrseg_bids.app.costs import Cost, Speed, predict, start_seconds
 from deepmrseg_bids.app.progress import spell
 from deepmrseg_bids.bids.jobs import SessionJob
-from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import read_grid
+from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.tasks import NEEDS
 
 __all__ = ["Planned", "plan", "write_plan"]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from deepmrseg_bids.app.costs import Speed, predict
 from deepmrseg_bids.bids.query import Session
-from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.inference.bundle import ModelBundle
 
 __all__ = ["deal", "expected_work"]
 

@@ -26,12 +26,12 @@ from deepmrseg_bids.bids.lesion_files import always_there, stage_lesions, there_
 from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, model_of, same_provenance
 from deepmrseg_bids.bids.spaces import Carrier, SpaceJob, left_to_make
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
-from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import DeepMRSegError, RegistrationError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.guard import check_image
 from deepmrseg_bids.imaging.nifti import Volume, read_volume, write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import ants_version
+from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.runtime import (
     cpu_has_bfloat16,
     forget_peak_memory,
@@ -44,7 +44,7 @@ from deepmrseg_bids.tasks import NEEDS, run
 from deepmrseg_bids.tasks.wml import LesionSegmentation
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.inference import PredictorPool
+    from deepmrseg_bids.inference.predictor import PredictorPool
 
 __all__ = [
     "finished_session",
@@ -64,7 +64,7 @@ def _pool(
     models: tuple[tuple[str, Path], ...], device: str, precision: str, flips: bool
 ) -> PredictorPool:
     """The predictors of this process, kept from session to session."""
-    from deepmrseg_bids.inference import PredictorPool, resolve_device
+    from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device
 
     return PredictorPool(
         dict(models),
@@ -133,7 +133,7 @@ def _run_tasks(
     out_dir: Path,
     work: Path,
 ) -> Iterator[TaskOutcome]:
-    from deepmrseg_bids.inference import set_threads
+    from deepmrseg_bids.inference.predictor import set_threads
 
     set_threads(job.threads)
     pool = _pool(job.models, job.device, job.precision, job.flips)
@@ -236,7 +236,7 @@ def _made(
     job: SessionJob, task: str, pool: PredictorPool, inputs: Mapping[Path, str]
 ) -> dict[str, dict[str, Any]]:
     """How the label map of a task is made, as its sidecar says it."""
-    from deepmrseg_bids.inference import resolve_precision
+    from deepmrseg_bids.inference.predictor import resolve_precision
 
     bundles = {model: pool(model).bundle for model in NEEDS[task]}
     return _provenance(
@@ -335,7 +335,7 @@ def _precision(job: SessionJob) -> str:
         return job.precision
     if job.device == "cpu" or (job.device == "auto" and not may_have_gpu()):
         return "bfloat16" if cpu_has_bfloat16() else "float32"
-    from deepmrseg_bids.inference import resolve_device, resolve_precision
+    from deepmrseg_bids.inference.predictor import resolve_device, resolve_precision
 
     return str(resolve_precision("auto", resolve_device(job.device)))
 

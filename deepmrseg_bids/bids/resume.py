@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from deepmrseg_bids.bids.files import read_json, write_text
 from deepmrseg_bids.bids.names import sidecar_path
-from deepmrseg_bids.bundle import file_sha256
 from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.inference.bundle import file_sha256
 
 __all__ = ["Digests", "FileDigest", "findings_of", "model_of", "same_provenance"]
 

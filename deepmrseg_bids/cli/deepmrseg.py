@@ -154,7 +154,7 @@ def _predict(args: argparse.Namespace) -> int:
     from deepmrseg_bids.findings import worst_first
     from deepmrseg_bids.guard import check_image
     from deepmrseg_bids.imaging.nifti import read_volume
-    from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
+    from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
     from deepmrseg_bids.segmentation import Segmentation
     from deepmrseg_bids.tasks import needed_models, run
 
@@ -238,7 +238,7 @@ def _stem(path: Path) -> str:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from deepmrseg_bids.inference import resolve_device, set_threads
+    from deepmrseg_bids.inference.predictor import resolve_device, set_threads
     from deepmrseg_bids.train.config import load_config
     from deepmrseg_bids.train.loop import train
     from deepmrseg_bids.train.samples import load_samples
@@ -269,7 +269,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _crossval(args: argparse.Namespace) -> int:
-    from deepmrseg_bids.inference import resolve_device
+    from deepmrseg_bids.inference.predictor import resolve_device
     from deepmrseg_bids.reports.crossval import write_report
     from deepmrseg_bids.train.config import load_config
     from deepmrseg_bids.train.crossval import CrossValidation, crossval
@@ -301,8 +301,8 @@ def _crossval(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from deepmrseg_bids.bundle import ModelBundle
-    from deepmrseg_bids.inference import PredictorPool, resolve_device, set_threads
+    from deepmrseg_bids.inference.bundle import ModelBundle
+    from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
     from deepmrseg_bids.train.config import load_config
     from deepmrseg_bids.train.evaluation import evaluate, write_tables
     from deepmrseg_bids.train.samples import load_samples
@@ -334,7 +334,7 @@ def _score(value: float | None) -> str:
 
 
 def _models(args: argparse.Namespace) -> int:
-    from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
+    from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
 
     entries, broken = [], 0
     for task, path in shipped_bundles().items():

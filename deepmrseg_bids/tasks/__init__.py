@@ -18,7 +18,7 @@ from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks import brain, deepbrain, hippocampus, prepared, wml
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.inference import Predictor
+    from deepmrseg_bids.inference.predictor import Predictor
 
 __all__ = ["NEEDS", "TASKS", "needed_models", "run", "segment_prepared", "table_of"]
 

@@ -19,8 +19,8 @@ from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.segmentation import Posteriors, Segmentation, expected_dice, measure
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.bundle import Preparation
-    from deepmrseg_bids.inference import Predictor
+    from deepmrseg_bids.inference.bundle import Preparation
+    from deepmrseg_bids.inference.predictor import Predictor
 
 __all__ = ["TABLE", "Brain", "check_orientation", "find_brain", "segment"]
 

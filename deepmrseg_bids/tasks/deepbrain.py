@@ -26,7 +26,7 @@ from deepmrseg_bids.segmentation import (
 from deepmrseg_bids.tasks.brain import Brain
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.inference import Predictor
+    from deepmrseg_bids.inference.predictor import Predictor
 
 __all__ = ["segment", "segment_prepared"]
 

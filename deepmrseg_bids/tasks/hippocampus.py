@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.guard import check_hippocampus
@@ -32,6 +31,7 @@ from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
+from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,
@@ -43,7 +43,7 @@ from deepmrseg_bids.segmentation import (
 from deepmrseg_bids.tasks import prepared
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.inference import Predictor
+    from deepmrseg_bids.inference.predictor import Predictor
 
 __all__ = ["TABLE", "segment", "segment_prepared", "with_coronal_border"]
 

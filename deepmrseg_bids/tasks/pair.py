@@ -22,7 +22,7 @@ from deepmrseg_bids.imaging.registration import RigidFit, register_rigid
 from deepmrseg_bids.tasks.brain import Brain, find_brain
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.inference import Predictor
+    from deepmrseg_bids.inference.predictor import Predictor
 
 __all__ = ["LEAST_EDGES", "LEAST_OVERLAP", "Pair", "pair_scans"]
 

@@ -19,7 +19,7 @@ from deepmrseg_bids.segmentation import (
 )
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.inference import Predictor
+    from deepmrseg_bids.inference.predictor import Predictor
 
 __all__ = ["segment"]
 

@@ -23,7 +23,7 @@ from deepmrseg_bids.tasks.brain import Brain
 from deepmrseg_bids.tasks.pair import Pair, pair_scans
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.inference import Predictor
+    from deepmrseg_bids.inference.predictor import Predictor
 
 __all__ = ["LesionSegmentation", "segment", "segment_prepared"]
 

@@ -13,10 +13,10 @@ from typing import Any, Literal, TypeVar
 
 import tomli_w
 
-from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import LabelTableError, TrainingError
 from deepmrseg_bids.imaging.labels import Label, LabelTable
-from deepmrseg_bids.inference import Precision
+from deepmrseg_bids.inference.bundle import Preparation
+from deepmrseg_bids.inference.predictor import Precision
 from deepmrseg_bids.network import NetworkConfig
 
 if sys.version_info >= (3, 11):

@@ -18,7 +18,7 @@ from deepmrseg_bids.errors import DeepMRSegError, TrainingError
 from deepmrseg_bids.imaging.grid import resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
-from deepmrseg_bids.inference import Predictor
+from deepmrseg_bids.inference.predictor import Predictor
 from deepmrseg_bids.metrics.overlap import (
     LesionAgreement,
     StructureAgreement,

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from deepmrseg_bids import __version__
-from deepmrseg_bids.bundle import ModelBundle, Preparation
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.inference import resolve_precision, with_position
+from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
+from deepmrseg_bids.inference.predictor import resolve_precision, with_position
 from deepmrseg_bids.metrics.overlap import confusion, f1
 from deepmrseg_bids.network import build_network, deepmrseg_loss
 from deepmrseg_bids.train import books, pairs

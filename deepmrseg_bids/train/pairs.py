@@ -39,7 +39,7 @@ from deepmrseg_bids.train.samples import Sample, reference_classes
 from deepmrseg_bids.train.scenes import Anatomy, draw_scene, render, tissue_shares
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.inference import Predictor
+    from deepmrseg_bids.inference.predictor import Predictor
 
 __all__ = ["Pair", "crop", "prepare", "prepare_real", "segment_pair"]
 
@@ -204,7 +204,7 @@ def _drawn(outline: Volume) -> Callable[[Grid], NDArray[np.bool_]]:
 
 @remember
 def _brain_predictor() -> Any:
-    from deepmrseg_bids.inference import PredictorPool
+    from deepmrseg_bids.inference.predictor import PredictorPool
 
     return PredictorPool()("brain")
 

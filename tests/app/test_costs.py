@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.app.costs import Speed, memory_mib, predict, start_seconds
-from deepmrseg_bids.bundle import ModelBundle, Preparation
 from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
 
 ALL = ("brain", "deepbrain", "hippocampus")
 PREPARATIONS = {

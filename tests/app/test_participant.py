@@ -13,10 +13,10 @@ from deepmrseg_bids.app.execute import Verdict
 from deepmrseg_bids.bids.jobs import SessionJob, TaskOutcome
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.bids.tables import SessionRow
-from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.inference.bundle import ModelBundle
 
 BUNDLES = dict.fromkeys(("brain", "deepbrain", "hippocampus", "wml"))
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from deepmrseg_bids.app.shards import deal, expected_work
 from deepmrseg_bids.bids.query import Session
-from deepmrseg_bids.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
 
 COSTS = st.dictionaries(
     st.text("abc", min_size=1, max_size=4), st.lists(st.floats(0.1, 100), min_size=1, max_size=4)

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from deepmrseg_bids import __version__, bundle
-from deepmrseg_bids.bundle import ModelBundle, Preparation, file_sha256
+from deepmrseg_bids import __version__
 from deepmrseg_bids.cli import deepmrseg as command
+from deepmrseg_bids.inference import bundle
+from deepmrseg_bids.inference.bundle import ModelBundle, Preparation, file_sha256
 from deepmrseg_bids.network import build_network
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from deepmrseg_bids.bundle import shipped_bundles
+from deepmrseg_bids.inference.bundle import shipped_bundles
 from tests.integration.conftest import (
     add_scan,
     app,

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from deepmrseg_bids.errors import DeepMRSegError, MetricError
+from deepmrseg_bids.metrics import overlap
+from deepmrseg_bids.metrics import reliability as paired_numbers
 from deepmrseg_bids.metrics.overlap import (
     Confusion,
     StructureAgreement,
@@ -26,13 +28,11 @@ from deepmrseg_bids.metrics.overlap import (
     hd95,
     labelmap_agreement,
     lesion_agreement,
-    overlap,
     presence,
     structure_agreement,
     summarise,
     volumes_mm3,
 )
-from deepmrseg_bids.metrics.overlap import reliability as paired_numbers
 from deepmrseg_bids.metrics.reliability import (
     bland_altman,
     concordance,

@@ -19,9 +19,9 @@ import psutil
 import pytest
 import torch
 
-from deepmrseg_bids.bundle import ModelBundle, Preparation
 from deepmrseg_bids.imaging.grid import centred_grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
 from deepmrseg_bids.network import NetworkConfig, build_network
 from tests.integration.conftest import add_scan, make_dataset, read_tsv
 from tests.tasks.phantom import paint

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from deepmrseg_bids.bundle import ModelBundle
+from deepmrseg_bids.inference.bundle import ModelBundle
 from tests.robustness.conftest import Nursery, rows, tiny_head
 
 PEOPLE = ("01", "02", "03")

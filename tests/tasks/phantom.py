@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.imaging.grid import Grid, centred_grid
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.inference.bundle import Preparation
 from tests.support import stored_as
 
 Part = tuple[Sequence[float], Sequence[float], float]  # centre and half-axes in mm, level

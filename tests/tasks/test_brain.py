@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import brain
 from tests.tasks.phantom import ByLevel, box, dice, paint, scan
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import DeepMRSegError, SegmentationError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import deepbrain
 from deepmrseg_bids.tasks.brain import Brain
 from tests.tasks.phantom import ByLevel, box, dice, paint, scan

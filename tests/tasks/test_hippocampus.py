@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid, centred_grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_volume
-from deepmrseg_bids.inference import PredictorPool
+from deepmrseg_bids.inference.bundle import Preparation
+from deepmrseg_bids.inference.predictor import PredictorPool
 from deepmrseg_bids.segmentation import (
     Posteriors,
     Segmentation,

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import SignalError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import segment_prepared
 from tests.support import stored_as
 from tests.tasks.phantom import ByLevel

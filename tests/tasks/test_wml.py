@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from deepmrseg_bids.bundle import Preparation
 from deepmrseg_bids.errors import SegmentationError, SignalError, SkippedTask
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
+from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import pair, wml
 from deepmrseg_bids.tasks.brain import Brain
 from tests.imaging.test_registration import moved, movement

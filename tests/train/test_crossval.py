@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.cli import deepmrseg as command
 from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.metrics.overlap import StructureAgreement
 from deepmrseg_bids.train import crossval as module
 from deepmrseg_bids.train.config import TrainConfig

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from deepmrseg_bids.bundle import ModelBundle
 from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.imaging.intensity import OUTSIDE
-from deepmrseg_bids.inference import Predictor
+from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.inference.predictor import Predictor
 from deepmrseg_bids.reports.crossval import write_report
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.crossval import NETWORKS, CrossValidation, crossval

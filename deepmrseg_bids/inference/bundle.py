@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "ModelBundle", "Preparation", "file_sha256", "shipped_bundles"]
 
 FORMAT = 1
-_MODELS = Path(__file__).parent / "models"
+_MODELS = Path(__file__).parents[1] / "models"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmrseg_bids import inference
-from deepmrseg_bids.bundle import ModelBundle, Preparation
 from deepmrseg_bids.errors import BundleError, DeviceError, SkippedTask, UsageError
 from deepmrseg_bids.imaging.labels import Label, LabelTable
-from deepmrseg_bids.inference import (
+from deepmrseg_bids.inference import predictor as predicting
+from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
+from deepmrseg_bids.inference.predictor import (
     Predictor,
     PredictorPool,
     fold,
@@ -241,7 +241,7 @@ def test_slices_are_answered_one_by_one_however_many_are_seen_at_once(flat, monk
     whole = predictor.slices(image, mirrored=True)
     assert whole.shape == (2, 5, 24, 16)
     np.testing.assert_allclose(whole.sum(axis=0), 1, atol=1e-5)
-    monkeypatch.setattr(inference, "_PIXELS", 2 * 24 * 16)
+    monkeypatch.setattr(predicting, "_PIXELS", 2 * 24 * 16)
     np.testing.assert_allclose(predictor.slices(image, mirrored=True), whole, atol=1e-5)
     np.testing.assert_allclose(predictor(image[:, 3]), whole[:, 3], atol=1e-5)
 
@@ -258,6 +258,6 @@ def test_slices_are_mirrored_only_where_left_and_right_lie_in_them(flat):
 
 
 def test_a_model_that_is_neither_given_nor_shipped_skips_its_task(monkeypatch):
-    monkeypatch.setattr(inference, "shipped_bundles", dict)
+    monkeypatch.setattr(predicting, "shipped_bundles", dict)
     with pytest.raises(SkippedTask, match="wml: this version ships no model of it"):
         PredictorPool()("wml")

@@ -12,9 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deepmrseg_bids.bundle import FORMAT, ModelBundle, Preparation, file_sha256, shipped_bundles
 from deepmrseg_bids.errors import BundleError
 from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.inference.bundle import (
+    FORMAT,
+    ModelBundle,
+    Preparation,
+    file_sha256,
+    shipped_bundles,
+)
 from deepmrseg_bids.network import Frame, NetworkConfig, build_network
 
 PREPARATION = Preparation(spacing=1.5, intensity="crop", shape=(8, 9, 10), margin=2)

@@ -1,0 +1,1 @@
+"""Models at work: bundles, and predictors made of them."""

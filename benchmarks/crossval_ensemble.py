@@ -18,8 +18,8 @@ from deepmrseg_bids.imaging.nifti import LabelMap, read_volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor
 from deepmrseg_bids.metrics.overlap import StructureAgreement, labelmap_agreement, summarise
-from deepmrseg_bids.segmentation import Posteriors, label_map
 from deepmrseg_bids.tasks import segment_prepared
+from deepmrseg_bids.tasks.results import Posteriors, label_map
 from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.evaluation import read_rows, reference_labels
 from deepmrseg_bids.train.samples import load_samples

@@ -21,8 +21,8 @@ from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor, set_threads
 from deepmrseg_bids.metrics.overlap import StructureAgreement, labelmap_agreement, summarise
 from deepmrseg_bids.runtime import prepare_process
-from deepmrseg_bids.segmentation import label_map
-from deepmrseg_bids.tasks import prepared, segment_prepared
+from deepmrseg_bids.tasks import custom, segment_prepared
+from deepmrseg_bids.tasks.results import label_map
 from deepmrseg_bids.train.samples import Sample, load_samples
 
 PARTS = (1, 2)
@@ -58,7 +58,7 @@ def judge(samples: list[Sample], predictor: Predictor) -> None:
     predictor.many = lambda images: asked.extend(images) or network(images)  # type: ignore[method-assign, func-returns-value]
     for sample in samples:
         volume, reference = read_volume(sample.t1w or ""), read_labels(sample.dseg)
-        plain = prepared.segment(volume, predictor).posteriors[0]
+        plain = custom.segment(volume, predictor).posteriors[0]
         bordered = segment_prepared("hippocampus", volume, predictor).posteriors[0]
         for name, posteriors in zip(found, (plain, bordered), strict=True):
             labels = label_map(posteriors, reference.grid).data

@@ -29,8 +29,8 @@ from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.inference.predictor import Predictor, PredictorPool, set_threads
 from deepmrseg_bids.runtime import prepare_process
-from deepmrseg_bids.segmentation import Posteriors, Segmentation
 from deepmrseg_bids.tasks import hippocampus, run
+from deepmrseg_bids.tasks.results import Posteriors, Segmentation
 
 COLUMNS = ("L anterior", "L posterior", "R anterior", "R posterior", "L whole", "R whole")
 

@@ -29,9 +29,9 @@ from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.imaging.nifti import Volume, read_volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor, set_threads
-from deepmrseg_bids.lesions import drop_specks
 from deepmrseg_bids.runtime import prepare_process
-from deepmrseg_bids.slices import prepare_pair, slice_grid
+from deepmrseg_bids.tasks.flair_slices import prepare_pair, slice_grid
+from deepmrseg_bids.tasks.lesions import drop_specks
 from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.evaluation import tsv
 from deepmrseg_bids.train.pairs import prepare

@@ -18,8 +18,8 @@ from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
 from deepmrseg_bids.metrics.overlap import confusion, f1
 from deepmrseg_bids.runtime import prepare_process
-from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks import run
+from deepmrseg_bids.tasks.results import Segmentation
 
 
 def main() -> None:

@@ -62,8 +62,8 @@ def main() -> None:
 
     from deepmrseg_bids.imaging.nifti import read_volume, write_labels
     from deepmrseg_bids.inference.predictor import PredictorPool, resolve_precision, set_threads
-    from deepmrseg_bids.segmentation import Segmentation
     from deepmrseg_bids.tasks import run
+    from deepmrseg_bids.tasks.results import Segmentation
 
     set_threads(args.threads)
     pool = PredictorPool(precision=args.precision)

@@ -14,8 +14,8 @@ from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.imaging.registration import register_rigid
 from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
 from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
-from deepmrseg_bids.segmentation import Segmentation
-from deepmrseg_bids.tasks import pair, run
+from deepmrseg_bids.tasks import coregistration, run
+from deepmrseg_bids.tasks.results import Segmentation
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         spent = time.perf_counter() - start
         return fit
 
-    pair.register_rigid = timed
+    coregistration.register_rigid = timed
     print("| FLAIR | voxels | session | registration | peak memory |")
     print("| --- | --- | --- | --- | --- |")
     for place in range(0, len(args.scans), 2):

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
-from deepmrseg_bids.slices import slice_axis
 from deepmrseg_bids.tasks import NEEDS, needed_models
+from deepmrseg_bids.tasks.flair_slices import slice_axis
 
 __all__ = ["Cost", "Speed", "memory_mib", "predict", "start_seconds"]
 

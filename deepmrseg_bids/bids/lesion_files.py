@@ -18,7 +18,7 @@ from deepmrseg_bids.bids.files import Staging, read_json, write_json, write_text
 from deepmrseg_bids.bids.tables import write_lesions
 from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import RigidFit, itk_text
-from deepmrseg_bids.segmentation import native_posteriors
+from deepmrseg_bids.tasks.results import native_posteriors
 from deepmrseg_bids.tasks.wml import LesionSegmentation
 
 __all__ = ["always_there", "registration_facts", "stage_lesions", "there_if_aligned"]

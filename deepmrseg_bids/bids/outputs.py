@@ -28,7 +28,6 @@ from deepmrseg_bids.bids.spaces import Carrier, SpaceJob, left_to_make
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.errors import DeepMRSegError, RegistrationError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding, worst_first
-from deepmrseg_bids.guard import check_image
 from deepmrseg_bids.imaging.nifti import Volume, read_volume, write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import ants_version
 from deepmrseg_bids.inference.bundle import ModelBundle
@@ -39,8 +38,9 @@ from deepmrseg_bids.runtime import (
     peak_memory_mib,
     prepare_process,
 )
-from deepmrseg_bids.segmentation import Segmentation, native_posteriors
 from deepmrseg_bids.tasks import NEEDS, run
+from deepmrseg_bids.tasks.qc import check_image
+from deepmrseg_bids.tasks.results import Segmentation, native_posteriors
 from deepmrseg_bids.tasks.wml import LesionSegmentation
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from deepmrseg_bids.imaging.registration import (
     register_to_template,
 )
 from deepmrseg_bids.imaging.templates import Template
-from deepmrseg_bids.segmentation import Segmentation, labels_at
+from deepmrseg_bids.tasks.results import Segmentation, labels_at
 
 __all__ = ["Carrier", "SpaceJob", "left_to_make", "space_jobs"]
 

@@ -26,7 +26,7 @@ from deepmrseg_bids.errors import DeepMRSegError, SkippedTask, UsageError
 from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.segmentation import Segmentation
+    from deepmrseg_bids.tasks.results import Segmentation
 
 __all__ = ["main"]
 
@@ -152,11 +152,11 @@ def _add_models(commands: Any) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     from deepmrseg_bids.findings import worst_first
-    from deepmrseg_bids.guard import check_image
     from deepmrseg_bids.imaging.nifti import read_volume
     from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
-    from deepmrseg_bids.segmentation import Segmentation
     from deepmrseg_bids.tasks import needed_models, run
+    from deepmrseg_bids.tasks.qc import check_image
+    from deepmrseg_bids.tasks.results import Segmentation
 
     if args.flair and len(args.images) > 1:
         raise UsageError("--flair goes with one T1w")
@@ -207,7 +207,7 @@ def _write_result(args: argparse.Namespace, name: str, result: Segmentation) -> 
     from deepmrseg_bids.bids.outputs import morph_rows
     from deepmrseg_bids.bids.tables import write_lesions, write_morph
     from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
-    from deepmrseg_bids.segmentation import native_posteriors
+    from deepmrseg_bids.tasks.results import native_posteriors
     from deepmrseg_bids.tasks.wml import LesionSegmentation
 
     task = result.task

@@ -1,4 +1,4 @@
-"""The tasks: a volume in, a :class:`~deepmrseg_bids.segmentation.Segmentation` out.
+"""The tasks: a volume in, a :class:`~deepmrseg_bids.tasks.results.Segmentation` out.
 
 ``run`` does several for one scan and shares what they have in common.
 """
@@ -14,8 +14,8 @@ from deepmrseg_bids.errors import DeepMRSegError, SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.segmentation import Segmentation
-from deepmrseg_bids.tasks import brain, deepbrain, hippocampus, prepared, wml
+from deepmrseg_bids.tasks import brain, custom, deepbrain, hippocampus, wml
+from deepmrseg_bids.tasks.results import Segmentation
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
@@ -162,6 +162,6 @@ def segment_prepared(
     if task == "wml":
         return wml.segment_prepared(volume, flair, predictor)
     if task != "brain":
-        return prepared.segment(volume, predictor)
+        return custom.segment(volume, predictor)
     found = brain.find_brain(volume, predictor)
     return brain.segment(volume, found, predictor)

@@ -11,12 +11,12 @@ from scipy import ndimage
 
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.guard import check_brain
 from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, overlap, resample
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
-from deepmrseg_bids.segmentation import Posteriors, Segmentation, expected_dice, measure
+from deepmrseg_bids.tasks.qc import check_brain
+from deepmrseg_bids.tasks.results import Posteriors, Segmentation, expected_dice, measure
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.bundle import Preparation
@@ -41,7 +41,7 @@ class Brain:
         probability: (I, J, K) of being brain, zero outside the largest connected part.
         grid: RAS+, the network's spacing.
         centre: middle of the deep structures, RAS+ millimetres; None if none were found.
-        confidence: see :class:`deepmrseg_bids.segmentation.Measure`.
+        confidence: see :class:`deepmrseg_bids.tasks.results.Measure`.
     """
 
     probability: NDArray[np.float32]

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.errors import SegmentationError, SignalError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.guard import check_structures
 from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, resample
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.segmentation import (
+from deepmrseg_bids.tasks.brain import Brain
+from deepmrseg_bids.tasks.qc import check_structures
+from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     confidences,
@@ -23,7 +24,6 @@ from deepmrseg_bids.segmentation import (
     largest_parts,
     measure,
 )
-from deepmrseg_bids.tasks.brain import Brain
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor

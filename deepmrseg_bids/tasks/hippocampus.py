@@ -26,13 +26,14 @@ from scipy import ndimage, signal
 
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.guard import check_hippocampus
 from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import Preparation
-from deepmrseg_bids.segmentation import (
+from deepmrseg_bids.tasks import custom
+from deepmrseg_bids.tasks.qc import check_hippocampus
+from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     confidences,
@@ -40,7 +41,6 @@ from deepmrseg_bids.segmentation import (
     largest_parts,
     measure,
 )
-from deepmrseg_bids.tasks import prepared
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
@@ -115,7 +115,7 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
 
 def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     """The parts of one left hippocampus, from a crop in RAS around it: labels 1 and 2."""
-    plain = prepared.segment(volume, predictor)
+    plain = custom.segment(volume, predictor)
     if len(plain.table) != 2:
         return plain  # a model of one's own, with other parts
     (found,) = plain.posteriors

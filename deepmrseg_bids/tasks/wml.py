@@ -16,11 +16,11 @@ from scipy import ndimage
 from deepmrseg_bids.errors import SignalError, SkippedTask
 from deepmrseg_bids.imaging.grid import Grid, overlap, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
-from deepmrseg_bids.lesions import Lesion, Surroundings, drop_specks, find_lesions
-from deepmrseg_bids.segmentation import Posteriors, Segmentation, confidences, label_map, measure
-from deepmrseg_bids.slices import across, prepare_pair, slice_grid
 from deepmrseg_bids.tasks.brain import Brain
-from deepmrseg_bids.tasks.pair import Pair, pair_scans
+from deepmrseg_bids.tasks.coregistration import Pair, pair_scans
+from deepmrseg_bids.tasks.flair_slices import across, prepare_pair, slice_grid
+from deepmrseg_bids.tasks.lesions import Lesion, Surroundings, drop_specks, find_lesions
+from deepmrseg_bids.tasks.results import Posteriors, Segmentation, confidences, label_map, measure
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor

@@ -27,8 +27,8 @@ from deepmrseg_bids.metrics.overlap import (
     presence,
     summarise,
 )
-from deepmrseg_bids.segmentation import Segmentation
 from deepmrseg_bids.tasks import run, segment_prepared, table_of, wml
+from deepmrseg_bids.tasks.results import Segmentation
 from deepmrseg_bids.train.books import write_text
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.pairs import segment_pair

@@ -24,14 +24,14 @@ from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_grid, read_labels, read_volume
-from deepmrseg_bids.segmentation import (
+from deepmrseg_bids.tasks.flair_slices import across, prepare_pair, slice_grid
+from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     confidences,
     label_map,
     measure,
 )
-from deepmrseg_bids.slices import across, prepare_pair, slice_grid
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.fields import smooth
 from deepmrseg_bids.train.lesions import from_mni, ventricle_distance
@@ -157,7 +157,7 @@ def prepare_real(
     the FLAIR's space, or with ``extracted`` (zero outside the brain), both scans lie in one
     space already.
     """
-    from deepmrseg_bids.tasks.pair import pair_scans
+    from deepmrseg_bids.tasks.coregistration import pair_scans
 
     assert sample.flair is not None
     flair = read_volume(sample.flair)

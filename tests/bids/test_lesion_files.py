@@ -20,9 +20,9 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels
 from deepmrseg_bids.imaging.registration import Quality, RigidFit
-from deepmrseg_bids.lesions import Lesion
-from deepmrseg_bids.segmentation import Measure, Posteriors
-from deepmrseg_bids.tasks.pair import Pair
+from deepmrseg_bids.tasks.coregistration import Pair
+from deepmrseg_bids.tasks.lesions import Lesion
+from deepmrseg_bids.tasks.results import Measure, Posteriors
 from deepmrseg_bids.tasks.wml import LesionSegmentation
 from tests.bids.test_outputs import GRID, TABLE, Pool
 

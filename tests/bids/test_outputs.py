@@ -18,7 +18,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
-from deepmrseg_bids.segmentation import Measure, Posteriors, Segmentation
+from deepmrseg_bids.tasks.results import Measure, Posteriors, Segmentation
 
 TABLE = LabelTable((Label(1, "Brain"),))
 GRID = Grid((4, 5, 6), np.eye(4))

@@ -24,7 +24,7 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.imaging.registration import Quality, TemplateFit
 from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
-from deepmrseg_bids.segmentation import Posteriors, Segmentation
+from deepmrseg_bids.tasks.results import Posteriors, Segmentation
 from tests.integration.conftest import add_scan, coarse, coarse_brain, make_dataset, make_templates
 
 TABLE = LabelTable((Label(3, "Left-Half"), Label(7, "Right-Half")))

@@ -15,13 +15,13 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_volume
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.inference.predictor import PredictorPool
-from deepmrseg_bids.segmentation import (
+from deepmrseg_bids.tasks import custom, hippocampus, run
+from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     confidences,
     native_posteriors,
 )
-from deepmrseg_bids.tasks import hippocampus, prepared, run
 from tests.support import ORIENTATIONS, stored_as
 from tests.tasks.phantom import ByLevel, dice, paint, tilted
 
@@ -306,7 +306,7 @@ def test_a_prepared_crop_of_any_shape_gets_its_labels_exactly_at_their_voxels(sh
     affine[:3, 3] = (-31, 12.5, 7.25)
     data, grid = stored_as(raw, Grid(shape, affine), codes)
     model = predictor((10, 12, 8))
-    result = prepared.segment(Volume(data, grid), model)
+    result = custom.segment(Volume(data, grid), model)
     expected = np.select([data == ANTERIOR, data == POSTERIOR], [1, 2])
     np.testing.assert_array_equal(result.labels.data, expected)
     assert result.labels.grid == grid
@@ -319,7 +319,7 @@ def test_a_prepared_crop_of_any_shape_gets_its_labels_exactly_at_their_voxels(sh
 def test_outside_a_prepared_crop_the_network_sees_the_mean():
     raw = np.random.default_rng(0).choice([NEARBY, TISSUE, ANTERIOR], (6, 6, 6)).astype(np.float32)
     model = predictor((10, 10, 10))
-    prepared.segment(Volume(raw, Grid(raw.shape, np.eye(4))), model)
+    custom.segment(Volume(raw, Grid(raw.shape, np.eye(4))), model)
     (image,) = model.seen
     assert image.shape == (10, 10, 10)
     inside = np.zeros(image.shape, bool)

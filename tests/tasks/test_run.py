@@ -11,7 +11,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
-from deepmrseg_bids.segmentation import Segmentation
+from deepmrseg_bids.tasks.results import Segmentation
 
 GRID = Grid((4, 4, 4), np.eye(4))
 SCAN = Volume(np.arange(64, dtype=np.float32).reshape(4, 4, 4), GRID)

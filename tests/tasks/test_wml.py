@@ -14,7 +14,7 @@ from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import Preparation
-from deepmrseg_bids.tasks import pair, wml
+from deepmrseg_bids.tasks import coregistration, wml
 from deepmrseg_bids.tasks.brain import Brain
 from tests.imaging.test_registration import moved, movement
 from tests.integration.conftest import coarse, coarse_brain
@@ -83,7 +83,7 @@ def brain_of(inside: np.ndarray, grid: Grid, centre=(0.0, -8.0, 0.0)) -> Brain:
 @pytest.fixture
 def found(monkeypatch, t1w: Volume, inside: np.ndarray):
     """The brain network exchanged for the known brain of the average; other brains by name."""
-    monkeypatch.setattr(pair, "find_brain", lambda *_: brain_of(inside, t1w.grid))
+    monkeypatch.setattr(coregistration, "find_brain", lambda *_: brain_of(inside, t1w.grid))
 
 
 def predictors(network: Bright):
@@ -148,20 +148,20 @@ def test_a_flair_alone_works_with_a_warning(found, flair):
 def test_exchanged_scans_and_a_t2w_are_told(found, t1w, flair, inside):
     brain = brain_of(inside, t1w.grid)
     as_t1w = Volume(as_flair(t1w.data, float(np.percentile(t1w.data, 99))), t1w.grid)
-    swapped = pair.pair_scans(t1w, as_t1w, None, brain=brain)
+    swapped = coregistration.pair_scans(t1w, as_t1w, None, brain=brain)
     assert "scans-swapped" in {finding.code for finding in swapped.findings}
     top = float(t1w.data.max())
     bright = Volume(np.where(inside, top - 0.7 * t1w.data, t1w.data), t1w.grid)
-    t2w = pair.pair_scans(bright, None, None)
+    t2w = coregistration.pair_scans(bright, None, None)
     assert "flair-contrast" in {finding.code for finding in t2w.findings}
-    right = pair.pair_scans(flair, t1w, None, brain=brain)
+    right = coregistration.pair_scans(flair, t1w, None, brain=brain)
     assert {"scans-swapped", "flair-contrast"}.isdisjoint(f.code for f in right.findings)
 
 
 def test_a_flair_of_a_part_of_the_head_is_told(found, t1w, flair, inside):
     start = (0, 0, flair.grid.shape[2] // 2)
     upper = Volume(flair.data[:, :, start[2] :], flair.grid.crop(start, flair.grid.shape))
-    result = pair.pair_scans(upper, t1w, None, brain=brain_of(inside, t1w.grid))
+    result = coregistration.pair_scans(upper, t1w, None, brain=brain_of(inside, t1w.grid))
     told = {finding.code: finding.message for finding in result.findings}
     assert "% of the brain" in told["flair-view"]
     assert told["small-view"].startswith("FLAIR: not a whole head")
@@ -170,7 +170,7 @@ def test_a_flair_of_a_part_of_the_head_is_told(found, t1w, flair, inside):
 def test_brains_that_do_not_fit_are_told(found, t1w, flair, inside):
     half = inside.copy()
     half[:, : half.shape[1] // 2] = False
-    result = pair.pair_scans(flair, t1w, None, brain=brain_of(half, t1w.grid))
+    result = coregistration.pair_scans(flair, t1w, None, brain=brain_of(half, t1w.grid))
     assert "brains-differ" in {finding.code for finding in result.findings}
     assert result.t1w is t1w  # it lies where it should all the same
 
@@ -179,7 +179,7 @@ def test_a_flair_without_a_brain_is_an_error_that_names_it(monkeypatch, flair):
     def broken(*_):
         raise SegmentationError("12 ml were found")
 
-    monkeypatch.setattr(pair, "find_brain", broken)
+    monkeypatch.setattr(coregistration, "find_brain", broken)
     with pytest.raises(SegmentationError, match="FLAIR: 12 ml"):
         wml.segment(None, None, flair, predictors(Bright()))
 

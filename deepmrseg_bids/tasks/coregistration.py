@@ -15,11 +15,11 @@ from scipy import ndimage
 
 from deepmrseg_bids.errors import RegistrationError, SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.guard import check_image
 from deepmrseg_bids.imaging.grid import Array, Grid, covered, resample
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.imaging.registration import RigidFit, register_rigid
 from deepmrseg_bids.tasks.brain import Brain, find_brain
+from deepmrseg_bids.tasks.qc import check_image
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor

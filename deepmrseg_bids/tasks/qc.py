@@ -15,7 +15,7 @@ from scipy import ndimage
 from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid, covered
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.segmentation import Measure, Segmentation
+from deepmrseg_bids.tasks.results import Measure, Segmentation
 
 __all__ = ["check_brain", "check_hippocampus", "check_image", "check_structures"]
 
@@ -133,7 +133,7 @@ def check_brain(
         image: (I, J, K) intensities of the scan.
         grid: where both lie, RAS+, isotropic.
         view: the scan's own grid.
-        confidence: see :class:`deepmrseg_bids.segmentation.Measure`.
+        confidence: see :class:`deepmrseg_bids.tasks.results.Measure`.
     """
     found = []
     millilitres = float(mask.sum()) * grid.voxel_volume / 1000

@@ -4,7 +4,7 @@ import pytest
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
-from deepmrseg_bids.segmentation import (
+from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     expected_dice,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.guard import check_brain, check_hippocampus, check_image, check_structures
 from deepmrseg_bids.imaging.grid import Grid, centred_grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
-from deepmrseg_bids.segmentation import Measure, Posteriors, Segmentation
+from deepmrseg_bids.tasks.qc import check_brain, check_hippocampus, check_image, check_structures
+from deepmrseg_bids.tasks.results import Measure, Posteriors, Segmentation
 from tests.support import stored_as
 from tests.tasks.phantom import paint, tilted
 

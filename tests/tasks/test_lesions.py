@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.imaging.grid import Grid, centred_grid
-from deepmrseg_bids.lesions import Surroundings, drop_specks, find_lesions
+from deepmrseg_bids.tasks.lesions import Surroundings, drop_specks, find_lesions
 from tests.tasks.phantom import paint
 
 GRID = centred_grid((0, 0, 0), (118, 146, 110), 1.0)

@@ -9,7 +9,7 @@ from deepmrseg_bids.errors import SignalError
 from deepmrseg_bids.imaging.grid import Grid, centred_grid, resample
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.slices import MULTIPLE, across, prepare_pair, slice_axis, slice_grid
+from deepmrseg_bids.tasks.flair_slices import MULTIPLE, across, prepare_pair, slice_axis, slice_grid
 from tests.support import stored_as
 from tests.tasks.phantom import paint, tilted
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from deepmrseg_bids.imaging.grid import Grid, centred_grid, resample
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.segmentation import (
+from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     confidences,

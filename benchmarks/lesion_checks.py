@@ -34,9 +34,9 @@ from deepmrseg_bids.tasks.flair_slices import prepare_pair, slice_grid
 from deepmrseg_bids.tasks.lesions import drop_specks
 from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.evaluation import tsv
-from deepmrseg_bids.train.pairs import prepare
 from deepmrseg_bids.train.samples import Sample, load_samples
-from deepmrseg_bids.train.scenes import Anatomy, Scene, draw_scene, render
+from deepmrseg_bids.train.slice_pairs import prepare
+from deepmrseg_bids.train.synthetic_slices import Anatomy, Scene, draw_scene, render
 
 CONFIG = load_config("wml")
 CROP = (176, 224)  # a whole axial slice

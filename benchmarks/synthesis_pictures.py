@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deepmrseg_bids.train.config import load_config
-from deepmrseg_bids.train.pairs import prepare
 from deepmrseg_bids.train.samples import Sample
-from deepmrseg_bids.train.scenes import Anatomy, Scene, draw_scene, render
+from deepmrseg_bids.train.slice_pairs import prepare
+from deepmrseg_bids.train.synthetic_slices import Anatomy, Scene, draw_scene, render
 
 CONFIG = load_config("wml")
 CROP = (160, 192)  # a whole slice

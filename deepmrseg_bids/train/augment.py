@@ -18,9 +18,9 @@ from torch.nn import functional
 from deepmrseg_bids.imaging.grid import Array
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig
-from deepmrseg_bids.train.fields import smooth
 from deepmrseg_bids.train.samples import Prepared
-from deepmrseg_bids.train.synthesize import synthesize
+from deepmrseg_bids.train.smooth_fields import smooth
+from deepmrseg_bids.train.synthetic_heads import synthesize
 
 __all__ = ["Augmentation", "apply", "draw"]
 

@@ -28,8 +28,8 @@ from deepmrseg_bids.errors import MetricError, TrainingError
 from deepmrseg_bids.imaging.nifti import write_labels
 from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
 from deepmrseg_bids.metrics.reliability import PairedTest, paired_test
-from deepmrseg_bids.train.books import write_text
 from deepmrseg_bids.train.config import TrainConfig, changed_settings, load_config
+from deepmrseg_bids.train.csv_log import write_text
 from deepmrseg_bids.train.evaluation import (
     Evaluated,
     evaluate,

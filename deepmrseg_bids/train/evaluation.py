@@ -29,10 +29,10 @@ from deepmrseg_bids.metrics.overlap import (
 )
 from deepmrseg_bids.tasks import run, segment_prepared, table_of, wml
 from deepmrseg_bids.tasks.results import Segmentation
-from deepmrseg_bids.train.books import write_text
 from deepmrseg_bids.train.config import TrainConfig
-from deepmrseg_bids.train.pairs import segment_pair
+from deepmrseg_bids.train.csv_log import write_text
 from deepmrseg_bids.train.samples import Sample, reference_classes
+from deepmrseg_bids.train.slice_pairs import segment_pair
 
 __all__ = ["SUMMARY_COLUMNS", "Evaluated", "evaluate", "plain", "read_rows", "reference_labels",
            "structure_summaries", "summary_columns", "tsv", "volume_intervals", "write_rows",

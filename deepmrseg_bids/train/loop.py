@@ -29,18 +29,18 @@ from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
 from deepmrseg_bids.inference.predictor import resolve_precision, with_position
 from deepmrseg_bids.metrics.overlap import confusion, f1
 from deepmrseg_bids.network import build_network, deepmrseg_loss
-from deepmrseg_bids.train import books, pairs
+from deepmrseg_bids.train import csv_log, slice_pairs
 from deepmrseg_bids.train.augment import Augmentation, apply, draw
 from deepmrseg_bids.train.checkpoint import State, restore, save
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig, changed_settings, load_config
-from deepmrseg_bids.train.events import Scalar, event_writer, find_tensorboard
 from deepmrseg_bids.train.samples import Prepared, Sample, prepare_sample, split_folds
-from deepmrseg_bids.train.scenes import Anatomy
+from deepmrseg_bids.train.synthetic_slices import Anatomy
+from deepmrseg_bids.train.tensorboard import Scalar, event_writer, find_tensorboard
 
 __all__ = ["train"]
 
 _log = logging.getLogger(__name__)
-_Ready: TypeAlias = Prepared | pairs.Pair | Anatomy
+_Ready: TypeAlias = Prepared | slice_pairs.Pair | Anatomy
 _SLICES = 8  # of a validation in 2D that are seen at once
 _STEP_COLUMNS = ("step", "loss", "learning_rate", "seconds", "data_seconds")
 
@@ -119,18 +119,18 @@ def train(
     if resuming:
         restore(state, checkpoint, keep=config.loop.keep == "best")
     out.mkdir(parents=True, exist_ok=True)
-    books.write_text(out / "settings.toml", config.text)
+    csv_log.write_text(out / "settings.toml", config.text)
     _write_samples(out / "validation.tsv", judging)
     if _finished(state, run) and (out / "bundle" / "bundle.json").is_file():
         return out / "bundle"
-    prepare = pairs.prepare if config.network.spatial_dims == 2 else prepare_sample
+    prepare = slice_pairs.prepare if config.network.spatial_dims == 2 else prepare_sample
     prepared = [prepare(sample, config, cache) for sample in teaching]
     unseen = [prepare(sample, config, cache) for sample in judging]
     _log.info("%d samples to train on, %d to validate, from step %d of %d, in %s on %s",
               len(prepared), len(unseen), state.step, config.loop.steps,
               _name(precision), place)  # fmt: skip
     for name in ("log.csv", "validation.csv"):
-        books.trim(out / name, state.step)
+        csv_log.trim(out / name, state.step)
     with event_writer(writer, out / "tensorboard", state.step) as scalar:
         last = min(config.loop.steps, stop_at or config.loop.steps)
         batches = _batches(prepared, config, range(state.step, last), workers)
@@ -268,7 +268,7 @@ def _crop(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A random crop (C, *crop) and its classes (*crop)."""
     if not isinstance(prepared, Prepared):
-        return pairs.crop(prepared, rng, config)
+        return slice_pairs.crop(prepared, rng, config)
     chosen = draw(rng, config.augment, spacing=config.preparation.spacing)
     image, target = apply(prepared, chosen, config)
     return image[None], target
@@ -320,7 +320,7 @@ def _average(state: State, decay: float) -> None:
 
 
 def _log_step(row: Sequence[Any], run: _Run, scalar: Scalar) -> None:
-    books.append(run.out / "log.csv", _STEP_COLUMNS, row)
+    csv_log.append(run.out / "log.csv", _STEP_COLUMNS, row)
     step, loss, rate = row[:3]
     scalar("loss", float(loss), step)
     scalar("learning_rate", float(rate), step)
@@ -339,9 +339,9 @@ def _take_stock(state: State, unseen: Sequence[_Ready], run: _Run, scalar: Scala
         if state.stopped:
             _log.info("step %d: no better Dice than %.4f (step %d) in %d validations: stopped",
                       state.step, state.best, state.best_step, state.waited)  # fmt: skip
-    steps, scores = (books.read(run.out / name) for name in ("log.csv", "validation.csv"))
+    steps, scores = (csv_log.read(run.out / name) for name in ("log.csv", "validation.csv"))
     _log.info("step %d: networks %.0f %% of the time", state.step,
-              100 * books.network_share(steps))  # fmt: skip
+              100 * csv_log.network_share(steps))  # fmt: skip
     kept = state.kept()[1] if loop.keep == "best" else None
     figure = draw_curves(steps, scores, title=run.config.task, kept=kept)
     write_curves(figure, run.out / "curves.png")
@@ -361,7 +361,7 @@ def _validate(state: State, unseen: Sequence[_Ready], run: _Run, scalar: Scalar)
     mean = _mean(np.array(labels))
     columns = ("step", "mean", *config.labels.names)
     row = (state.step, *(f"{value:.4f}" for value in (mean, *labels)))
-    books.append(run.out / "validation.csv", columns, row)
+    csv_log.append(run.out / "validation.csv", columns, row)
     _log.info("step %d: Dice %s", state.step, " ".join(map(str, row[1:])))
     for name, value in zip(columns[1:], (mean, *labels), strict=True):
         scalar(f"dice/{name}", value, state.step)
@@ -389,7 +389,7 @@ def _dice(
         image, target = apply(sample, plain, run.config)
         images = image[None, None]
     else:
-        assert isinstance(sample, pairs.Pair)  # label maps never judge
+        assert isinstance(sample, slice_pairs.Pair)  # label maps never judge
         target, images = sample.target, sample.image.swapaxes(0, 1).astype(np.float32)
     with torch.inference_mode():
         parts = torch.split(torch.from_numpy(images), _SLICES)
@@ -419,7 +419,7 @@ def _write_bundle(state: State, run: _Run) -> None:
         "kept_step": step,
         "stopped_early": state.stopped,
         "precision": _name(run.precision),
-        "network_share": round(books.network_share(books.read(run.out / "log.csv")), 3),
+        "network_share": round(csv_log.network_share(csv_log.read(run.out / "log.csv")), 3),
         "dice_held_out": _scores_at(run.out / "validation.csv", step),
     }
     if run.init is not None:
@@ -448,7 +448,7 @@ def _seen(config: TrainConfig) -> Preparation:
 
 def _scores_at(path: Path, step: int) -> dict[str, float | None]:
     """Dice at a validation: mean and labels; None for a label that nobody has."""
-    for row in books.read(path):
+    for row in csv_log.read(path):
         if row.pop("step") == str(step):
             scores = {name: float(value) for name, value in row.items()}
             return {name: None if math.isnan(value) else value for name, value in scores.items()}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from deepmrseg_bids.train.fields import smooth
+from deepmrseg_bids.train.smooth_fields import smooth
 
 
 @pytest.mark.parametrize(

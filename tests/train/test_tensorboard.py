@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.train.events import event_writer, find_tensorboard
+from deepmrseg_bids.train.tensorboard import event_writer, find_tensorboard
 
 
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepmrseg_bids.train.synthesize import PAIRS, synthesize
+from deepmrseg_bids.train.synthetic_heads import PAIRS, synthesize
 
 CODES = np.array([0, 2, 41, 3, 42, 4, 43, 10, 49, 17, 53, 18, 54, 26, 58, 600])
 

@@ -21,9 +21,9 @@ from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.crossval import NETWORKS, CrossValidation, crossval
 from deepmrseg_bids.train.evaluation import evaluate, read_rows, write_tables
 from deepmrseg_bids.train.loop import train
-from deepmrseg_bids.train.pairs import Pair, crop, prepare
 from deepmrseg_bids.train.samples import Sample
-from deepmrseg_bids.train.scenes import Anatomy, draw_scene, render
+from deepmrseg_bids.train.slice_pairs import Pair, crop, prepare
+from deepmrseg_bids.train.synthetic_slices import Anatomy, draw_scene, render
 from tests.train.heads import head
 
 

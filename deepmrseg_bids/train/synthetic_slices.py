@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.train.config import AugmentConfig, PairConfig
-from deepmrseg_bids.train.fields import smooth
-from deepmrseg_bids.train.lesions import load_lesions
+from deepmrseg_bids.train.lesion_bank import load_lesions
+from deepmrseg_bids.train.smooth_fields import smooth
 
 __all__ = ["Anatomy", "Scene", "draw_scene", "render"]
 

@@ -20,7 +20,7 @@ from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor, set_threads
 from deepmrseg_bids.metrics.overlap import StructureAgreement, labelmap_agreement, summarise
-from deepmrseg_bids.runtime import prepare_process
+from deepmrseg_bids.system import prepare_process
 from deepmrseg_bids.tasks import custom, segment_prepared
 from deepmrseg_bids.tasks.results import label_map
 from deepmrseg_bids.train.samples import Sample, load_samples

@@ -28,7 +28,7 @@ from deepmrseg_bids.cli.common import model_paths
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.inference.predictor import Predictor, PredictorPool, set_threads
-from deepmrseg_bids.runtime import prepare_process
+from deepmrseg_bids.system import prepare_process
 from deepmrseg_bids.tasks import hippocampus, run
 from deepmrseg_bids.tasks.results import Posteriors, Segmentation
 

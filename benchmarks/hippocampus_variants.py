@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from deepmrseg_bids.runtime import prepare_process
+from deepmrseg_bids.system import prepare_process
 from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.loop import train
 from deepmrseg_bids.train.samples import load_samples

@@ -29,7 +29,7 @@ from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.imaging.nifti import Volume, read_volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor, set_threads
-from deepmrseg_bids.runtime import prepare_process
+from deepmrseg_bids.system import prepare_process
 from deepmrseg_bids.tasks.flair_slices import prepare_pair, slice_grid
 from deepmrseg_bids.tasks.lesions import drop_specks
 from deepmrseg_bids.train.config import load_config

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from deepmrseg_bids.runtime import prepare_process
+from deepmrseg_bids.system import prepare_process
 
 prepare_process()  # before torch: its threads read the environment once
 

@@ -17,7 +17,7 @@ import numpy as np
 from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
 from deepmrseg_bids.metrics.overlap import confusion, f1
-from deepmrseg_bids.runtime import prepare_process
+from deepmrseg_bids.system import prepare_process
 from deepmrseg_bids.tasks import run
 from deepmrseg_bids.tasks.results import Segmentation
 

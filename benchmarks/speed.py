@@ -19,7 +19,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
+from deepmrseg_bids.system import peak_memory_mib, prepare_process
 
 TASKS = ("brain", "deepbrain", "hippocampus")
 

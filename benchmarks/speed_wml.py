@@ -13,7 +13,7 @@ from typing import Any
 from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.imaging.registration import register_rigid
 from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
-from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
+from deepmrseg_bids.system import peak_memory_mib, prepare_process
 from deepmrseg_bids.tasks import coregistration, run
 from deepmrseg_bids.tasks.results import Segmentation
 

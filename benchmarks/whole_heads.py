@@ -30,7 +30,7 @@ from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
 from deepmrseg_bids.metrics.overlap import confusion, f1
 from deepmrseg_bids.metrics.reliability import concordance
-from deepmrseg_bids.runtime import prepare_process
+from deepmrseg_bids.system import prepare_process
 from deepmrseg_bids.tasks import deepbrain
 from deepmrseg_bids.tasks.brain import find_brain
 from deepmrseg_bids.train.samples import Sample, load_samples

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.imaging.templates import output_spaces
-from deepmrseg_bids.runtime import usable_cores
+from deepmrseg_bids.system import usable_cores
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -26,7 +26,6 @@ from deepmrseg_bids.app.progress import Progress
 from deepmrseg_bids.app.shards import deal, expected_work
 from deepmrseg_bids.app.watch import draw_graph, record_resources
 from deepmrseg_bids.bids.derivatives import write_dataset_files
-from deepmrseg_bids.bids.files import read_json, remove_leftovers
 from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
 from deepmrseg_bids.bids.names import report_path
 from deepmrseg_bids.bids.outputs import finished_session, finished_tasks, spaces_left, tasks_there
@@ -35,12 +34,13 @@ from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig, parse_shard
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
+from deepmrseg_bids.files import read_json, remove_leftovers
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_grid
 from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
-from deepmrseg_bids.runtime import usable_memory_mib
+from deepmrseg_bids.system import usable_memory_mib
 
 if TYPE_CHECKING:
     from deepmrseg_bids.bids.spaces import SpaceJob

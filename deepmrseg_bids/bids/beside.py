@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from deepmrseg_bids.bids.files import read_json
+from deepmrseg_bids.files import read_json
 from deepmrseg_bids.findings import Finding
 
 __all__ = ["check_beside"]

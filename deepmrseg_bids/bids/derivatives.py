@@ -9,15 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from deepmrseg_bids.bids.files import (
-    Staging,
-    publish,
-    read_json,
-    remove_leftovers,
-    write_bytes,
-    write_json,
-    write_text,
-)
 from deepmrseg_bids.bids.names import label_table_path
 from deepmrseg_bids.bids.tables import (
     MORPH_COLUMNS,
@@ -27,6 +18,15 @@ from deepmrseg_bids.bids.tables import (
     read_sessions,
     write_morph,
     write_sessions,
+)
+from deepmrseg_bids.files import (
+    Staging,
+    publish,
+    read_json,
+    remove_leftovers,
+    write_bytes,
+    write_json,
+    write_text,
 )
 from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.imaging.labels import LabelTable

@@ -19,8 +19,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bids.files import publish
 from deepmrseg_bids.errors import DatasetError, UsageError
+from deepmrseg_bids.files import publish
 
 __all__ = ["OWN_CHECK", "find_images"]
 

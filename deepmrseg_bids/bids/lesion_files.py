@@ -14,8 +14,8 @@ import numpy as np
 
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import DESCRIPTIONS
-from deepmrseg_bids.bids.files import Staging, read_json, write_json, write_text
 from deepmrseg_bids.bids.tables import write_lesions
+from deepmrseg_bids.files import Staging, read_json, write_json, write_text
 from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import RigidFit, itk_text
 from deepmrseg_bids.tasks.results import native_posteriors

@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bids.files import read_json
 from deepmrseg_bids.bids.names import strip_prefix
 from deepmrseg_bids.bids.tsv import read_foreign_tsv
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.files import read_json
 
 __all__ = ["Key", "People", "listed", "read_people", "session_years"]
 

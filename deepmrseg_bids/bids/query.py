@@ -19,10 +19,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bids.files import read_json
 from deepmrseg_bids.bids.index import OWN_CHECK, find_images
 from deepmrseg_bids.bids.names import BidsName, strip_prefix
 from deepmrseg_bids.errors import DatasetError, UsageError
+from deepmrseg_bids.files import read_json
 
 __all__ = ["Session", "check_output_dir", "find_sessions"]
 

@@ -1,6 +1,6 @@
 """What is finished already, told from the outputs alone.
 
-A sidecar stands only where its file is whole (see :class:`deepmrseg_bids.bids.files.Staging`)
+A sidecar stands only where its file is whole (see :class:`deepmrseg_bids.files.Staging`)
 and says how it was made. If that is how it would be made now, it is not made again.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepmrseg_bids.bids.files import read_json, write_text
 from deepmrseg_bids.bids.names import sidecar_path
+from deepmrseg_bids.files import read_json, write_text
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.inference.bundle import file_sha256
 

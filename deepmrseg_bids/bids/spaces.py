@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, TEMPLATES, described
-from deepmrseg_bids.bids.files import Staging, write_json
 from deepmrseg_bids.bids.resume import Digests, same_provenance
+from deepmrseg_bids.files import Staging, write_json
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_volume, write_labels

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bids.files import write_json, write_text
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bids.tsv import cell, number_of, read_tsv, tsv_text
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.files import write_json, write_text
 from deepmrseg_bids.tasks.lesions import CORTEX_MM, VENTRICLE_MM, Lesion
 
 __all__ = [

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bids.files import write_json, write_text
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.files import write_json, write_text
 
 __all__ = ["cell", "number_of", "read_foreign_tsv", "read_tsv", "tsv_text", "write_table"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
-from deepmrseg_bids.runtime import usable_cores
+from deepmrseg_bids.system import usable_cores
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "add_compute_options", "both", "complete",
            "guarded", "model_paths", "positive", "set_up_logging", "thread_count"]  # fmt: skip

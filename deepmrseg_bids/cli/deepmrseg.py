@@ -23,7 +23,7 @@ from deepmrseg_bids.cli.common import (
     thread_count,
 )
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask, UsageError
-from deepmrseg_bids.runtime import peak_memory_mib, prepare_process
+from deepmrseg_bids.system import peak_memory_mib, prepare_process
 
 if TYPE_CHECKING:
     from deepmrseg_bids.tasks.results import Segmentation

@@ -25,7 +25,7 @@ from deepmrseg_bids.cli.common import (
 )
 from deepmrseg_bids.config import TASKS, RunConfig, parse_size, read_config
 from deepmrseg_bids.errors import UsageError
-from deepmrseg_bids.runtime import prepare_process
+from deepmrseg_bids.system import prepare_process
 
 __all__ = ["build_parser", "config_from", "main", "parse"]
 

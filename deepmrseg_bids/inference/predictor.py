@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from deepmrseg_bids.errors import BundleError, DeviceError, SkippedTask, UsageError
 from deepmrseg_bids.imaging.grid import Array
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
-from deepmrseg_bids.runtime import cpu_has_bfloat16
+from deepmrseg_bids.system import cpu_has_bfloat16
 
 __all__ = [
     "Precision",

@@ -10,10 +10,10 @@ from typing import Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.files import read_json
 from deepmrseg_bids.bids.jobs import SessionOutcome, TaskOutcome
 from deepmrseg_bids.bids.tables import read_morph
 from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.files import read_json
 from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.reports.standing import read_standing

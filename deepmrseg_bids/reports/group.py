@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deepmrseg_bids.bids.files import write_bytes
 from deepmrseg_bids.bids.names import mosaic_path
+from deepmrseg_bids.files import write_bytes
 from deepmrseg_bids.reports.cohort import Cohort, payload
 from deepmrseg_bids.reports.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.page import packed, render_page

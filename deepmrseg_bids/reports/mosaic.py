@@ -11,7 +11,6 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from deepmrseg_bids.bids.files import read_json, write_bytes, write_json
 from deepmrseg_bids.bids.names import (
     anat_folder,
     label_map_path,
@@ -20,6 +19,7 @@ from deepmrseg_bids.bids.names import (
     sidecar_path,
 )
 from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.files import read_json, write_bytes, write_json
 from deepmrseg_bids.imaging.grid import Array
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume

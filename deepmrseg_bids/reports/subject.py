@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from deepmrseg_bids.bids.files import write_bytes
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.files import write_bytes
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume

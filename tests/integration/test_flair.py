@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepmrseg_bids.bids.files import read_json
+from deepmrseg_bids.files import read_json
 from tests.integration.conftest import Finished, app, make_dataset, read_tsv
 
 Say = Callable[[str], None]

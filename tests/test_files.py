@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from deepmrseg_bids.bids import files
-from deepmrseg_bids.bids.files import locked
+from deepmrseg_bids import files
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.files import locked
 
 HOLD = """
 import sys, time
-from deepmrseg_bids.bids.files import locked
+from deepmrseg_bids.files import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

@@ -6,7 +6,7 @@ import os
 import psutil
 import pytest
 
-from deepmrseg_bids import runtime
+from deepmrseg_bids import system
 
 
 class Library:
@@ -26,10 +26,10 @@ def process(monkeypatch):
 
     def prepare(**environment):
         library = Library()
-        monkeypatch.setattr(runtime.os, "environ", environment)
-        monkeypatch.setattr(runtime.sys, "platform", "linux")
+        monkeypatch.setattr(system.os, "environ", environment)
+        monkeypatch.setattr(system.sys, "platform", "linux")
         monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
-        runtime.prepare_process()
+        system.prepare_process()
         return environment, library.set
 
     return prepare
@@ -65,29 +65,29 @@ def test_another_c_library_is_no_error(monkeypatch, library):
             raise OSError("no library")
         return library
 
-    monkeypatch.setattr(runtime.os, "environ", {})
-    monkeypatch.setattr(runtime.sys, "platform", "linux")
+    monkeypatch.setattr(system.os, "environ", {})
+    monkeypatch.setattr(system.sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", load)
-    runtime.prepare_process()
+    system.prepare_process()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs CPU affinity")
 def test_the_cores_are_those_that_the_process_may_use(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert runtime.usable_cores() == 3
+    assert system.usable_cores() == 3
 
 
 def test_where_there_is_no_affinity_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert runtime.usable_cores() == 64
+    assert system.usable_cores() == 64
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert runtime.usable_cores() == 1
+    assert system.usable_cores() == 1
 
 
 def test_the_peak_is_at_least_what_is_in_use_and_in_mebibytes():
     now = psutil.Process().memory_info().rss / 2**20
-    peak = runtime.peak_memory_mib()
+    peak = system.peak_memory_mib()
     assert peak > 0.9 * now > 0
     assert peak < psutil.virtual_memory().total / 2**20

@@ -32,9 +32,16 @@ ONLY_IN = {
     "ants": ("imaging/registration.py",),
     "templateflow": ("imaging/templates.py",),
     "bids": ("bids/index.py",),
-    "torch": ("network/", "inference/bundle.py", "inference/predictor.py", "train/", "app/"),
+    "torch": (
+        "network/",
+        "inference/bundle.py",
+        "inference/predictor.py",
+        "train/",
+        "execution/",
+        "app/",
+    ),
     "safetensors": ("inference/bundle.py",),
-    "nipype": ("interfaces/", "workflows/", "app/"),
+    "nipype": ("interfaces/", "workflows/", "execution/"),
 }
 """Third-party library: the only files (or folders) that may import it."""
 
@@ -153,7 +160,7 @@ def test_metrics_need_no_torch_and_no_image_files() -> None:
 def test_only_the_command_line_and_the_app_know_the_run_configuration() -> None:
     for path in FILES:
         if "deepmrseg_bids.config" in set(imports(parsed(path))):
-            assert own_layer(path) in ("config", "app", "cli"), path.name
+            assert own_layer(path) in ("config", "execution", "app", "cli"), path.name
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -17,14 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids import __version__
-from deepmrseg_bids.app.costs import memory_mib
-from deepmrseg_bids.app.execute import Limits, Verdict, execute
-from deepmrseg_bids.app.interrupts import undisturbed
 from deepmrseg_bids.app.ledger import DONE, Ledger
-from deepmrseg_bids.app.plugin_file import Plugin, read_plugin
-from deepmrseg_bids.app.progress import Progress
 from deepmrseg_bids.app.shards import deal, expected_work
-from deepmrseg_bids.app.watch import draw_graph, record_resources
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
 from deepmrseg_bids.bids.names import report_path
@@ -34,6 +28,12 @@ from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig, parse_shard
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
+from deepmrseg_bids.execution.cost_model import memory_mib
+from deepmrseg_bids.execution.monitoring import draw_graph, record_resources
+from deepmrseg_bids.execution.plugin_file import Plugin, read_plugin
+from deepmrseg_bids.execution.progress import Progress
+from deepmrseg_bids.execution.runner import Limits, Verdict, execute
+from deepmrseg_bids.execution.signals import undisturbed
 from deepmrseg_bids.files import read_json, remove_leftovers
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import LabelTable
@@ -298,8 +298,8 @@ def _show_plan(
     templates: Sequence[Template],
 ) -> int:
     """Print what the run would do (``--dry-run``)."""
-    from deepmrseg_bids.app.costs import Speed
     from deepmrseg_bids.app.plan import plan, write_plan
+    from deepmrseg_bids.execution.cost_model import Speed
 
     digests = Digests.read(config.out_dir / "logs" / "inputs.tsv")
     jobs = _jobs(config, sessions, bundles, templates, digests)

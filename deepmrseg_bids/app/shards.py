@@ -11,8 +11,8 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from deepmrseg_bids.app.costs import Speed, predict
 from deepmrseg_bids.bids.query import Session
+from deepmrseg_bids.execution.cost_model import Speed, predict
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle
 

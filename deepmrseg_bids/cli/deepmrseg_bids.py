@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids import __version__
-from deepmrseg_bids.app.interrupts import interruptible
 from deepmrseg_bids.cli.common import (
     add_compute_options,
     both,
@@ -25,6 +24,7 @@ from deepmrseg_bids.cli.common import (
 )
 from deepmrseg_bids.config import TASKS, RunConfig, parse_size, read_config
 from deepmrseg_bids.errors import UsageError
+from deepmrseg_bids.execution.signals import interruptible
 from deepmrseg_bids.system import prepare_process
 
 __all__ = ["build_parser", "config_from", "main", "parse"]
@@ -190,8 +190,8 @@ def config_from(args: argparse.Namespace) -> RunConfig:
 
 
 def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
-    from deepmrseg_bids.app.crew import warm_up
-    from deepmrseg_bids.app.execute import PRELOAD, prepare_nipype
+    from deepmrseg_bids.execution.runner import PRELOAD, prepare_nipype
+    from deepmrseg_bids.execution.worker_pool import warm_up
 
     config = config_from(args)
     set_up_logging(config.verbosity)

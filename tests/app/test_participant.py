@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.app import participant
-from deepmrseg_bids.app.execute import Verdict
 from deepmrseg_bids.bids.jobs import SessionJob, TaskOutcome
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
+from deepmrseg_bids.execution.runner import Verdict
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle
 

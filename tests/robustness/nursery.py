@@ -10,12 +10,13 @@ import multiprocessing
 import os
 import sys
 
-from deepmrseg_bids.app import crew, participant, plugin
+from deepmrseg_bids.app import participant
 from deepmrseg_bids.cli import deepmrseg_bids
+from deepmrseg_bids.execution import local_plugin, worker_pool
 from deepmrseg_bids.reports import figures
 from deepmrseg_bids.workflows import init_participant_wf
 
-_LOADED = (participant, plugin, figures, init_participant_wf)
+_LOADED = (participant, local_plugin, figures, init_participant_wf)
 
 
 def say(word: object) -> None:
@@ -38,8 +39,8 @@ def begin(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     fork = multiprocessing.get_context("fork")
-    crew.warm_up = lambda preload: None
-    crew.multiprocessing.get_context = lambda method: fork
+    worker_pool.warm_up = lambda preload: None
+    worker_pool.multiprocessing.get_context = lambda method: fork
     say("ready")
     for line in sys.stdin:
         if not (pid := os.fork()):

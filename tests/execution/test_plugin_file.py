@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from deepmrseg_bids import config as config_module
-from deepmrseg_bids.app import plugin_file
 from deepmrseg_bids.app.participant import run_participant
-from deepmrseg_bids.app.plugin_file import Plugin, read_plugin
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
+from deepmrseg_bids.execution import plugin_file
+from deepmrseg_bids.execution.plugin_file import Plugin, read_plugin
 
 
 def config(**changes):

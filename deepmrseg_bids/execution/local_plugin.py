@@ -15,7 +15,7 @@ from typing import Any, cast
 from nipype.pipeline.plugins.base import PluginBase
 from nipype.pipeline.plugins.tools import report_crash
 
-from deepmrseg_bids.app.crew import Answer, Crew
+from deepmrseg_bids.execution.worker_pool import Answer, Crew
 
 __all__ = ["CrewPlugin"]
 

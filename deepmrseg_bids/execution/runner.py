@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.app.crew import Crew
-from deepmrseg_bids.app.plugin_file import Plugin
-from deepmrseg_bids.app.progress import Progress
+from deepmrseg_bids.execution.plugin_file import Plugin
+from deepmrseg_bids.execution.progress import Progress
+from deepmrseg_bids.execution.worker_pool import Crew
 
 __all__ = ["PRELOAD", "Limits", "Verdict", "execute", "prepare_nipype"]
 
 _log = logging.getLogger("deepmrseg-bids")
 PRELOAD = (
-    "deepmrseg_bids.app.plugin", "deepmrseg_bids.workflows", "deepmrseg_bids.reports.figures"
-)  # fmt: skip
-"""What every worker needs (:func:`~deepmrseg_bids.app.crew.warm_up`)."""
+    "deepmrseg_bids.execution.local_plugin",
+    "deepmrseg_bids.workflows",
+    "deepmrseg_bids.reports.figures",
+)
+"""What every worker needs (:func:`~deepmrseg_bids.execution.worker_pool.warm_up`)."""
 
 _SETTINGS = """\
 [execution]
@@ -109,11 +111,11 @@ def _plugins(
 ) -> Iterator[Callable[[], Any]]:
     """Makes the plugin of one workflow after the other."""
     if scheduler is not None:
-        from deepmrseg_bids.app.cluster import SlurmSessionsPlugin
+        from deepmrseg_bids.execution.slurm_plugin import SlurmSessionsPlugin
 
         yield lambda: SlurmSessionsPlugin(scheduler.arguments, logs, ended, stop)
         return
-    from deepmrseg_bids.app.plugin import CrewPlugin
+    from deepmrseg_bids.execution.local_plugin import CrewPlugin
 
     with Crew(PRELOAD) as crew:
         yield lambda: CrewPlugin(crew, limits.cores, limits.memory_gb, ended, stop)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import networkx
 import pytest
 
-from deepmrseg_bids.app.crew import Answer
-from deepmrseg_bids.app.execute import prepare_nipype
+from deepmrseg_bids.execution.runner import prepare_nipype
+from deepmrseg_bids.execution.worker_pool import Answer
 
 
 class Inline:
@@ -55,9 +55,9 @@ def run(tmp_path, monkeypatch):
     """Run nodes that depend on one another; returns what was done and what was told."""
     before = dict(os.environ)
     prepare_nipype(tmp_path)
-    from deepmrseg_bids.app import plugin
+    from deepmrseg_bids.execution import local_plugin
 
-    monkeypatch.setattr(plugin, "report_crash", lambda *_, **__: None)
+    monkeypatch.setattr(local_plugin, "report_crash", lambda *_, **__: None)
 
     def go(edges=(), *, nodes=3, crew=None, cores=2, memory_gb=10.0, stop=None, **settings):
         done, told, graph, crew = [], [], networkx.DiGraph(), crew or Inline()
@@ -69,7 +69,7 @@ def run(tmp_path, monkeypatch):
             told.append((node.index, reason))
 
         asked = (lambda: stop(told)) if stop else (lambda: False)
-        plugin.CrewPlugin(crew, cores, memory_gb, ended, asked).run(graph, {})
+        local_plugin.CrewPlugin(crew, cores, memory_gb, ended, asked).run(graph, {})
         return SimpleNamespace(done=done, told=dict(told), crew=crew)
 
     yield go

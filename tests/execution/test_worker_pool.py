@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from deepmrseg_bids.app.crew import Answer, Crew, why
+from deepmrseg_bids.execution.worker_pool import Answer, Crew, why
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_crew_that_is_ended_leaves_no_process_behind():
 
 def test_workers_end_with_a_main_process_that_is_killed():
     code = (
-        "import time; from deepmrseg_bids.app.crew import Crew\n"
+        "import time; from deepmrseg_bids.execution.worker_pool import Crew\n"
         "crew = Crew(); crew.start(1, time.sleep, 600); print(*crew.pids(), flush=True)\n"
         "crew.wait()"
     )

@@ -10,7 +10,7 @@ import networkx
 import numpy as np
 import pytest
 
-from deepmrseg_bids.app.execute import prepare_nipype
+from deepmrseg_bids.execution.runner import prepare_nipype
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ def cluster(tmp_path, monkeypatch):
     for name in ("NO_ET", "NIPYPE_NO_ET", "NIPYPE_CONFIG_DIR"):
         monkeypatch.setenv(name, "")  # so that what is set now is undone
     prepare_nipype(tmp_path)
-    from deepmrseg_bids.app import cluster
+    from deepmrseg_bids.execution import slurm_plugin
 
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return cluster
+    return slurm_plugin
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from deepmrseg_bids.app.interrupts import interruptible, undisturbed
+from deepmrseg_bids.execution.signals import interruptible, undisturbed
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])

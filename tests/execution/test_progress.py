@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from deepmrseg_bids.app import progress as module
-from deepmrseg_bids.app.progress import Progress
+from deepmrseg_bids.execution import progress as module
+from deepmrseg_bids.execution.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmrseg_bids.app.costs import Speed, memory_mib, predict, start_seconds
+from deepmrseg_bids.execution.cost_model import Speed, memory_mib, predict, start_seconds
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
 

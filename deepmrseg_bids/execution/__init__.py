@@ -1,0 +1,1 @@
+"""Worker processes, nipype plugins, progress, signals, predicted costs."""

@@ -24,12 +24,12 @@ from deepmrseg_bids.bids.group_tables import write_morphs
 from deepmrseg_bids.bids.people import read_people
 from deepmrseg_bids.bids.query import find_sessions
 from deepmrseg_bids.bids.results import read_volumes
-from deepmrseg_bids.bids.resume import Digests, findings_of
 from deepmrseg_bids.bids.tables import read_morph, read_sessions
 from deepmrseg_bids.config import read_config
 from deepmrseg_bids.errors import DeepMRSegError, ImageError
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume, voxel_count
+from deepmrseg_bids.session.resume import Digests, findings_of
 from deepmrseg_bids.train.samples import load_samples
 
 _SECONDS, _MEBIBYTES = 5.0, 64

@@ -20,11 +20,8 @@ from deepmrseg_bids import __version__
 from deepmrseg_bids.app.ledger import DONE, Ledger
 from deepmrseg_bids.app.shards import deal, expected_work
 from deepmrseg_bids.bids.derivatives import write_dataset_files
-from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
 from deepmrseg_bids.bids.names import report_path
-from deepmrseg_bids.bids.outputs import finished_session, finished_tasks, spaces_left, tasks_there
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
-from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig, parse_shard
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
@@ -40,10 +37,18 @@ from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_grid
 from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
+from deepmrseg_bids.session.job import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
+from deepmrseg_bids.session.publish import (
+    finished_session,
+    finished_tasks,
+    spaces_left,
+    tasks_there,
+)
+from deepmrseg_bids.session.resume import Digests
 from deepmrseg_bids.system import usable_memory_mib
 
 if TYPE_CHECKING:
-    from deepmrseg_bids.bids.spaces import SpaceJob
+    from deepmrseg_bids.session.template_spaces import SpaceJob
 
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]
 
@@ -351,7 +356,7 @@ def _dealt(
 def _space_jobs(templates: Sequence[Template], digests: Digests) -> tuple[SpaceJob, ...]:
     if not templates:
         return ()  # and nothing of it is imported
-    from deepmrseg_bids.bids.spaces import space_jobs
+    from deepmrseg_bids.session.template_spaces import space_jobs
 
     return space_jobs(templates, digests)
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from deepmrseg_bids.bids.jobs import SessionJob
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.execution.cost_model import Cost, Speed, predict, start_seconds
 from deepmrseg_bids.execution.progress import spell
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import read_grid
 from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.session.job import SessionJob
 from deepmrseg_bids.tasks import NEEDS
 
 __all__ = ["Planned", "plan", "write_plan"]

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.bids.names import BidsName, morph_path, source_stem
 from deepmrseg_bids.bids.people import Key
-from deepmrseg_bids.bids.resume import findings_of
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, read_morph, read_sessions
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import worst_first
+from deepmrseg_bids.session.resume import findings_of
 
 __all__ = ["TaskVolumes", "read_log", "read_volumes", "tags_of"]
 

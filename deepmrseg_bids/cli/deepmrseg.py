@@ -204,9 +204,9 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _write_result(args: argparse.Namespace, name: str, result: Segmentation) -> None:
     """Label map, table and, if asked for, posteriors of one task."""
-    from deepmrseg_bids.bids.outputs import morph_rows
     from deepmrseg_bids.bids.tables import write_lesions, write_morph
     from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
+    from deepmrseg_bids.session.publish import morph_rows
     from deepmrseg_bids.tasks.results import native_posteriors
     from deepmrseg_bids.tasks.wml import LesionSegmentation
 

@@ -11,8 +11,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from deepmrseg_bids.bids.jobs import outcome_from_json
 from deepmrseg_bids.reports.collect import subject_page
+from deepmrseg_bids.session.job import outcome_from_json
 
 __all__ = ["SubjectReport"]
 

@@ -11,8 +11,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from deepmrseg_bids.bids.jobs import SessionJob
-from deepmrseg_bids.bids.outputs import segment_session
+from deepmrseg_bids.session.job import SessionJob
+from deepmrseg_bids.session.publish import segment_session
 
 __all__ = ["SegmentSession"]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.jobs import SessionOutcome, TaskOutcome
 from deepmrseg_bids.bids.tables import read_morph
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.files import read_json
@@ -23,6 +22,7 @@ from deepmrseg_bids.reports.subject import (
     TaskResult,
     write_subject_report,
 )
+from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
 
 __all__ = ["subject_page"]
 

@@ -10,9 +10,9 @@ from typing import Any
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from deepmrseg_bids.bids.jobs import SessionJob
-from deepmrseg_bids.bids.outputs import finished_session
 from deepmrseg_bids.interfaces import SegmentSession, SubjectReport
+from deepmrseg_bids.session.job import SessionJob
+from deepmrseg_bids.session.publish import finished_session
 
 __all__ = ["init_participant_wf", "init_subject_wf"]
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.app import participant
-from deepmrseg_bids.bids.jobs import SessionJob, TaskOutcome
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
@@ -17,6 +16,7 @@ from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.execution.runner import Verdict
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.session.job import SessionJob, TaskOutcome
 
 BUNDLES = dict.fromkeys(("brain", "deepbrain", "hippocampus", "wml"))
 

@@ -8,11 +8,11 @@ import pytest
 
 from deepmrseg_bids.app import plan as module
 from deepmrseg_bids.app.plan import Planned, plan, summary, total_seconds, write_plan
-from deepmrseg_bids.bids.jobs import SessionJob, TaskOutcome
 from deepmrseg_bids.errors import ImageReadError
 from deepmrseg_bids.execution.cost_model import Cost, Speed
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import Preparation
+from deepmrseg_bids.session.job import SessionJob, TaskOutcome
 
 BUNDLES = {"brain": None}
 SPEED = Speed({"brain": 1.0}, 0.1, {"brain": Preparation(2.0, "head")})

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deepmrseg_bids.bids.jobs import SessionJob, TaskOutcome
 from deepmrseg_bids.execution.runner import prepare_nipype
+from deepmrseg_bids.session.job import SessionJob, TaskOutcome
 
 
 @pytest.fixture(scope="module")

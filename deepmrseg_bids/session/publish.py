@@ -20,10 +20,6 @@ from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.beside import check_beside
 from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, described
-from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, TaskOutcome
-from deepmrseg_bids.bids.lesion_files import always_there, stage_lesions, there_if_aligned
-from deepmrseg_bids.bids.resume import Digests, FileDigest, findings_of, model_of, same_provenance
-from deepmrseg_bids.bids.spaces import Carrier, SpaceJob, left_to_make
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.errors import DeepMRSegError, RegistrationError, SegmentationError, SkippedTask
 from deepmrseg_bids.files import Staging, write_json, write_text
@@ -31,6 +27,16 @@ from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.imaging.nifti import Volume, read_volume, write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import ants_version
 from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.session.job import SessionJob, SessionOutcome, TaskOutcome
+from deepmrseg_bids.session.publish_lesions import always_there, stage_lesions, there_if_aligned
+from deepmrseg_bids.session.resume import (
+    Digests,
+    FileDigest,
+    findings_of,
+    model_of,
+    same_provenance,
+)
+from deepmrseg_bids.session.template_spaces import Carrier, SpaceJob, left_to_make
 from deepmrseg_bids.system import (
     cpu_has_bfloat16,
     forget_peak_memory,

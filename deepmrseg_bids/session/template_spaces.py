@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, TEMPLATES, described
-from deepmrseg_bids.bids.resume import Digests, same_provenance
 from deepmrseg_bids.files import Staging, write_json
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid, resample
@@ -26,6 +25,7 @@ from deepmrseg_bids.imaging.registration import (
     register_to_template,
 )
 from deepmrseg_bids.imaging.templates import Template
+from deepmrseg_bids.session.resume import Digests, same_provenance
 from deepmrseg_bids.tasks.results import Segmentation, labels_at
 
 __all__ = ["Carrier", "SpaceJob", "left_to_make", "space_jobs"]

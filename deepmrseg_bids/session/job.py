@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepmrseg_bids.bids.resume import FileDigest
-from deepmrseg_bids.bids.spaces import SpaceJob
 from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.session.resume import FileDigest
+from deepmrseg_bids.session.template_spaces import SpaceJob
 
 __all__ = ["SessionJob", "SessionOutcome", "TaskOutcome", "outcome_from_json"]
 

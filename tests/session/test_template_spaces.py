@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from deepmrseg_bids.bids import outputs, spaces
-from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, outcome_from_json
-from deepmrseg_bids.bids.outputs import segment_session, spaces_left
-from deepmrseg_bids.bids.resume import Digests
-from deepmrseg_bids.bids.spaces import space_jobs
 from deepmrseg_bids.errors import RegistrationError, SegmentationError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.imaging.registration import Quality, TemplateFit
 from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
+from deepmrseg_bids.session import publish, template_spaces
+from deepmrseg_bids.session.job import SessionJob, SessionOutcome, outcome_from_json
+from deepmrseg_bids.session.publish import segment_session, spaces_left
+from deepmrseg_bids.session.resume import Digests
+from deepmrseg_bids.session.template_spaces import space_jobs
 from deepmrseg_bids.tasks.results import Posteriors, Segmentation
 from tests.integration.conftest import add_scan, coarse, coarse_brain, make_dataset, make_templates
 
@@ -89,14 +89,14 @@ def session(
 ) -> Callable[..., tuple[SessionOutcome, SessionJob]]:
     """Do what is left of one session, with made-up networks; its outcome and its job."""
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(place / "templates"))
-    monkeypatch.setattr(outputs, "prepare_process", lambda: None)
-    monkeypatch.setattr(outputs, "_pool", lambda *_: Pool())
+    monkeypatch.setattr(publish, "prepare_process", lambda: None)
+    monkeypatch.setattr(publish, "_pool", lambda *_: Pool())
     found: dict[str, object] = dict(results(place))
 
     def run(asked: str, **changes: object) -> tuple[SessionOutcome, SessionJob]:
         given = {**found, **changes.pop("results", {})}
         monkeypatch.setattr(
-            outputs, "run", lambda _, tasks, *__, **___: ((t, given[t]) for t in tasks)
+            publish, "run", lambda _, tasks, *__, **___: ((t, given[t]) for t in tasks)
         )
         digests = Digests.read(tmp_path / "inputs.tsv")
         tasks = ("deepbrain",)
@@ -107,7 +107,7 @@ def session(
         )  # fmt: skip
         job = replace(job, **changes)
         if not job.force:
-            finished = outputs.finished_tasks(job, tmp_path / "out", BUNDLES, digests)
+            finished = publish.finished_tasks(job, tmp_path / "out", BUNDLES, digests)
             left, made = spaces_left(job, tmp_path / "out", BUNDLES, digests)
             job = replace(job, spaces=left, finished_spaces=made, finished=finished,
                           tasks=() if finished else tasks)  # fmt: skip
@@ -136,8 +136,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         moved = grid.to_world(voxels) + np.array([7.0, -15.0, 22.0])
         return moved.T.reshape(3, *grid.shape)
 
-    monkeypatch.setattr(spaces, "register_to_template", register)
-    monkeypatch.setattr(spaces, "carry_points", points)
+    monkeypatch.setattr(template_spaces, "register_to_template", register)
+    monkeypatch.setattr(template_spaces, "carry_points", points)
     return calls
 
 
@@ -221,7 +221,7 @@ def test_a_changed_template_and_force_make_it_again(
     session("Average")
     session("Average Average:res-2", force=True)
     assert len(quick) == 2
-    monkeypatch.setattr(spaces, "METHOD", {"Type": "another"})
+    monkeypatch.setattr(template_spaces, "METHOD", {"Type": "another"})
     outcome, _ = session("Average")
     assert len(quick) == 3
     assert outcome.spaces[0].status == "done" and outcome.tasks[0].status == "resumed"
@@ -236,7 +236,7 @@ def test_a_failed_registration_costs_the_space_alone(
     def fail(*_: object, **__: object) -> None:
         raise RegistrationError("correlation 0.12")
 
-    monkeypatch.setattr(spaces, "register_to_template", fail)
+    monkeypatch.setattr(template_spaces, "register_to_template", fail)
     outcome, _ = session("Average")
     assert [one.status for one in outcome.tasks] == ["done"]
     assert [(one.status, one.reason) for one in outcome.spaces] == [("failed", "correlation 0.12")]

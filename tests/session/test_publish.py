@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from deepmrseg_bids.bids import outputs
-from deepmrseg_bids.bids.jobs import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
-from deepmrseg_bids.bids.outputs import finished_session, finished_tasks, segment_session
-from deepmrseg_bids.bids.resume import Digests, FileDigest
 from deepmrseg_bids.errors import SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
+from deepmrseg_bids.session import publish
+from deepmrseg_bids.session.job import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
+from deepmrseg_bids.session.publish import finished_session, finished_tasks, segment_session
+from deepmrseg_bids.session.resume import Digests, FileDigest
 from deepmrseg_bids.tasks.results import Measure, Posteriors, Segmentation
 
 TABLE = LabelTable((Label(1, "Brain"),))
@@ -60,8 +60,8 @@ def session(tmp_path, write_scan, monkeypatch):
         np.arange(120, dtype=np.uint8).reshape(4, 5, 6),
         GRID,
     )
-    monkeypatch.setattr(outputs, "prepare_process", lambda: None)
-    monkeypatch.setattr(outputs, "_pool", lambda *_: Pool())
+    monkeypatch.setattr(publish, "prepare_process", lambda: None)
+    monkeypatch.setattr(publish, "_pool", lambda *_: Pool())
 
     def segment(results=(), **changes):
         def run(*_, **__):
@@ -72,7 +72,7 @@ def session(tmp_path, write_scan, monkeypatch):
                     raise result
                 yield task, result
 
-        monkeypatch.setattr(outputs, "run", run)
+        monkeypatch.setattr(publish, "run", run)
         job = {"subject": "01", "session": "2", "bids_dir": tmp_path / "raw", "t1w": t1w,
                "flair": None, "tasks": tuple(task for task, _ in results)}  # fmt: skip
         return segment_session(
@@ -217,18 +217,18 @@ def test_a_broken_image_fails_its_tasks(session, tmp_path):
 def test_the_record_is_written_last_and_holds_the_outcome(session, tmp_path, monkeypatch):
     record = tmp_path / "records" / "outcome.json"
     seen = {}
-    write = outputs.write_text
+    write = publish.write_text
 
     def watch(path, text):
         seen[Path(path)] = published(tmp_path)
         write(path, text)
 
-    def leave(self, *given, leave=outputs.Staging.__exit__):
+    def leave(self, *given, leave=publish.Staging.__exit__):
         assert not record.exists()
         return leave(self, *given)
 
-    monkeypatch.setattr(outputs, "write_text", watch)
-    monkeypatch.setattr(outputs.Staging, "__exit__", leave)
+    monkeypatch.setattr(publish, "write_text", watch)
+    monkeypatch.setattr(publish.Staging, "__exit__", leave)
     outcome = session([("brain", segmentation("brain"))], notes=("chosen",))
     assert seen == {record: set(outcome.tasks[0].files)}
     assert outcome_from_json(record.read_text()) == outcome
@@ -298,7 +298,7 @@ def test_a_new_model_undoes_what_it_is_used_for(again):
 
 
 def test_another_version_of_the_software_makes_it_again(again, monkeypatch):
-    monkeypatch.setattr(outputs, "__version__", "0.0.other")
+    monkeypatch.setattr(publish, "__version__", "0.0.other")
     assert again() == ()
 
 

@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmrseg_bids.bids import outputs
-from deepmrseg_bids.bids.jobs import SessionJob
-from deepmrseg_bids.bids.outputs import finished_tasks, segment_session, tasks_there
-from deepmrseg_bids.bids.resume import Digests
 from deepmrseg_bids.bids.tables import LESION_COLUMNS, read_morph
 from deepmrseg_bids.errors import ImageReadError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels
 from deepmrseg_bids.imaging.registration import Quality, RigidFit
+from deepmrseg_bids.session import publish
+from deepmrseg_bids.session.job import SessionJob
+from deepmrseg_bids.session.publish import finished_tasks, segment_session, tasks_there
+from deepmrseg_bids.session.resume import Digests
 from deepmrseg_bids.tasks.coregistration import Pair
 from deepmrseg_bids.tasks.lesions import Lesion
 from deepmrseg_bids.tasks.results import Measure, Posteriors
 from deepmrseg_bids.tasks.wml import LesionSegmentation
-from tests.bids.test_outputs import GRID, TABLE, Pool
+from tests.session.test_publish import GRID, TABLE, Pool
 
 STEM = "sub-01/ses-2/anat/sub-01_ses-2"
 FLAIR_GRID = Grid((4, 5, 3), np.diag([1.0, 1.0, 2.0, 1.0]))
@@ -80,8 +80,8 @@ def make(tmp_path, write_scan, monkeypatch):
     flair = write_scan(
         f"{folder}_FLAIR.nii.gz", volume(FLAIR_GRID).data.astype(np.uint8), FLAIR_GRID
     )
-    monkeypatch.setattr(outputs, "prepare_process", lambda: None)
-    monkeypatch.setattr(outputs, "_pool", lambda *_: Pool())
+    monkeypatch.setattr(publish, "prepare_process", lambda: None)
+    monkeypatch.setattr(publish, "_pool", lambda *_: Pool())
     plain = SessionJob("01", "2", tmp_path / "raw", t1w, flair, ("wml",), precision="float32")
 
     def segment(found, **changes):
@@ -91,7 +91,7 @@ def make(tmp_path, write_scan, monkeypatch):
             seen.update(t1w=given, flair=flair, tasks=tasks)
             yield from ((task, found) for task in tasks)
 
-        monkeypatch.setattr(outputs, "run", run)
+        monkeypatch.setattr(publish, "run", run)
         job = replace(plain, **changes)
         outcome = segment_session(job, tmp_path / "out", work=tmp_path / "w",
                                   record=tmp_path / "r" / "o.json")  # fmt: skip

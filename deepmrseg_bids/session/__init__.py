@@ -1,0 +1,1 @@
+"""One session: scans in, outcome out."""

@@ -20,13 +20,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepmrseg_bids.bids.group_tables import write_morphs
 from deepmrseg_bids.bids.people import read_people
 from deepmrseg_bids.bids.query import find_sessions
-from deepmrseg_bids.bids.results import read_volumes
 from deepmrseg_bids.bids.tables import read_morph, read_sessions
 from deepmrseg_bids.config import read_config
 from deepmrseg_bids.errors import DeepMRSegError, ImageError
+from deepmrseg_bids.group.tables import write_morphs
+from deepmrseg_bids.group.volumes import read_volumes
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume, voxel_count
 from deepmrseg_bids.session.resume import Digests, findings_of

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bids.agreement_tables import Compared, PairJob, compare_pair
 from deepmrseg_bids.bids.names import BidsName, anat_folder, label_map_path, label_table_path
 from deepmrseg_bids.bids.people import Key, listed
 from deepmrseg_bids.bids.references import Match, Reference
-from deepmrseg_bids.bids.results import TaskVolumes
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.execution.progress import Progress
 from deepmrseg_bids.execution.worker_pool import Answer, Crew
+from deepmrseg_bids.group.agreement import Compared, PairJob, compare_pair
+from deepmrseg_bids.group.volumes import TaskVolumes
 from deepmrseg_bids.imaging.labels import LabelTable
 
 __all__ = ["Agreement", "find_agreement"]
 
 _log = logging.getLogger("deepmrseg-bids")
-_PRELOAD = ("deepmrseg_bids.bids.agreement_tables",)
+_PRELOAD = ("deepmrseg_bids.group.agreement",)
 
 
 @dataclass(frozen=True)

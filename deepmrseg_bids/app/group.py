@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepmrseg_bids.app.agreement import find_agreement
-from deepmrseg_bids.bids.agreement_tables import old_agreement, write_agreement
-from deepmrseg_bids.bids.group_qc import write_qc
-from deepmrseg_bids.bids.group_tables import (
+from deepmrseg_bids.bids.names import group_report_path
+from deepmrseg_bids.bids.people import read_people
+from deepmrseg_bids.bids.query import check_output_dir
+from deepmrseg_bids.bids.references import Reference, read_references
+from deepmrseg_bids.config import TASKS, RunConfig
+from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.group.agreement import old_agreement, write_agreement
+from deepmrseg_bids.group.qc import write_qc
+from deepmrseg_bids.group.tables import (
     Times,
     write_asymmetry,
     write_change,
@@ -17,13 +23,7 @@ from deepmrseg_bids.bids.group_tables import (
     write_retest,
     write_structures,
 )
-from deepmrseg_bids.bids.names import group_report_path
-from deepmrseg_bids.bids.people import read_people
-from deepmrseg_bids.bids.query import check_output_dir
-from deepmrseg_bids.bids.references import Reference, read_references
-from deepmrseg_bids.bids.results import TaskVolumes, read_log, read_volumes
-from deepmrseg_bids.config import TASKS, RunConfig
-from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.group.volumes import TaskVolumes, read_log, read_volumes
 
 __all__ = ["run_group"]
 

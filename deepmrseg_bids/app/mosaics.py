@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from deepmrseg_bids.bids.results import TaskVolumes
 from deepmrseg_bids.execution.progress import Progress
 from deepmrseg_bids.execution.worker_pool import Answer, Crew
+from deepmrseg_bids.group.volumes import TaskVolumes
 from deepmrseg_bids.reports.cohort import Cohort
 from deepmrseg_bids.reports.mosaic import SheetJob, Tile, draw_sheets, read_tiles, sheet_jobs
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bids.group_columns import QC
 from deepmrseg_bids.bids.names import group_path, report_path
 from deepmrseg_bids.bids.tsv import read_tsv
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.group.columns import QC
 
 __all__ = [
     "Agreement",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.group_columns import AGREEMENT, ASYMMETRY, QC, STRUCTURES, SUMMARY
 from deepmrseg_bids.bids.tsv import write_table
+from deepmrseg_bids.group.columns import AGREEMENT, ASYMMETRY, QC, STRUCTURES, SUMMARY
 
 STRUCTURE_NAMES = ("Left-Caudate", "Right-Caudate", "Left-Putamen", "Right-Putamen")
 

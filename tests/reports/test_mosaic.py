@@ -12,8 +12,8 @@ from PIL import Image
 
 from deepmrseg_bids.app.mosaics import draw_mosaics
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.results import read_volumes
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
+from deepmrseg_bids.group.volumes import read_volumes
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, write_labels

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from deepmrseg_bids.bids.group_columns import (
+from deepmrseg_bids.bids.names import group_path
+from deepmrseg_bids.bids.tsv import cell, write_table
+from deepmrseg_bids.errors import DeepMRSegError, MetricError
+from deepmrseg_bids.files import write_text
+from deepmrseg_bids.group.columns import (
     AGREEMENT,
     LESION_AGREEMENT,
     LESION_SUMMARY,
     SUMMARY,
     Columns,
 )
-from deepmrseg_bids.bids.names import group_path
-from deepmrseg_bids.bids.tsv import cell, write_table
-from deepmrseg_bids.errors import DeepMRSegError, MetricError
-from deepmrseg_bids.files import write_text
 from deepmrseg_bids.imaging.nifti import read_labels
 from deepmrseg_bids.metrics.label_matching import Comparison, compare, match_by_number, whole_brain
 from deepmrseg_bids.metrics.overlap import StructureAgreement, summarise

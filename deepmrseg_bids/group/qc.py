@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmrseg_bids.bids.group_columns import QC
-from deepmrseg_bids.bids.group_tables import Deviation, Deviations, who
 from deepmrseg_bids.bids.names import group_qc_path
 from deepmrseg_bids.bids.people import Key
-from deepmrseg_bids.bids.results import TaskVolumes, tags_of
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.bids.tsv import write_table
+from deepmrseg_bids.group.columns import QC
+from deepmrseg_bids.group.tables import Deviation, Deviations, who
+from deepmrseg_bids.group.volumes import TaskVolumes, tags_of
 from deepmrseg_bids.metrics.cohort import FEWEST, LIMIT, deviations, flagged, joint_deviations
 
 __all__ = ["joint_of", "write_qc"]

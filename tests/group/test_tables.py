@@ -11,8 +11,11 @@ import pytest
 
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import MorphRow, SessionRow, write_json, write_morph
-from deepmrseg_bids.bids.group_qc import write_qc
-from deepmrseg_bids.bids.group_tables import (
+from deepmrseg_bids.bids.people import read_people
+from deepmrseg_bids.bids.tables import write_sessions
+from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.group.qc import write_qc
+from deepmrseg_bids.group.tables import (
     Times,
     write_asymmetry,
     write_change,
@@ -20,10 +23,7 @@ from deepmrseg_bids.bids.group_tables import (
     write_retest,
     write_structures,
 )
-from deepmrseg_bids.bids.people import read_people
-from deepmrseg_bids.bids.results import read_log, read_volumes
-from deepmrseg_bids.bids.tables import write_sessions
-from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.group.volumes import read_log, read_volumes
 from tests.bids.test_derivatives import ROWS, table
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deepmrseg_bids.bids import group_columns as columns
+from deepmrseg_bids.group import columns as columns
 
 PAGE = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
 

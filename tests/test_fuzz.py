@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepmrseg_bids.bids.people import read_people
+from deepmrseg_bids.bids.participants import read_people
 from deepmrseg_bids.bids.query import find_sessions
 from deepmrseg_bids.bids.tables import read_morph, read_sessions
 from deepmrseg_bids.config import read_config

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.names import BidsName, anat_folder, label_map_path, label_table_path
-from deepmrseg_bids.bids.people import Key, listed
+from deepmrseg_bids.bids.participants import Key, listed
 from deepmrseg_bids.bids.references import Match, Reference
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.execution.progress import Progress

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deepmrseg_bids.app.agreement import find_agreement
 from deepmrseg_bids.bids.names import group_report_path
-from deepmrseg_bids.bids.people import read_people
+from deepmrseg_bids.bids.participants import read_people
 from deepmrseg_bids.bids.query import check_output_dir
 from deepmrseg_bids.bids.references import Reference, read_references
 from deepmrseg_bids.config import TASKS, RunConfig

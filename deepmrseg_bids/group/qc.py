@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deepmrseg_bids.bids.names import group_qc_path
-from deepmrseg_bids.bids.people import Key
+from deepmrseg_bids.bids.participants import Key
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.bids.tsv import write_table
 from deepmrseg_bids.group.columns import QC

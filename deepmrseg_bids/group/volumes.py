@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.bids.names import BidsName, morph_path, source_stem
-from deepmrseg_bids.bids.people import Key
+from deepmrseg_bids.bids.participants import Key
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, read_morph, read_sessions
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import worst_first

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.beside import check_beside
 from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, described
+from deepmrseg_bids.bids.sidecar_check import check_beside
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.errors import DeepMRSegError, RegistrationError, SegmentationError, SkippedTask
 from deepmrseg_bids.files import Staging, write_json, write_text

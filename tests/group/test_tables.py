@@ -11,7 +11,7 @@ import pytest
 
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import MorphRow, SessionRow, write_json, write_morph
-from deepmrseg_bids.bids.people import read_people
+from deepmrseg_bids.bids.participants import read_people
 from deepmrseg_bids.bids.tables import write_sessions
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.group.qc import write_qc

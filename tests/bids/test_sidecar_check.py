@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deepmrseg_bids.bids.beside import check_beside
+from deepmrseg_bids.bids.sidecar_check import check_beside
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids import __version__
-from deepmrseg_bids.app.ledger import DONE, Ledger
-from deepmrseg_bids.app.shards import deal, expected_work
+from deepmrseg_bids.app.session_log import DONE, Ledger
+from deepmrseg_bids.app.sharding import deal, expected_work
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.names import report_path
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
@@ -303,7 +303,7 @@ def _show_plan(
     templates: Sequence[Template],
 ) -> int:
     """Print what the run would do (``--dry-run``)."""
-    from deepmrseg_bids.app.plan import plan, write_plan
+    from deepmrseg_bids.app.dry_run import plan, write_plan
     from deepmrseg_bids.execution.cost_model import Speed
 
     digests = Digests.read(config.out_dir / "logs" / "inputs.tsv")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepmrseg_bids.app.shards import deal, expected_work
+from deepmrseg_bids.app.sharding import deal, expected_work
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmrseg_bids.app import plan as module
-from deepmrseg_bids.app.plan import Planned, plan, summary, total_seconds, write_plan
+from deepmrseg_bids.app import dry_run as module
+from deepmrseg_bids.app.dry_run import Planned, plan, summary, total_seconds, write_plan
 from deepmrseg_bids.errors import ImageReadError
 from deepmrseg_bids.execution.cost_model import Cost, Speed
 from deepmrseg_bids.imaging.grid import Grid

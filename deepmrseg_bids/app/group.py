@@ -131,8 +131,8 @@ def _write_page(
     if not (config.out_dir / "group_qc.tsv").is_file():
         return []  # nothing was run
     from deepmrseg_bids.app.mosaics import draw_mosaics
-    from deepmrseg_bids.reports.cohort import read_cohort
-    from deepmrseg_bids.reports.group import write_group_report
+    from deepmrseg_bids.reports.group.data import read_cohort
+    from deepmrseg_bids.reports.group.page import write_group_report
 
     cohort = read_cohort(config.out_dir, [task.task for task in volumes])
     mosaics = draw_mosaics(

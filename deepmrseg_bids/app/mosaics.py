@@ -11,12 +11,12 @@ from pathlib import Path
 from deepmrseg_bids.execution.progress import Progress
 from deepmrseg_bids.execution.worker_pool import Answer, Crew
 from deepmrseg_bids.group.volumes import TaskVolumes
-from deepmrseg_bids.reports.cohort import Cohort
-from deepmrseg_bids.reports.mosaic import SheetJob, Tile, draw_sheets, read_tiles, sheet_jobs
+from deepmrseg_bids.reports.group.data import Cohort
+from deepmrseg_bids.reports.group.mosaic import SheetJob, Tile, draw_sheets, read_tiles, sheet_jobs
 
 __all__ = ["draw_mosaics"]
 
-_PRELOAD = ("deepmrseg_bids.reports.mosaic",)
+_PRELOAD = ("deepmrseg_bids.reports.group.mosaic",)
 
 
 def draw_mosaics(

@@ -270,7 +270,7 @@ def _write_pages(
     command: str,
 ) -> None:
     """The pages of subjects whose workflow broke off, so that they tell why."""
-    from deepmrseg_bids.reports.collect import subject_page
+    from deepmrseg_bids.reports.subject.collect import subject_page
 
     for subject, own in groupby(jobs, key=lambda job: job.subject):
         try:

@@ -11,7 +11,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from deepmrseg_bids.reports.collect import subject_page
+from deepmrseg_bids.reports.subject.collect import subject_page
 from deepmrseg_bids.session.job import outcome_from_json
 
 __all__ = ["SubjectReport"]

@@ -9,9 +9,9 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from deepmrseg_bids.bids.names import mosaic_path
-from deepmrseg_bids.reports.cohort import read_cohort
-from deepmrseg_bids.reports.group import write_group_report
-from deepmrseg_bids.reports.mosaic import COLUMNS, EDGE, Tile
+from deepmrseg_bids.reports.group.data import read_cohort
+from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
+from deepmrseg_bids.reports.group.page import write_group_report
 from tests.browser.conftest import Watched
 from tests.reports.made_up_study import write_study
 

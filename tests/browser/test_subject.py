@@ -14,7 +14,7 @@ from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
-from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report
+from deepmrseg_bids.reports.subject.page import SessionResult, TaskResult, write_subject_report
 from tests.browser.conftest import Watched
 
 pytestmark = pytest.mark.browser

@@ -19,9 +19,9 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
-from deepmrseg_bids.reports import subject
 from deepmrseg_bids.reports.figures import Layers, contour_layers
-from deepmrseg_bids.reports.subject import SessionResult, TaskResult, write_subject_report
+from deepmrseg_bids.reports.subject import page as module
+from deepmrseg_bids.reports.subject.page import SessionResult, TaskResult, write_subject_report
 
 EVIL = "<script>alert('x')</script>\"'&"
 TABLE = LabelTable((Label(1, "Left-Caudate"), Label(2, "Right-Caudate"), Label(3, "Stem")))
@@ -102,7 +102,7 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         limits.append(limit)
         return Layers(task.encode(), b"<svg/>")
 
-    monkeypatch.setattr(subject, "contour_layers", picture)
+    monkeypatch.setattr(module, "contour_layers", picture)
     return limits
 
 
@@ -196,7 +196,7 @@ def test_every_string_is_escaped(tmp_path: Path, done: TaskResult) -> None:
     page = Page(path)
     assert not page.broken and not page.open
     kinds = [given.get("type") for given in page.all("script")]
-    assert kinds.count(None) == 2  # page.js and subject.js
+    assert kinds.count(None) == 2  # page.js and page.js
     assert {"application/gzip", "application/json", None} >= set(kinds)
     assert "<script>alert" not in page.source
     assert all(name.isascii() and "'" not in name for _, given in page.tags for name in given)
@@ -264,7 +264,7 @@ def test_the_pictures_of_many_sessions_share_the_room_of_one_page(
 def test_a_page_with_its_real_pictures_is_small(
     tmp_path: Path, done: TaskResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subject, "contour_layers", contour_layers)
+    monkeypatch.setattr(module, "contour_layers", contour_layers)
     page = write(tmp_path, SessionResult("01", None, (done,)))
     image, _ = page.all("img")
     data = base64.b64decode(str(image["src"]).partition(",")[2])

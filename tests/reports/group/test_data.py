@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.reports.cohort import payload, read_cohort
-from deepmrseg_bids.reports.group import write_group_report
-from deepmrseg_bids.reports.mosaic import Tile
+from deepmrseg_bids.reports.group.data import payload, read_cohort
+from deepmrseg_bids.reports.group.mosaic import Tile
+from deepmrseg_bids.reports.group.page import write_group_report
 from tests.reports.made_up_study import STRUCTURE_NAMES, write_study
 
 TASKS = ("brain", "deepbrain", "hippocampus", "wml")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def page_of(out: Path, **options: object) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.reports.alignment import alignment_figure
+from deepmrseg_bids.reports.subject.alignment import alignment_figure
 
 
 def test_a_checkerboard_is_one_picture_after_the_alignment_and_two_before() -> None:

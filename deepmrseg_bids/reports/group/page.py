@@ -8,10 +8,10 @@ from pathlib import Path
 
 from deepmrseg_bids.bids.names import mosaic_path
 from deepmrseg_bids.files import write_bytes
-from deepmrseg_bids.reports.cohort import Cohort, payload
-from deepmrseg_bids.reports.mosaic import COLUMNS, EDGE, Tile
+from deepmrseg_bids.reports.group.data import Cohort, payload
+from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.page import packed, render_page
-from deepmrseg_bids.reports.subject import TITLES
+from deepmrseg_bids.reports.subject.page import TITLES
 
 __all__ = ["write_group_report"]
 

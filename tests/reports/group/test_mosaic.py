@@ -17,9 +17,9 @@ from deepmrseg_bids.group.volumes import read_volumes
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, write_labels
-from deepmrseg_bids.reports.cohort import Cohort
 from deepmrseg_bids.reports.figures import thumbnail
-from deepmrseg_bids.reports.mosaic import COLUMNS, EDGE
+from deepmrseg_bids.reports.group.data import Cohort
+from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE
 from tests.support import ORIENTATIONS, stored_as
 
 TABLE = LabelTable((Label(1, "Left-Thing", "", "#ff0000"), Label(2, "Right-Thing", "", "#0000ff")))

@@ -15,13 +15,13 @@ from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.imaging.labels import LabelTable
-from deepmrseg_bids.reports.standing import read_standing
-from deepmrseg_bids.reports.subject import (
+from deepmrseg_bids.reports.subject.page import (
     Alignment,
     SessionResult,
     TaskResult,
     write_subject_report,
 )
+from deepmrseg_bids.reports.subject.percentiles import read_standing
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
 
 __all__ = ["subject_page"]

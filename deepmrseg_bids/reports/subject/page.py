@@ -24,11 +24,11 @@ from deepmrseg_bids.files import write_bytes
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
-from deepmrseg_bids.reports.alignment import alignment_figure
 from deepmrseg_bids.reports.figures import contour_layers
 from deepmrseg_bids.reports.page import render_page
-from deepmrseg_bids.reports.viewer import Scene, ViewerMap, make_scene
-from deepmrseg_bids.reports.volumes import Change, Pair, Standing, changes, paired, unit_of
+from deepmrseg_bids.reports.subject.alignment import alignment_figure
+from deepmrseg_bids.reports.subject.viewer import Scene, ViewerMap, make_scene
+from deepmrseg_bids.reports.subject.volumes import Change, Pair, Standing, changes, paired, unit_of
 
 __all__ = ["TITLES", "Alignment", "SessionResult", "TaskResult", "write_subject_report"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deepmrseg_bids.bids.names import group_path
-from deepmrseg_bids.reports.volumes import Standing
+from deepmrseg_bids.reports.subject.volumes import Standing
 
 __all__ = ["read_standing"]
 

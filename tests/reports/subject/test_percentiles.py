@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deepmrseg_bids.reports.standing import read_standing
+from deepmrseg_bids.reports.subject.percentiles import read_standing
 
 
 def write(folder: Path, count: int) -> None:

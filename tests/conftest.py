@@ -13,16 +13,24 @@ import torch
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
+from deepmrseg_bids.inference import precision
 from deepmrseg_bids.network import NetworkConfig
 from tests.support import ORIENTATIONS
 
-pytest_plugins = ["tests.robustness.plugin"]
+pytest_plugins = ["tests.robustness.plugin", "tests.tiny"]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Toy networks are slower on two threads than on one."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["bfloat16", "float32"])
+def fastest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What ``auto`` means on this CPU, which seems to have bfloat16 arithmetic or not."""
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: request.param == "bfloat16")
+    return request.param
 
 
 @pytest.fixture(params=ORIENTATIONS)

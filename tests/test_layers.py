@@ -35,6 +35,7 @@ ONLY_IN = {
     "torch": (
         "network/",
         "inference/bundle.py",
+        "inference/precision.py",
         "inference/predictor.py",
         "train/",
         "execution/",
@@ -120,6 +121,7 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
     ("name", "late"),
     [
         ("inference/bundle.py", {"torch", "safetensors"}),
+        ("inference/precision.py", {"torch"}),
         ("imaging/registration.py", {"ants"}),
         ("imaging/templates.py", {"templateflow"}),
         ("bids/index.py", {"bids"}),

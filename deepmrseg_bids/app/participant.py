@@ -37,6 +37,7 @@ from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_grid
 from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
+from deepmrseg_bids.inference.precision import decide_precision
 from deepmrseg_bids.session.job import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
 from deepmrseg_bids.session.publish import (
     finished_session,
@@ -291,6 +292,8 @@ def _jobs(
     jobs = [_job(config, session, bundles, spaces) for session in sessions]
     if config.reports_only:
         return [replace(job, tasks=(), finished=tasks_there(job, config.out_dir)) for job in jobs]
+    precision = decide_precision(config.precision, config.device)
+    jobs = [replace(job, precision=precision) for job in jobs]
     if not config.force:
         jobs = [_resumed(job, config.out_dir, bundles, digests) for job in jobs]
     return [replace(job, memory_gb=_memory_gb(config, job)) if job.busy else job for job in jobs]
@@ -377,7 +380,6 @@ def _job(
         tasks=_tasks(config, session, bundles),
         models=config.models,
         device=config.device,
-        precision=config.precision,
         flips=config.tta,
         probabilities=config.probabilities,
         force_header=config.force_header,

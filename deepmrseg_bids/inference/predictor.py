@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from deepmrseg_bids.errors import BundleError, DeviceError, SkippedTask, UsageError
 from deepmrseg_bids.imaging.grid import Array
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
-from deepmrseg_bids.system import cpu_has_bfloat16
+from deepmrseg_bids.inference.precision import fastest_precision
 
 __all__ = [
     "Precision",
@@ -72,8 +72,7 @@ def resolve_device(name: str) -> torch.device:
 def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
     """``auto`` is bfloat16 where the hardware computes with it, and float32 elsewhere."""
     if name == "auto":
-        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
-        return torch.bfloat16 if fast else torch.float32
+        name = fastest_precision(device.type)
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.inference.precision import Precision
 from deepmrseg_bids.session.resume import FileDigest
 from deepmrseg_bids.session.template_spaces import SpaceJob
 
@@ -42,6 +43,7 @@ class SessionJob:
         subject, session: labels without prefix; session None where there is none.
         bids_dir: the raw data set, for BIDS URIs.
         models: bundles in the place of the shipped ones, as (task, folder).
+        precision: what ``auto`` means is decided by whoever makes the job.
         force_header: read images without sform and qform too.
         memory_gb: what the session is expected to take.
         notes: what was decided while the session was looked up.
@@ -59,7 +61,7 @@ class SessionJob:
     tasks: tuple[str, ...]
     models: tuple[tuple[str, Path], ...] = ()
     device: str = "auto"
-    precision: str = "auto"
+    precision: Precision = "float32"
     flips: bool = False
     threads: int = 1
     probabilities: bool = False

@@ -37,13 +37,7 @@ from deepmrseg_bids.session.resume import (
     same_provenance,
 )
 from deepmrseg_bids.session.template_spaces import Carrier, SpaceJob, left_to_make
-from deepmrseg_bids.system import (
-    cpu_has_bfloat16,
-    forget_peak_memory,
-    may_have_gpu,
-    peak_memory_mib,
-    prepare_process,
-)
+from deepmrseg_bids.system import forget_peak_memory, peak_memory_mib, prepare_process
 from deepmrseg_bids.tasks import NEEDS, run
 from deepmrseg_bids.tasks.qc import check_image
 from deepmrseg_bids.tasks.results import Segmentation, native_posteriors
@@ -242,12 +236,8 @@ def _made(
     job: SessionJob, task: str, pool: PredictorPool, inputs: Mapping[Path, str]
 ) -> dict[str, dict[str, Any]]:
     """How the label map of a task is made, as its sidecar says it."""
-    from deepmrseg_bids.inference.predictor import resolve_precision
-
     bundles = {model: pool(model).bundle for model in NEEDS[task]}
-    return _provenance(
-        job, task, bundles, inputs, str(resolve_precision(pool.precision, pool.device))
-    )
+    return _provenance(job, task, bundles, inputs)
 
 
 def _stopped(task: str, error: Exception) -> TaskOutcome:
@@ -335,17 +325,6 @@ def spaces_left(
     return tuple(left), tuple(finished)
 
 
-def _precision(job: SessionJob) -> str:
-    """The precision that a job computes in; torch is loaded only where there may be a GPU."""
-    if job.precision != "auto":  # it needs no look at a GPU, which a cluster's node may have alone
-        return job.precision
-    if job.device == "cpu" or (job.device == "auto" and not may_have_gpu()):
-        return "bfloat16" if cpu_has_bfloat16() else "float32"
-    from deepmrseg_bids.inference.predictor import resolve_device, resolve_precision
-
-    return str(resolve_precision("auto", resolve_device(job.device)))
-
-
 def _expected(
     job: SessionJob,
     tasks: Iterable[str],
@@ -353,7 +332,6 @@ def _expected(
     digests: Digests,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """How the files of each task that has its models would be made; nothing without the scan."""
-    precision = _precision(job)
     expected: dict[str, dict[str, dict[str, Any]]] = {}
     for task in tasks:
         if any(model not in bundles for model in NEEDS[task]):
@@ -363,7 +341,7 @@ def _expected(
         except OSError:
             continue
         used = {model: bundles[model] for model in NEEDS[task]}
-        expected[task] = _provenance(job, task, used, inputs, precision)
+        expected[task] = _provenance(job, task, used, inputs)
     return expected
 
 
@@ -398,7 +376,6 @@ def _provenance(
     task: str,
     models: Mapping[str, ModelBundle],
     inputs: Mapping[Path, str],
-    precision: str,
 ) -> dict[str, dict[str, Any]]:
     """The part of a sidecar that says from what and by what a file was made."""
     return {
@@ -416,7 +393,7 @@ def _provenance(
             for model, bundle in models.items()
         },
         "Parameters": {
-            "Precision": precision.split(".")[-1],
+            "Precision": job.precision,
             "FlipAveraging": job.flips,
             **({"ForceHeader": True} if job.force_header else {}),
         },

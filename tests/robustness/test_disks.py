@@ -13,7 +13,8 @@ import pytest
 
 from deepmrseg_bids.cli.deepmrseg_bids import main
 from tests.integration.conftest import add_scan
-from tests.robustness.conftest import Nursery, made, rows, started, tiny_head
+from tests.robustness.conftest import Nursery, made, rows, started
+from tests.tiny import tiny_head
 
 Say = Callable[[str], None]
 Asked = Callable[..., list[object]]

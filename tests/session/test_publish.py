@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from deepmrseg_bids.errors import SegmentationError, SkippedTask
 from deepmrseg_bids.findings import Finding
@@ -43,9 +42,6 @@ def segmentation(task, *findings):
 
 class Pool:
     """Predictors, as far as their versions go."""
-
-    precision = "float32"
-    device = torch.device("cpu")
 
     def __call__(self, task):
         bundle = SimpleNamespace(version="1", sha256=f"{task}-0123456789abcdef", labels=TABLE)

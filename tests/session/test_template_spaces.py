@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 from deepmrseg_bids.errors import RegistrationError, SegmentationError
 from deepmrseg_bids.imaging.grid import Grid
@@ -41,9 +40,6 @@ BUNDLES = {task: bundle(task) for task in ("brain", "deepbrain")}
 
 class Pool:
     """Predictors, as far as their versions go."""
-
-    precision = "float32"
-    device = torch.device("cpu")
 
     def __call__(self, task: str) -> SimpleNamespace:
         return SimpleNamespace(bundle=BUNDLES[task])

@@ -16,7 +16,7 @@ import torch
 
 from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.imaging.intensity import normalise
-from deepmrseg_bids.inference import predictor
+from deepmrseg_bids.inference import precision
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.train import loop
 from deepmrseg_bids.train.config import load_config
@@ -432,7 +432,7 @@ def test_the_network_runs_in_the_precision_and_the_loss_in_float32(
         losses.add(logits.dtype)
         return criterion(logits, target)
 
-    monkeypatch.setattr(predictor, "cpu_has_bfloat16", lambda: capable)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: capable)
     monkeypatch.setattr(loop, "build_network", watched)
     monkeypatch.setattr(loop, "deepmrseg_loss", spy)
     config = toy(steps=2, precision=asked, **JUDGED)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import add_scan, make_dataset, read_tsv
-from tests.robustness.conftest import tiny_head
+from tests.tiny import tiny_head
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import nibabel as nib
 import pytest
 
 from deepmrseg_bids.inference.bundle import ModelBundle
-from tests.robustness.conftest import Nursery, rows, tiny_head
+from tests.robustness.conftest import Nursery, rows
+from tests.tiny import tiny_head
 
 PEOPLE = ("01", "02", "03")
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.integration.conftest import add_scan, make_dataset
-from tests.robustness.conftest import rows, started, tiny_head
+from tests.robustness.conftest import rows, started
+from tests.tiny import tiny_head
 
 Say = Callable[[str], None]
 

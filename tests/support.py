@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -40,6 +42,22 @@ def ball(seed: int, edge: int = 20) -> tuple[np.ndarray, np.ndarray]:
     inside = away < rng.uniform(3.5, 5) ** 2
     image = 100 + 10 * rng.standard_normal(inside.shape) + 60 * inside
     return image.astype(np.float32), (inside * 5).astype(np.uint8)
+
+
+_NOBODY = 65534
+
+
+@contextlib.contextmanager
+def no_root() -> Iterator[None]:
+    """Where root runs the tests: be nobody for a while, whom permissions bind."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def need(*programs: str, package: str) -> None:

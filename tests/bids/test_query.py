@@ -1,6 +1,6 @@
 """The query of BIDS_DIR: which sessions, which images, and what is refused."""
 
-import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
 from deepmrseg_bids.errors import DatasetError, UsageError
 from tests.bids.conftest import Make, image
+from tests.support import no_root
 
 
 def names(sessions: list[Session]) -> list[str]:
@@ -297,10 +298,12 @@ def test_output_among_the_inputs_or_not_writable_is_refused(
         check_output_dir(raw, tmp_path / out, None if work is None else tmp_path / work)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_parent_is_refused(make: Make, tmp_path: Path) -> None:
-    raw = make(*TWO_BY_TWO)
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o555)
-    with pytest.raises(DatasetError, match="cannot be written"):
+def test_a_read_only_parent_is_refused(make: Make, open_folder: Path) -> None:
+    shutil.copytree(make(*TWO_BY_TWO), raw := open_folder / "raw")
+    raw.chmod(0o755)
+    (closed := open_folder / "closed").mkdir(mode=0o555)
+    with no_root(), pytest.raises(DatasetError, match="cannot be written"):
+        check_output_dir(raw, closed / "out")
+    closed.chmod(0o777)
+    with no_root():
         check_output_dir(raw, closed / "out")

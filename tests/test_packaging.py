@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,16 @@ import yaml
 
 from deepmrseg_bids import __version__
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+OWN = {"deepmrseg_bids", "tests", "tools"}
+# what tests start as a command, what pytest loads by itself, and what is read as data
+COMMANDS = {"bids-validator-deno", "boutiques", "nilearn", "pytest-cov", "pytest-xdist"}
 
 
 @pytest.mark.parametrize(
@@ -45,3 +57,41 @@ def test_the_citation_file_is_of_this_version_and_complete() -> None:
     assert citation["version"] == __version__
     needed = {"cff-version", "message", "title", "type", "license", "authors", "references"}
     assert needed <= set(citation)
+
+
+def plain(name: str) -> str:
+    """The name of a distribution as package indices compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(*extras: str) -> set[str]:
+    """The distributions that the package needs, and those of these extras."""
+    optional = PROJECT["optional-dependencies"]
+    entries = [*PROJECT["dependencies"], *(entry for extra in extras for entry in optional[extra])]
+    return {plain(re.match(r"[\w.-]+", entry)[0]) for entry in entries}
+
+
+def imported(folder: str) -> dict[str, str]:
+    """The distributions that the modules below a folder import, each with one that does."""
+    owners, found = packages_distributions(), {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for name in {name.split(".")[0] for name in names} - OWN - sys.stdlib_module_names:
+                # tomli is not there where Python brings tomllib
+                for owner in owners.get(name, [name]):
+                    found[plain(owner)] = path.relative_to(ROOT).as_posix()
+    return found
+
+
+def test_every_distribution_that_the_package_imports_is_declared() -> None:
+    found = imported("deepmrseg_bids")
+    assert {name: path for name, path in found.items() if name not in declared()} == {}
+
+
+def test_every_distribution_that_the_tests_import_is_declared_and_the_other_way_round() -> None:
+    found = imported("tests")
+    assert {name: path for name, path in found.items() if name not in declared("test")} == {}
+    assert declared("test") - declared() - found.keys() == COMMANDS

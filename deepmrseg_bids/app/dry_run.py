@@ -16,6 +16,7 @@ from deepmrseg_bids.imaging.nifti import read_grid
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.session.job import SessionJob
 from deepmrseg_bids.tasks import NEEDS
+from deepmrseg_bids.tsv import tsv_text
 
 __all__ = ["Planned", "plan", "write_plan"]
 
@@ -122,7 +123,7 @@ def write_plan(
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     else:
-        lines = ["\t".join(row) for row in rows]
+        lines = tsv_text(_COLUMNS, rows[1:]).splitlines()
     print("\n".join(lines), file=stream)
     text = summary(planned, at_once=at_once, threads=threads, start=start)
     print(text, file=stream, flush=True)

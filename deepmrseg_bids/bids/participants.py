@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.names import strip_prefix
-from deepmrseg_bids.bids.tsv import read_foreign_tsv
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import read_json
+from deepmrseg_bids.tsv import read_foreign_tsv
 
 __all__ = ["Key", "People", "listed", "read_people", "session_years"]
 
@@ -91,22 +91,22 @@ def _table(
     if not path.is_file():
         return {}, [], []
     try:
-        header, rows = read_foreign_tsv(path)
+        table = read_foreign_tsv(path)
+        table.require(key)
     except DatasetError as error:
-        return {}, [], [str(error)]
-    if key not in header:
-        return {}, [], [f"{path}: left out, it has no column {key}"]
-    found: dict[str, dict[str, str]] = {}
+        reason = str(error).removeprefix(str(path)).lstrip(":, ")
+        return {}, [], [f"{path}: left out, {reason}"]
+    rows: dict[str, dict[str, str]] = {}
     counts: Counter[str] = Counter()
-    for row in rows:
+    for row in table.rows:
         label = strip_prefix(row.pop(key, ""), prefix)
         if label:
             counts[f"{prefix}-{label}"] += 1
-            found[f"{prefix}-{label}"] = row
-    notes = []
+            rows[f"{prefix}-{label}"] = row
+    notes = list(table.notes)
     if twice := [name for name, count in counts.items() if count > 1]:
         notes.append(f"{path}: {listed(twice)} in several rows; the last one is used")
-    return found, notes, []
+    return rows, notes, []
 
 
 def _about_people(
@@ -187,10 +187,10 @@ def _scan_time(folder: Path, stem: str) -> float | None:
     """When an image was acquired, by the scans.tsv of its session's folder."""
     for path in folder.glob("*_scans.tsv"):
         try:
-            _, rows = read_foreign_tsv(path)
+            table = read_foreign_tsv(path)
         except DatasetError:
             return None
-        for row in rows:
+        for row in table.rows:
             if Path(row.get("filename", "")).name.partition(".")[0] == f"{stem}_T1w":
                 return _years(row.get("acq_time", ""))
     return None

@@ -1,4 +1,4 @@
-"""The tables of sessions: the volumes of one, and the log of all."""
+"""The tables that we write, with the JSON beside them: of a session, and the log of all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.names import sidecar_path
-from deepmrseg_bids.bids.tsv import cell, number_of, read_tsv, tsv_text
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import write_json, write_text
 from deepmrseg_bids.tasks.lesions import CORTEX_MM, VENTRICLE_MM, Lesion
+from deepmrseg_bids.tsv import NOT_KNOWN, cell, number_of, read_tsv, tsv_text
 
 __all__ = [
     "LESION_COLUMNS",
@@ -24,6 +24,7 @@ __all__ = [
     "write_lesions",
     "write_morph",
     "write_sessions",
+    "write_table",
 ]
 
 STATUSES = ("done", "resumed", "skipped", "failed")
@@ -126,6 +127,33 @@ class SessionRow:
         object.__setattr__(self, "reason", " ".join(self.reason.split()))
 
 
+def write_table(
+    path: Path,
+    columns: Mapping[str, Any],
+    rows: Iterable[Mapping[str, object]],
+    **more: Any,
+) -> None:
+    """Write a table, and beside it the JSON that describes its columns.
+
+    Volumes have two decimals, other fractions five; a value that a row lacks is ``n/a``.
+
+    Args:
+        columns: what the JSON says of each; None for nothing.
+        more: what else it says.
+    """
+    places = {column: 2 if "mm3" in column else 5 for column in columns}
+    lines = [
+        [
+            cell(value := row.get(key), digits if isinstance(value, float) else None)
+            for key, digits in places.items()
+        ]
+        for row in rows
+    ]
+    write_text(path, tsv_text(list(columns), lines))
+    described = {column: facts for column, facts in columns.items() if facts is not None}
+    write_json(Path(sidecar_path(path)), {**described, **more})
+
+
 def write_morph(
     path: str | os.PathLike[str],
     rows: Sequence[MorphRow],
@@ -154,19 +182,19 @@ def read_morph(path: str | os.PathLike[str]) -> list[MorphRow]:
         DatasetError: missing, half-written, or not such a table.
     """
     path = Path(path)
-    columns, rows = read_tsv(path)
-    missing = [column for column in _REQUIRED if column not in columns]
+    table = read_tsv(path)
+    missing = [column for column in _REQUIRED if column not in table.columns]
     if missing:
         raise DatasetError(f"{path}: not a table of volumes, it lacks {', '.join(missing)}")
-    found = []
-    for number, row in enumerate(rows, start=2):
+    rows = []
+    for line, row in zip(table.lines, table.rows, strict=True):
         try:
-            found.append(_morph_row(row))
+            rows.append(_morph_row(row))
         except ValueError as error:
             raise DatasetError(
-                f"{path}, row {number}: {error}; remove the file and run the session again"
+                f"{path}, line {line}: {error}; remove the file and run the session again"
             ) from error
-    return found
+    return rows
 
 
 def write_lesions(
@@ -206,24 +234,24 @@ def read_sessions(path: str | os.PathLike[str]) -> list[SessionRow]:
         DatasetError: missing, half-written, or not such a table.
     """
     path = Path(path)
-    columns, rows = read_tsv(path)
-    if tuple(columns) not in (_SESSION_COLUMNS, _SESSION_COLUMNS[:-1]):  # the last came later
+    table = read_tsv(path)
+    if table.columns not in (_SESSION_COLUMNS, _SESSION_COLUMNS[:-1]):  # the last came later
         raise DatasetError(f"{path}: not a log of sessions; expected {_SESSION_COLUMNS}")
     try:
         return [
             SessionRow(
                 row["participant_id"], _text(row["session_id"]), row["task"], row["status"],
                 _text(row["reason"]), number_of(row["seconds"]), number_of(row["peak_mib"]),
-                _text(row.get("findings", "n/a")),
+                _text(row.get("findings", NOT_KNOWN)),
             )
-            for row in rows
+            for row in table.rows
         ]  # fmt: skip
     except ValueError as error:
         raise DatasetError(f"{path}: {error}") from error
 
 
 def _morph_row(row: Mapping[str, str]) -> MorphRow:
-    count = number_of(row.get(_COUNT, "n/a"))
+    count = number_of(row.get(_COUNT, NOT_KNOWN))
     volume = number_of(row["volume_mm3"])
     if volume is None:
         raise ValueError("no volume_mm3")
@@ -240,4 +268,4 @@ def _morph_row(row: Mapping[str, str]) -> MorphRow:
 
 
 def _text(cell: str) -> str:
-    return "" if cell == "n/a" else cell
+    return "" if cell == NOT_KNOWN else cell

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepmrseg_bids.bids.names import group_path
-from deepmrseg_bids.bids.tsv import cell, write_table
+from deepmrseg_bids.bids.tables import write_table
 from deepmrseg_bids.errors import DeepMRSegError, MetricError
 from deepmrseg_bids.files import write_text
 from deepmrseg_bids.group.columns import (
@@ -26,6 +26,7 @@ from deepmrseg_bids.imaging.nifti import read_labels
 from deepmrseg_bids.metrics.label_matching import Comparison, compare, match_by_number, whole_brain
 from deepmrseg_bids.metrics.overlap import StructureAgreement, summarise
 from deepmrseg_bids.metrics.reliability import bland_altman, concordance_interval, icc
+from deepmrseg_bids.tsv import cell
 
 __all__ = ["Compared", "PairJob", "compare_pair", "old_agreement", "write_agreement"]
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from deepmrseg_bids.bids.names import group_qc_path
 from deepmrseg_bids.bids.participants import Key
-from deepmrseg_bids.bids.tables import SessionRow
-from deepmrseg_bids.bids.tsv import write_table
+from deepmrseg_bids.bids.tables import SessionRow, write_table
 from deepmrseg_bids.group.columns import QC
 from deepmrseg_bids.group.tables import Deviation, Deviations, who
 from deepmrseg_bids.group.volumes import TaskVolumes, tags_of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.bids.names import group_path
 from deepmrseg_bids.bids.participants import Key, People, session_years
-from deepmrseg_bids.bids.tsv import write_table
+from deepmrseg_bids.bids.tables import write_table
 from deepmrseg_bids.group.columns import ASYMMETRY, CHANGE, RETEST, STRUCTURES, Columns
 from deepmrseg_bids.group.volumes import TaskVolumes
 from deepmrseg_bids.metrics.cohort import (

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from deepmrseg_bids.errors import LabelTableError
+from deepmrseg_bids.errors import DatasetError, LabelTableError
+from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv, tsv_text
 
 __all__ = ["Label", "LabelTable"]
+
+_log = logging.getLogger(__name__)
 
 _COLOURS = (
     "#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c",
@@ -122,24 +126,25 @@ class LabelTable:
         Raises:
             LabelTableError: unreadable, a column is missing, or a row makes no sense.
         """
-        path = Path(path)
         try:
-            with path.open(encoding="utf-8-sig", newline="") as stream:
-                rows = list(csv.DictReader(stream, delimiter="\t"))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise LabelTableError(f"{path}: cannot be read as a label table ({error})") from error
+            table = read_foreign_tsv(path, strip=False)
+            if not table.rows:
+                raise LabelTableError(f"{path}: a label table with no labels")
+            table.require("index", "name")
+        except DatasetError as error:
+            raise LabelTableError(str(error)) from error
         labels = []
-        for number, row in enumerate(rows):
+        for number, (line, row) in enumerate(zip(table.lines, table.rows, strict=True)):
             try:
                 labels.append(_label(row, number))
             except LabelTableError as error:
-                raise LabelTableError(f"{path}, row {number + 2}: {error}") from error
-            except (KeyError, ValueError, TypeError) as error:
+                raise LabelTableError(f"{path}, line {line}: {error}") from error
+            except (KeyError, ValueError) as error:
                 raise LabelTableError(
-                    f"{path}, row {number + 2}: index and name are needed, got {row}"
+                    f"{path}, line {line}: index and name are needed, got {row}"
                 ) from error
-        if not labels:
-            raise LabelTableError(f"{path}: a label table with no labels")
+        for note in table.notes:
+            _warn(note)
         try:
             return cls(tuple(labels))
         except LabelTableError as error:
@@ -147,18 +152,21 @@ class LabelTable:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write index, name, abbreviation, color and mapping (itself) as TSV."""
-        with Path(path).open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-            writer.writerow(_COLUMNS)
-            for label in self.labels:
-                abbreviation = label.abbreviation or "n/a"
-                writer.writerow((label.index, label.name, abbreviation, label.color, label.index))
+        rows = [
+            (label.index, label.name, label.abbreviation or "n/a", label.color, label.index)
+            for label in self.labels
+        ]
+        text = tsv_text(_COLUMNS, rows, quote=True)
+        Path(path).write_text(text, encoding="utf-8", newline="")
 
 
-def _label(row: dict[str, str | None], number: int) -> Label:
-    index, name = row["index"], row["name"]
-    if index is None or name is None:
-        raise ValueError("short row")
-    color = row.get("color") or _COLOURS[number % len(_COLOURS)]
-    abbreviation = row.get("abbreviation") or ""
-    return Label(int(index), name, "" if abbreviation == "n/a" else abbreviation, color)
+def _label(row: Mapping[str, str], number: int) -> Label:
+    cells = {column: cell for column, cell in row.items() if cell != NOT_KNOWN}
+    color = cells.get("color") or _COLOURS[number % len(_COLOURS)]
+    return Label(int(row["index"]), row["name"], cells.get("abbreviation", ""), color)
+
+
+@cache
+def _warn(note: str) -> None:
+    """Once a process: a label table is read for each image."""
+    _log.warning("%s", note)

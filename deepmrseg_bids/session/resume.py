@@ -6,7 +6,6 @@ and says how it was made. If that is how it would be made now, it is not made ag
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,9 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deepmrseg_bids.bids.names import sidecar_path
+from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import read_json, write_text
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.inference.bundle import file_sha256
+from deepmrseg_bids.tsv import read_tsv, tsv_text
 
 __all__ = ["Digests", "FileDigest", "findings_of", "model_of", "same_provenance"]
 
@@ -55,14 +56,10 @@ class Digests:
     def read(cls, table: Path) -> Digests:
         """What was remembered; a table that cannot be read only costs time."""
         known = {}
-        try:
-            with table.open(newline="", encoding="utf-8") as stream:
-                for row in csv.DictReader(stream, delimiter="\t"):
-                    values = (row[column] for column in _COLUMNS)
-                    path, size, mtime_ns, sha256 = values
-                    known[path] = FileDigest(path, int(size), int(mtime_ns), sha256)
-        except (OSError, KeyError, TypeError, ValueError, csv.Error):
-            pass
+        with suppress(DatasetError, KeyError, ValueError):
+            for row in read_tsv(table).rows:
+                path, size, mtime_ns, sha256 = (row[column] for column in _COLUMNS)
+                known[path] = FileDigest(path, int(size), int(mtime_ns), sha256)
         return cls(table, known)
 
     def sha256(self, path: Path) -> str:
@@ -83,11 +80,10 @@ class Digests:
     def save(self) -> None:
         """Write the table, whole or not at all, with what other runs have added to it."""
         self.known = Digests.read(self.table).known | self.known
-        lines = ["\t".join(_COLUMNS)]
-        for path in sorted(self.known):
-            if "\t" not in path and "\n" not in path and '"' not in path:
-                lines.append("\t".join(map(str, self.known[path])))
-        write_text(self.table, "\n".join(lines) + "\n")
+        # a path that no cell can hold is read anew each time
+        plain = [path for path in sorted(self.known) if not set(path) & set('\t\r\n"')]
+        text = tsv_text(_COLUMNS, [self.known[path] for path in plain], quote=True)
+        write_text(self.table, text)
 
 
 def same_provenance(

@@ -9,7 +9,6 @@ at the end the tables of all: ``per_sample.tsv``, ``summary.tsv``, ``summary.jso
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import logging
@@ -43,6 +42,7 @@ from deepmrseg_bids.train.evaluation import (
 )
 from deepmrseg_bids.train.loop import train
 from deepmrseg_bids.train.samples import Sample, split_folds
+from deepmrseg_bids.tsv import read_tsv, tsv_text
 
 __all__ = ["NETWORKS", "CrossValidation", "Judged", "calibration", "compare", "crossval",
            "results", "summaries"]  # fmt: skip
@@ -221,8 +221,7 @@ def _claim(protocol: CrossValidation, splits: Sequence[Sequence[Sequence[Sample]
     columns = ("repeat", "sample_id", "participant_id", "fold")
     folds, settings = out / "folds.tsv", out / "settings.toml"
     if folds.is_file():
-        with folds.open(encoding="utf-8", newline="") as stream:
-            before = {tuple(r[c] for c in columns) for r in csv.DictReader(stream, delimiter="\t")}
+        before = {tuple(row[column] for column in columns) for row in read_tsv(folds).rows}
         shared = min(max(int(r[0]) for r in dealt), max((int(r[0]) for r in before), default=-1))
         if {r for r in dealt if int(r[0]) <= shared} != {r for r in before if int(r[0]) <= shared}:
             raise TrainingError(f"{out} holds a cross-validation of other samples or folds")
@@ -233,8 +232,7 @@ def _claim(protocol: CrossValidation, splits: Sequence[Sequence[Sequence[Sample]
             f"{out} holds a cross-validation with other settings: {', '.join(changed)}"
         )
     rows = sorted(dealt, key=lambda r: (int(r[0]), int(r[3]), r[1]))
-    lines = ["\t".join(row) for row in (columns, *rows)]
-    write_text(folds, "\n".join(lines) + "\n")
+    write_text(folds, tsv_text(columns, rows, quote=True))
     write_text(settings, protocol.config.text)
 
 

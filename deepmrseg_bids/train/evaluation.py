@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from deepmrseg_bids.errors import DeepMRSegError, TrainingError
+from deepmrseg_bids.errors import DatasetError, DeepMRSegError, TrainingError
 from deepmrseg_bids.imaging.grid import resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
@@ -33,6 +32,7 @@ from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.csv_log import write_text
 from deepmrseg_bids.train.samples import Sample, reference_classes
 from deepmrseg_bids.train.slice_pairs import segment_pair
+from deepmrseg_bids.tsv import read_foreign_tsv, tsv_text
 
 __all__ = ["SUMMARY_COLUMNS", "Evaluated", "evaluate", "plain", "read_rows", "reference_labels",
            "structure_summaries", "summary_columns", "tsv", "volume_intervals", "write_rows",
@@ -254,20 +254,19 @@ def read_rows(path: Path) -> list[Evaluated]:
 
     rows = []
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            for entry in csv.DictReader(stream, delimiter="\t"):
-                f1, f2, bacc, hd95, found, expected, confidence = (
-                    number(entry[column]) for column in _SAMPLE_COLUMNS[3:]
-                )
-                agreement = StructureAgreement(
-                    int(entry["index"]), f1, f2, bacc, hd95, found, expected,
-                    presence(found > 0, expected > 0),
-                )  # fmt: skip
-                sure = confidence if math.isfinite(confidence) else None
-                rows.append(
-                    Evaluated(entry["sample_id"], entry["name"], agreement, sure, _counts(entry))
-                )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        for entry in read_foreign_tsv(path).rows:
+            f1, f2, bacc, hd95, volume, reference, confidence = (
+                number(entry[column]) for column in _SAMPLE_COLUMNS[3:]
+            )
+            agreement = StructureAgreement(
+                int(entry["index"]), f1, f2, bacc, hd95, volume, reference,
+                presence(volume > 0, reference > 0),
+            )  # fmt: skip
+            sure = confidence if math.isfinite(confidence) else None
+            rows.append(
+                Evaluated(entry["sample_id"], entry["name"], agreement, sure, _counts(entry))
+            )
+    except (DatasetError, KeyError, ValueError) as error:
         raise TrainingError(f"{path}: not a table of samples ({error})") from error
     return rows
 
@@ -352,9 +351,8 @@ def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def tsv(columns: Sequence[str], entries: Iterable[Mapping[str, Any]]) -> str:
     """A table: six digits a number, ``n/a`` for nan and None."""
-    lines = ["\t".join(columns)]
-    lines += ["\t".join(_text(entry[column]) for column in columns) for entry in entries]
-    return "\n".join(lines) + "\n"
+    rows = ([_text(entry[column]) for column in columns] for entry in entries)
+    return tsv_text(columns, rows, quote=True)
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,6 @@ on), at the end ``bundle/`` and, if wanted, ``tensorboard/``.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import logging
 import math
@@ -36,6 +35,7 @@ from deepmrseg_bids.train.config import AugmentConfig, TrainConfig, changed_sett
 from deepmrseg_bids.train.samples import Prepared, Sample, prepare_sample, split_folds
 from deepmrseg_bids.train.synthetic_slices import Anatomy
 from deepmrseg_bids.train.tensorboard import Scalar, event_writer, find_tensorboard
+from deepmrseg_bids.tsv import tsv_text
 
 __all__ = ["train"]
 
@@ -400,12 +400,11 @@ def _dice(
 
 
 def _write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(("sample_id", "participant_id", "T1w", "FLAIR", "dseg", "mask", "protocol"))
-        for s in samples:
-            files = [str(p) if p else "" for p in (s.t1w, s.flair, s.dseg, s.mask)]
-            writer.writerow((s.sample_id, s.participant_id, *files, s.protocol))
+    columns = ("sample_id", "participant_id", "T1w", "FLAIR", "dseg", "mask", "protocol")
+    rows = [
+        (s.sample_id, s.participant_id, s.t1w, s.flair, s.dseg, s.mask, s.protocol) for s in samples
+    ]
+    path.write_text(tsv_text(columns, rows, quote=True), encoding="utf-8", newline="")
 
 
 def _write_bundle(state: State, run: _Run) -> None:

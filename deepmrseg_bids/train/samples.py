@@ -11,8 +11,8 @@ Paths are relative to the table.
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.errors import DatasetError, TrainingError
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
 from deepmrseg_bids.train.config import TrainConfig
+from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv
 
 __all__ = ["Prepared", "Sample", "class_map", "load_samples", "prepare_sample",
            "reference_classes", "split_folds"]  # fmt: skip
+
+_log = logging.getLogger(__name__)
 
 _VERSION = 2  # of what prepare_sample makes: another number leaves the old cache aside
 _ROOM = 20  # voxels kept around a crop, for rotations and shifts
@@ -78,44 +81,51 @@ def load_samples(table: str | os.PathLike[str]) -> list[Sample]:
     """
     table = Path(table)
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainingError(f"{table}: cannot be read as a table of samples ({error})") from error
-    missing = {"sample_id", "dseg"} - set(rows[0] if rows else {})
-    if missing:
-        raise TrainingError(f"{table}: the columns {', '.join(sorted(missing))} are missing")
-    samples = [_sample(row, table) for row in rows]
-    names = [sample.sample_id for sample in samples]
-    if len(set(names)) < len(names):
-        raise TrainingError(f"{table}: a sample_id occurs twice")
-    return samples
+        read = read_foreign_tsv(table)
+        read.require("sample_id", "dseg")
+    except DatasetError as error:
+        raise TrainingError(f"{error}; a table of samples was expected") from error
+    if not read.rows:
+        raise TrainingError(f"{table}: the table has no sample")
+    samples: dict[str, Sample] = {}
+    for line, row in zip(read.lines, read.rows, strict=True):
+        try:
+            sample = _sample(row, table.parent)
+            if sample.sample_id in samples:
+                raise TrainingError(f"the sample_id {sample.sample_id} occurs twice")
+        except TrainingError as error:
+            raise TrainingError(f"{table}, line {line}: {error}") from error
+        samples[sample.sample_id] = sample
+    for note in read.notes:
+        _log.warning("%s", note)
+    return list(samples.values())
 
 
-def _sample(row: dict[str, str | None], table: Path) -> Sample:
-    name = row["sample_id"]
+def _sample(row: Mapping[str, str], folder: Path) -> Sample:
+    """The sample of a row, whose paths are relative to a folder."""
+    name = row.get("sample_id")
     if not name:
-        raise TrainingError(f"{table}: a row has no sample_id")
+        raise TrainingError("no sample_id")
 
     def path(column: str) -> Path | None:
         value = row.get(column)
-        if value in (None, "", "n/a"):
+        if value in (None, "", NOT_KNOWN):
             return None
-        found = table.parent / str(value)
-        if not found.is_file() and not (column == "lesions" and found.is_dir()):
-            raise TrainingError(f"{table}: {name}: no file {value}")
-        return found.resolve()
+        file = folder / str(value)
+        if not file.is_file() and not (column == "lesions" and file.is_dir()):
+            raise TrainingError(f"{name}: no file {value}")
+        return file.resolve()
 
     dseg = path("dseg")
     if dseg is None:
-        raise TrainingError(f"{table}: {name} has no dseg")
+        raise TrainingError(f"{name} has no dseg")
     try:
         weight = float(row.get("weight") or 1)
     except ValueError:
         weight = -1.0
     if not 0 <= weight < float("inf"):
         raise TrainingError(
-            f"{table}: {name}: a weight is a number of at least 0, got {row.get('weight')!r}"
+            f"{name}: a weight is a number of at least 0, got {row.get('weight')!r}"
         )
     return Sample(
         sample_id=name,

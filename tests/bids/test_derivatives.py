@@ -336,8 +336,8 @@ def test_what_is_not_finite_is_written_as_missing(tmp_path: Path) -> None:
         (lambda text: text[:-20] + "\n", "7 cells were expected"),
         (lambda text: text.replace("volume_mm3", "volume", 1), "lacks volume_mm3"),
         (lambda text: "participant_id\tage\nsub-01\t3\n", "not a table of volumes"),
-        (lambda text: text.replace("1234.50", "many"), "row 2"),
-        (lambda text: text.replace("1234.50", "n/a"), "row 2: no volume_mm3"),
+        (lambda text: text.replace("1234.50", "many"), "line 2"),
+        (lambda text: text.replace("1234.50", "n/a"), "line 2: no volume_mm3"),
         (lambda text: "\udcff", "cannot be read"),
     ],
 )

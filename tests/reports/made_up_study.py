@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.tsv import write_table
+from deepmrseg_bids.bids.tables import write_table
 from deepmrseg_bids.group.columns import AGREEMENT, ASYMMETRY, QC, STRUCTURES, SUMMARY
 
 STRUCTURE_NAMES = ("Left-Caudate", "Right-Caudate", "Left-Putamen", "Right-Putamen")

@@ -71,13 +71,13 @@ def test_a_table_is_read_with_paths_relative_to_it(table, save, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"sample": "s", "dseg": "d.nii.gz"}, "columns sample_id are missing"),
-        ({"sample_id": "s", "T1w": "d.nii.gz"}, "columns dseg are missing"),
-        ({"sample_id": "s", "dseg": ""}, "s has no dseg"),
+        ({"sample": "s", "dseg": "d.nii.gz"}, "no column sample_id"),
+        ({"sample_id": "s", "T1w": "d.nii.gz"}, "no column dseg"),
+        ({"sample_id": "s", "dseg": ""}, "line 2: s has no dseg"),
         ({"sample_id": "s", "dseg": "gone.nii.gz"}, "s: no file gone.nii.gz"),
         ({"sample_id": "s", "dseg": "d.nii.gz", "T1w": "gone"}, "s: no file gone"),
         ({"sample_id": "s", "dseg": "d.nii.gz", "mask": "gone"}, "s: no file gone"),
-        ({"sample_id": "", "dseg": "d.nii.gz"}, "no sample_id"),
+        ({"sample_id": "", "dseg": "d.nii.gz"}, "line 2: no sample_id"),
         ({"sample_id": "s", "dseg": "d.nii.gz", "weight": "much"}, "weight .* got 'much'"),
         ({"sample_id": "s", "dseg": "d.nii.gz", "weight": "-1"}, "weight .* got '-1'"),
         ({"sample_id": "s", "dseg": "d.nii.gz", "weight": "nan"}, "weight .* got 'nan'"),

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.names import group_path, report_path
-from deepmrseg_bids.bids.tsv import read_tsv
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.group.columns import QC
+from deepmrseg_bids.tsv import read_tsv, tsv_text
 
 __all__ = [
     "Agreement",
@@ -57,7 +57,7 @@ class Table:
     @property
     def text(self) -> str:
         """The file."""
-        return "".join("\t".join(cells) + "\n" for cells in (self.columns, *self.rows))
+        return tsv_text(self.columns, self.rows)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,8 @@ def read_cohort(out_dir: Path, tasks: Sequence[str]) -> Cohort:
     Raises:
         DatasetError: there is no ``group_qc.tsv``.
     """
-    columns, rows = read_tsv(out_dir / "group_qc.tsv")
+    table = read_tsv(out_dir / "group_qc.tsv")
+    columns, rows = table.columns, table.rows
     keys = tuple((row["participant_id"], _known(row["session_id"])) for row in rows)
     place = {key: number for number, key in enumerate(keys)}
     reader = _Reader(out_dir, place, [], [])
@@ -198,17 +199,17 @@ class _Reader:
     problems: list[str]
     files: list[str]
 
-    def rows(self, task: str, table: str) -> tuple[list[str], list[dict[str, str]]]:
+    def rows(self, task: str, table: str) -> tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]:
         path = self.out_dir / group_path(task, table)
         if not path.is_file():
-            return [], []
+            return (), ()
         try:
-            found = read_tsv(path)
+            read = read_tsv(path)
         except DatasetError as error:
             self.problems.append(str(error))
-            return [], []
+            return (), ()
         self.files.append(path.name)
-        return found
+        return read.columns, read.rows
 
     def table(self, task: str, table: str) -> Table | None:
         columns, rows = self.rows(task, table)

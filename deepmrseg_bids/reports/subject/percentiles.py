@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deepmrseg_bids.bids.names import group_path
+from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.reports.subject.volumes import Standing
+from deepmrseg_bids.tsv import read_foreign_tsv
 
 __all__ = ["read_standing"]
 
@@ -50,13 +51,11 @@ def _who(row: Mapping[str, str]) -> tuple[str, str]:
     return row.get("participant_id") or "", row.get("session_id") or "n/a"
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> Sequence[Mapping[str, str]]:
     try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
-            return [{k: v for k, v in row.items() if k is not None} for row in reader]
-    except (OSError, csv.Error):
-        return []
+        return read_foreign_tsv(path).rows
+    except DatasetError:
+        return ()
 
 
 def _value(cell: str | None) -> float | None:

@@ -1,0 +1,328 @@
+"""Tab-separated tables: the one place where they are read and written.
+
+BIDS has no quoting and writes ``n/a`` for what is not known. Our own tables are so, and are read
+strictly: whatever differs is damage. Tables of others are read as they were meant where that is
+plain (quotes, row names, encodings, line ends), and what was odd is told; else the error names
+the file and the line.
+
+Cells are text. pandas comes with :meth:`Table.frame`, for those who calculate with columns: it
+takes longer to import than label tables take to read, and those are read in every process.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from deepmrseg_bids.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "NOT_KNOWN",
+    "Table",
+    "cell",
+    "frame_text",
+    "number_of",
+    "read_foreign_tsv",
+    "read_tsv",
+    "tsv_text",
+]
+
+NOT_KNOWN = "n/a"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LISTED = 3  # lines in a note
+_Cells = list[tuple[int, list[str]]]  # the number of each row's (last) line, and its cells
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text.
+
+    Attributes:
+        path: where it stands.
+        columns: their titles, each once.
+        rows: the cells of each row by column; a row that is too short lacks its last ones.
+        lines: the line of the file that each row stands in; that of the titles is 1.
+        notes: what is odd in it, one line each.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    lines: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+    def require(self, *columns: str) -> None:
+        """See that it has these columns.
+
+        Raises:
+            DatasetError: one is missing.
+        """
+        if missing := [column for column in columns if column not in self.columns]:
+            raise DatasetError(
+                f"{self.path}: it has no column {' and no column '.join(missing)}"
+                f"{self._other_separator()}"
+            )
+
+    def _other_separator(self) -> str:
+        """A hint, where the whole line of titles is one title."""
+        for separator, what in ((",", "commas"), (";", "semicolons")):
+            if len(self.columns) == 1 and separator in self.columns[0]:
+                return f"; its cells are separated by {what}, tabs were expected"
+        return ""
+
+    def frame(self, numbers: Iterable[str] = ()) -> pd.DataFrame:
+        """Its cells as text, ``n/a`` for those that a row lacks.
+
+        Args:
+            numbers: columns that become float64, with nan for ``n/a``; those that the table
+                lacks are left out.
+
+        Raises:
+            DatasetError: a cell of them is no number.
+        """
+        import pandas as pd
+
+        data: dict[str, object] = {
+            column: [row.get(column, NOT_KNOWN) for row in self.rows] for column in self.columns
+        }
+        for column in set(numbers) & set(self.columns):
+            data[column] = self._numbers(column)
+        columns = {
+            column: pd.Series(cells, dtype="float64" if column in set(numbers) else object)
+            for column, cells in data.items()
+        }
+        return pd.DataFrame(columns, columns=list(self.columns))
+
+    def _numbers(self, column: str) -> list[float]:
+        values = []
+        for line, row in zip(self.lines, self.rows, strict=True):
+            try:
+                value = number_of(row.get(column, NOT_KNOWN))
+            except ValueError:
+                raise DatasetError(
+                    f"{self.path}, line {line}: {column} must be a number or {NOT_KNOWN}, got "
+                    f"{row[column]!r}"
+                ) from None
+            values.append(math.nan if value is None else value)
+        return values
+
+
+def read_tsv(path: str | os.PathLike[str]) -> Table:
+    """Read a table that this software wrote.
+
+    Raises:
+        DatasetError: missing, half-written, or rows of different lengths.
+    """
+    path = Path(path)
+    advice = "remove it and run again"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read as a table ({error})") from error
+    if not text.endswith("\n"):
+        raise DatasetError(f"{path}: the table is empty or breaks off; {advice}")
+    header, *cells = (line.split("\t") for line in text[:-1].split("\n"))
+    for number, row in enumerate(cells, start=2):
+        if len(row) != len(header):
+            raise DatasetError(
+                f"{path}, line {number}: {len(header)} cells were expected, found {len(row)}; "
+                f"{advice}"
+            )
+    rows = tuple(dict(zip(header, row, strict=True)) for row in cells)
+    return Table(path, tuple(dict.fromkeys(header)), rows, tuple(range(2, len(cells) + 2)))
+
+
+def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Table:
+    """Read a table that somebody else wrote, as it was meant as far as that is plain.
+
+    UTF-8 and UTF-16 are told by their marks, what is no UTF-8 is taken for Latin-1. Cells may
+    stand in quotes, as R writes them, and rows may begin with a name that has no column. Empty
+    rows, columns without a title and cells without a column are left out. Of columns with one
+    title the last counts.
+
+    Args:
+        strip: take white space around cells away.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    path = Path(path)
+    text, notes = _decoded(path)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DatasetError(f"{path}, line {line}: it holds the character NUL, so it is no table")
+    cells, more = _tokenized(path, text)
+    header = [title.strip() for title in cells[0][1]] if cells else []
+    cells = cells[1:]
+    more += _without_row_names(header, cells)
+    more += _odd_widths(header, cells)
+    counts = Counter(title for title in header if title)
+    more += [
+        f"column {title} stands {count} times; the last one is used"
+        for title, count in counts.items()
+        if count > 1
+    ]
+    rows = tuple(
+        {
+            title: text.strip() if strip else text
+            for title, text in zip(header, row, strict=False)
+            if title
+        }
+        for _, row in cells
+    )
+    notes = [f"{path}: {note}" for note in [*notes, *more]]
+    return Table(path, tuple(counts), rows, tuple(line for line, _ in cells), tuple(notes))
+
+
+def _decoded(path: Path) -> tuple[str, list[str]]:
+    """The text of a file, its lines ended as on Linux; and what is odd."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
+    encoding, notes = ("utf-16" if raw.startswith(_UTF16) else "utf-8-sig"), []
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        if encoding == "utf-16":
+            raise DatasetError(f"{path}, line {line}: not the UTF-16 that it begins as") from error
+        text = raw.decode("latin-1")
+        notes = [f"line {line} is not UTF-8; the table is read as Latin-1"]
+    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+
+
+def _tokenized(path: Path, text: str) -> tuple[_Cells, list[str]]:
+    """The cells of all rows that are not empty."""
+    plain = _rows(path, text, quoting=csv.QUOTE_NONE)
+    if '"' not in text:
+        return plain, []
+    try:
+        quoted = _rows(path, text, quoting=csv.QUOTE_MINIMAL)
+    except DatasetError:
+        return plain, []  # a lone quote in a cell is just a quote
+    # two lone quotes in different lines are no cell that stretches over both
+    stretched = any("\n" in cell for _, row in quoted for cell in row)
+    if quoted == plain or stretched or _misfits(quoted) > _misfits(plain):
+        return plain, []
+    return quoted, ["cells stand in quotes, which BIDS does not know; they are left out"]
+
+
+def _rows(path: Path, text: str, *, quoting: Literal[0, 3]) -> _Cells:
+    reader = csv.reader(io.StringIO(text), delimiter="\t", quoting=quoting, strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _misfits(cells: _Cells) -> int:
+    """How many rows are not as long as the titles."""
+    return sum(len(row) != len(cells[0][1]) for _, row in cells)
+
+
+def _without_row_names(header: Sequence[str], cells: _Cells) -> list[str]:
+    """Take the names of rows away, for which R's ``write.table`` makes no column."""
+    named = all(len(row) == len(header) + 1 and row[-1].strip() for _, row in cells)
+    if not cells or not named:
+        return []
+    for _, row in cells:
+        del row[0]
+    return ["each row has a cell more than there are titles; the first, its name, is left out"]
+
+
+def _odd_widths(header: Sequence[str], cells: _Cells) -> list[str]:
+    longer = [line for line, row in cells if any(cell.strip() for cell in row[len(header) :])]
+    shorter = [line for line, row in cells if len(row) < len(header)]
+    notes = []
+    if longer:
+        notes.append(f"{_numbered(longer)} more than {len(header)} cells; the rest is left out")
+    if shorter:
+        notes.append(
+            f"{_numbered(shorter)} less than {len(header)} cells; the last are {NOT_KNOWN}"
+        )
+    return notes
+
+
+def _numbered(lines: Sequence[int]) -> str:
+    """``line 3 has``, ``lines 3, 4, 5 and 9 others have``."""
+    if len(lines) == 1:
+        return f"line {lines[0]} has"
+    shown, rest = ", ".join(map(str, lines[:_LISTED])), len(lines) - _LISTED
+    return f"lines {shown}{f' and {rest} others' if rest > 0 else ''} have"
+
+
+def number_of(text: str) -> float | None:
+    """A cell as a number; None for ``n/a``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return None if text == NOT_KNOWN else float(text)
+
+
+def cell(value: object, decimals: int | None = None) -> str:
+    """A value as a cell: ``n/a`` for None, nan and infinity, yes or no for a bool."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return NOT_KNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if decimals is not None and isinstance(value, (int, float)):
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no "-0.00"
+    return str(value)
+
+
+def tsv_text(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, quote: bool = False
+) -> str:
+    """A table as text; white space inside a cell becomes one space.
+
+    Args:
+        quote: leave white space as it is, and put what would break the table into quotes: for
+            paths, and for tables that people write by hand.
+    """
+    if quote:
+        stream = io.StringIO()
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerows((header, *rows))
+        return stream.getvalue()
+    return "".join(
+        "\t".join([" ".join(str(cell).split()) for cell in cells]) + "\n"
+        for cells in (header, *rows)
+    )
+
+
+def frame_text(table: pd.DataFrame, decimals: Mapping[str, int]) -> str:
+    """A frame as text, as :func:`cell` and :func:`tsv_text` write each cell.
+
+    Args:
+        decimals: of the floats of a column.
+    """
+    columns = [_column(table[title], decimals.get(title)) for title in table.columns]
+    titles = "\t".join(" ".join(str(title).split()) for title in table.columns)
+    return "".join(f"{line}\n" for line in (titles, *map("\t".join, zip(*columns, strict=True))))
+
+
+def _column(values: pd.Series, decimals: int | None) -> list[str]:
+    """The cells of a column."""
+    if values.dtype.kind == "f" and decimals is not None:
+        # as `cell`, for many
+        return [
+            f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else NOT_KNOWN
+            for value in values.tolist()
+        ]
+    texts = (
+        cell(value, decimals if isinstance(value, float) else None) for value in values.tolist()
+    )
+    return [" ".join(text.split()) for text in texts]

@@ -1,12 +1,12 @@
-# make demo    set up everything, segment one real head, open the report at the end
-# make test    set up everything, run all tests
-# Both need Python 3.11 or newer and a package index; nothing else is downloaded.
+# make demo    install, segment an average brain (MNI152, skull-stripped), write a report
+# make test    install, run all tests
+# Both require Python 3.11 or newer and a package index; nothing else is downloaded.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# so many files of tests at a time; a process takes a whole file, so that its fixtures are made once
+# test files run in parallel; each process takes a whole file, so that its fixtures are made once
 JOBS   ?= 2
 SCRIPTS = .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 
@@ -48,7 +48,7 @@ types: $(STAMP)
 doctest: $(STAMP)
 	$(BIN)/python -m pytest --doctest-modules deepmrseg_bids
 
-# the site, in site/index.html; every link and anchor between the pages must hold
+# the site, in site/index.html; a broken link or anchor is an error
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky \
 		-d build/doctrees docs site

@@ -23,19 +23,22 @@ MODELS = Path(__file__).parents[1] / "deepmrseg_bids" / "models"
 
 DATA = {
     "brain": (
-        "IXI (50 heads, T1w, 2 mm) and 16 clinical heads of older people with automatic "
-        "labels (DLMUSE); 12 whole-head label maps to synthesise scans from"
+        "IXI (50 heads, T1w, 2 mm) and 16 clinical heads of older adults with "
+        "automatic labels (DLMUSE); 12 whole-head label maps from which scans "
+        "are synthesised"
     ),
     "deepbrain": (
-        "28 T1w scans of OASIS (one fold of four kept back) with manual labels provided by "
-        "Neuromorphometrics, Inc. under academic subscription (MICCAI 2012 multi-atlas set); "
-        "in a small share also scans synthesised from 12 whole-head label maps"
+        "28 T1w scans of OASIS (one of four folds held out) with manual labels "
+        "provided by Neuromorphometrics, Inc. under academic subscription "
+        "(MICCAI 2012 multi-atlas set); in a small proportion also scans "
+        "synthesised from 12 whole-head label maps"
     ),
     "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04, with manual labels",
     "wml": (
-        "16 clinical pairs of FLAIR and T1w of older people, 2 mm, with automatic labels (DLWMLS; "
-        "one fold of four kept back); pairs synthesised from 12 whole-head label maps with lesions "
-        "of 27 patients with multiple sclerosis and of a lesion simulator in them"
+        "16 clinical FLAIR-T1w pairs of older adults, 2 mm, with automatic "
+        "labels (DLWMLS; one of four folds held out); pairs synthesised from 12 "
+        "whole-head label maps, with lesions of 27 patients with multiple "
+        "sclerosis and of a lesion simulator"
     ),
 }
 BEFORE = {
@@ -60,42 +63,48 @@ CITE = {
 }
 PEOPLE = {
     "brain": "adults, healthy (IXI) and older clinical patients; scanners of 1.5 T and 3 T",
-    "deepbrain": "adults of 18 to 90 years, most of them healthy; one scanner type (1.5 T)",
+    "deepbrain": "adults aged 18 to 90 years, most of them healthy; one scanner type (1.5 T)",
     "hippocampus": "adults, healthy and with psychotic disorders",
-    "wml": "older clinical patients (small-vessel disease); shapes and places of the lesions of "
-    "patients with multiple sclerosis",
+    "wml": "older clinical patients (small-vessel disease); lesion shapes and "
+    "locations from patients with multiple sclerosis",
 }
 LIMITS = {
-    "brain": "The reference labels are automatic. Its mask includes ventricles and the fluid of "
-    "the sulci. Infants, tumours, large resections and other species were never seen.",
-    "deepbrain": "Few scans of one scanner type teach it; contrast far from MP-RAGE (2D spin "
-    "echo, say), strong atrophy, tumours and resections were rarely or never seen.",
-    "hippocampus": "Trained on crops at 1 mm; thick slices lower its accuracy. The border between "
-    "the anterior and the posterior part follows the protocol of its training set.",
-    "wml": "What is bright on FLAIR in white matter is taken for a lesion: small-vessel disease "
-    "and multiple sclerosis are not told apart, infarcts, oedema and gliosis can be taken for "
-    "lesions, and tumours were never seen. Lesions in cortex, cerebellum and spinal cord are "
-    "missed. A few faint specks are not told from other "
-    "bright ones (two patients with manual labels: Dice 0.81 with many lesions, 0.20 with few). "
-    "The labels of the real scans are automatic, on a grid of 2 mm, and leave out lesions that the "
-    "eye sees, so agreement with them is no measure of volumes.",
+    "brain": "The reference labels are automatic. The mask includes the ventricles "
+    "and the fluid of the sulci. Not validated in infants, tumours, large "
+    "resections or other species.",
+    "deepbrain": "It was trained on few scans of one scanner type; contrast that differs "
+    "from MP-RAGE (for example 2D spin echo), strong atrophy, tumours and "
+    "resections were rare or absent.",
+    "hippocampus": "It was trained on crops at 1 mm; thick slices reduce accuracy. The "
+    "border between the anterior and the posterior part follows the protocol "
+    "of its training set.",
+    "wml": "White matter that is bright on FLAIR is labelled as lesion: "
+    "small-vessel disease and multiple sclerosis are not distinguished, and "
+    "infarcts, oedema and gliosis can be labelled. Not validated in tumours. "
+    "Lesions in cortex, cerebellum and spinal cord are missed. Few faint "
+    "lesions are not separated reliably from other bright spots (two "
+    "patients with manual labels: Dice 0.81 with many lesions, 0.20 with "
+    "few). The labels of the real scans are automatic, at 2 mm, and omit "
+    "visible lesions, so agreement with them does not measure the accuracy "
+    "of volumes.",
 }
 OTHER_RUN = (
-    "The shipped network was trained on all samples. The figures below are of a network trained "
-    "with the same settings on three folds of four, judged on the fourth, whole people."
+    "The shipped network was trained on all samples. The values below are "
+    "from a network trained with the same settings on three of four folds "
+    "(split by participant) and evaluated on the fourth."
 )
 HELD_OUT = (
-    "One fold of four, whole people, was kept back and never trained on; the figures below are "
-    "on that fold."
+    "One of four folds (split by participant) was held out; the values below "
+    "are measured on that fold."
 )
 
 
 USE = {
-    "brain": "brain volume, and finding the structures that the other models segment.",
+    "brain": "brain volume, and locating the structures segmented by the other models.",
     "deepbrain": "regional volumes of groups of adults in research.",
     "hippocampus": "volumes of both parts of the hippocampus for groups of adults in research.",
-    "wml": "lesion volumes of groups of adults in research, from FLAIR with T1w; from FLAIR alone "
-    "with less certainty.",
+    "wml": "lesion volumes of groups of adults in research, from FLAIR with T1w; "
+    "with lower accuracy from FLAIR alone.",
 }
 
 
@@ -105,9 +114,10 @@ def protocol(summary: dict[str, Any], facts: dict[str, Any]) -> str:
         return HELD_OUT if facts["samples_held_out"] else OTHER_RUN
     again = f", {summary['repeats']} times" if summary["repeats"] > 1 else ""
     return (
-        f"The shipped network was trained on all samples. The figures below are of networks "
-        f"trained with the same settings in a {summary['folds']}-fold cross-validation{again}: "
-        "each sample was judged by a network that had never seen that person."
+        "The shipped network was trained on all samples. The values below are "
+        "from networks trained with the same settings in a "
+        f"{summary['folds']}-fold cross-validation{again}: each sample was "
+        "evaluated with a network that was not trained on that participant."
     )
 
 
@@ -130,7 +140,7 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
     lines = [
         f"# Model card: {task}",
         "",
-        "For research; not a medical device, not for diagnosis or treatment.",
+        "For research only. Not a medical device; not for diagnosis or treatment.",
         "",
         f"- **Training data**: {DATA[task]}.",
         f"- **People**: {PEOPLE[task]}.",
@@ -141,15 +151,16 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
             f"{BEFORE[task] if 'started_from' in facts else ''}; the settings are in `train.toml`."
         ),
         (
-            f"- **Protocol**: {protocol(summary, facts)} The 90 % intervals of volumes come from "
-            f"{facts['volume_interval_samples']} samples that their networks had never seen."
+            f"- **Protocol**: {protocol(summary, facts)} The 90 % intervals of "
+            f"volumes are estimated from {facts['volume_interval_samples']} samples "
+            "that were not used to train the networks."
         ),
         f"- **Intended use**: {USE[task]}",
         f"- **Known limits**: {LIMITS[task]}",
         "",
         (
-            f"Accuracy on {summary['samples']} samples, each judged by a network that was not "
-            f"trained on it (`deepmrseg {command}`):"
+            f"Accuracy on {summary['samples']} samples, each evaluated with a network "
+            f"that was not trained on it (`deepmrseg {command}`):"
         ),
         "",
         "| structure | Dice, mean (SD) | F2 | BACC | CCC of volumes |",

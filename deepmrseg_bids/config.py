@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import os
 import re
-import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,6 @@ from typing import Any, get_type_hints
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.imaging.templates import output_spaces
 from deepmrseg_bids.system import usable_cores
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["TASKS", "RunConfig", "parse_shard", "parse_size", "read_config"]
 

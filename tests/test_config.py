@@ -1,7 +1,7 @@
 """The configuration of a run: what it refuses, its limits, and what it leaves on disk."""
 
 import dataclasses
-import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,6 @@ import pytest
 from deepmrseg_bids import config as module
 from deepmrseg_bids.config import TASKS, RunConfig, parse_size, read_config
 from deepmrseg_bids.errors import UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def make(**changes):

@@ -202,7 +202,7 @@ def _years(text: str) -> float | None:
     >>> _years("2009-06-15T13:45:30.25Z") - _years("2008-06-15T13:45:30")
     0.9993155...
     """
-    # Python 3.10 knows neither Z nor fractions of any length
+    # without the time zone: a difference of dates with and without one is an error
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?))?[.\d]*Z?", text)
     if match is None:
         return None

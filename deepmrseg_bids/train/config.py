@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,11 +18,6 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.inference.predictor import Precision
 from deepmrseg_bids.network import NetworkConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["AugmentConfig", "LoopConfig", "PairConfig", "TrainConfig", "changed_settings",
            "load_config", "preset_names"]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -12,11 +13,6 @@ import pytest
 import yaml
 
 from deepmrseg_bids import __version__
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -80,7 +76,6 @@ def imported(folder: str) -> dict[str, str]:
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
             for name in {name.split(".")[0] for name in names} - OWN - sys.stdlib_module_names:
-                # tomli is not there where Python brings tomllib
                 for owner in owners.get(name, [name]):
                     found[plain(owner)] = path.relative_to(ROOT).as_posix()
     return found

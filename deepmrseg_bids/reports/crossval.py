@@ -85,9 +85,9 @@ def markdown_table(judged: Sequence[Judged]) -> str:
         lines += [
             "",
             (
-                f"{_SHOWN[first]} against {_SHOWN[second]}, paired over samples (Wilcoxon's "
-                "signed-rank test, p after Holm's correction over structures; r: rank-biserial "
-                "correlation; dz: Cohen's):"
+                f"{_SHOWN[first]} compared with {_SHOWN[second]}, paired over samples "
+                "(Wilcoxon's signed-rank test, p after Holm's correction over "
+                "structures; r: rank-biserial correlation; dz: Cohen's):"
             ),
             "",
             "| structure | measure | n | mean difference | p | r | dz |",
@@ -164,7 +164,7 @@ def _volume_plots(judged: Sequence[Judged], path: Path) -> None:
                       ms=3, alpha=0.6, color=_COLOURS[network])  # fmt: skip
             ccc = next(e["ccc"] for e in found[network] if e["name"] == name)
             axes.set_title(f"{name}, {_SHOWN[network]}: CCC {_number(ccc)}", fontsize=9)
-            axes.set(xlabel="reference volume, mm³", ylabel="found volume, mm³",
+            axes.set(xlabel="reference volume, mm³", ylabel="predicted volume, mm³",
                      xlim=ends, ylim=ends, aspect="equal")  # fmt: skip
     figure.savefig(path)
 
@@ -198,8 +198,9 @@ def _cases(
         panels[row, 0].set_title(f"{title}: {sample}, Dice {scores[sample]:.3f}", fontsize=9,
                                  loc="left")  # fmt: skip
     figure.suptitle(
-        f"{_SHOWN[network]}: found (lines) and reference (dots); "
-        f"{'axial' if _slices(protocol.config) else 'sagittal'}, then coronal cuts",
+        f"{_SHOWN[network]}: predicted (lines) and reference (dots); "
+        f"{'axial' if _slices(protocol.config) else 'sagittal'}, then coronal "
+        "slices",
         fontsize=9,
     )
     figure.savefig(path)

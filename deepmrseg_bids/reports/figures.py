@@ -206,7 +206,7 @@ def _figure(scene: _Scene, *, scan: bool = True, contours: bool = True) -> Figur
         _draw_plane(axes, plane, scene, scan=scan, contours=contours)
         top -= height + space
     if scene.content is None and scan:
-        _note(figure, "Nothing is labelled in this scan")
+        _note(figure, "No labels in this scan")
     return figure
 
 

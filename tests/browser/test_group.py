@@ -83,7 +83,7 @@ def test_the_page_opens_from_disk_without_an_error_and_asks_for_its_pictures_alo
     see_it_all(page)
     page.locator(".tile .cut").first.scroll_into_view_if_needed()
     page.wait_for_timeout(200)
-    assert page.title() == "Study · deepmrseg-bids"
+    assert page.title() == "Group report · deepmrseg-bids"
     assert not watched.errors
     pictures = (report.parent / mosaic_path("deepbrain", 1)).as_uri()
     assert set(watched.from_elsewhere) == {pictures}
@@ -99,7 +99,7 @@ def test_axe_finds_nothing_serious(watched: Watched, report: Path, scheme: str) 
 def test_strings_of_the_tables_stay_strings(watched: Watched, report: Path) -> None:
     page = opened(watched, report)
     see_it_all(page)
-    assert page.title() == "Study · deepmrseg-bids"
+    assert page.title() == "Group report · deepmrseg-bids"
     assert "document.title" in page.inner_text("#outliers-table")
     assert "<b>A</b>" in page.inner_text("#sessions-table")
     assert page.locator("main img, main script, main b:text-is('A')").count() == 0
@@ -126,9 +126,9 @@ def test_search_and_filters_leave_the_sessions_that_fit(watched: Watched, report
     assert rows(page, "outliers-table") == ["sub-0005", "sub-0003"]
     page.select_option("#by-severity", "warning")
     assert shown.inner_text() == "0 of 30 sessions"
-    assert "No session is left" in page.inner_text("#sessions-table")
+    assert "No session matches" in page.inner_text("#sessions-table")
     page.click("#reset")
-    page.get_by_role("button", name="thick-slices").click()
+    page.get_by_role("button", name="thick slices").click()
     assert shown.inner_text() == "1 of 30 sessions"
 
 
@@ -249,9 +249,9 @@ def test_one_session_without_confidence_people_or_reference_has_a_page(
     )  # fmt: skip
     see_it_all(page)
     text = page.inner_text("main")
-    for words in ("one session", "No participants.tsv", "No confidence", "no column of ages"):
+    for words in ("one session", "No participants.tsv", "No confidence", "No column with ages"):
         assert words in text
-    assert "No session stands out" in text
+    assert "No outliers among" in text
     assert not watched.errors
 
 

@@ -50,7 +50,7 @@ def test_the_table_has_a_row_a_structure_and_the_networks_side_by_side():
 
 def test_two_networks_are_tested_against_each_other_below_the_table():
     text = markdown_table(everything(["deepmrseg", "unet"]))
-    assert "DeepMRSeg against UNet" in text
+    assert "DeepMRSeg compared with UNet" in text
     row = next(line for line in text.splitlines() if line.startswith("| Ball | f1 |"))
     assert cells(row)[2:4] == ["2", "+0.075"]
 

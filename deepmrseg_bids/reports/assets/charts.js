@@ -6,7 +6,10 @@ const COLOURS = ["#2f86d6", "#d98a00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00
 const LIGHT = { mark: "#0072b2", ink: "#1d2329", quiet: "#56606b", line: "#d9dee3", paper: "#ffffff", bad: "#a8201a" };
 const DARK = { mark: "#56b4e9", ink: "#e3e7eb", quiet: "#a0abb6", line: "#323a42", paper: "#14181c", bad: "#f09088" };
 
-/** A number with three digits or so. */
+/** A score between 0 and 1, or a correlation, with two decimals. */
+const score = (value) => (value === null || value === undefined ? "n/a" : value.toFixed(2));
+
+/** A number with about three digits. */
 function brief(value) {
   if (value === null || value === undefined) return "n/a";
   return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
@@ -119,7 +122,7 @@ class Panel {
       new ResizeObserver(() => this.chart.isDisposed() || this.chart.resize()).observe(this.plot);
     }
     this.chart.setOption(this.whole(made.option, Panel.look), true);
-    this.plot.setAttribute("aria-label", `${this.title}: plot of ${made.points.length} points. Arrow keys go from one to the next, Enter opens its page.`);
+    this.plot.setAttribute("aria-label", `${this.title}: plot of ${made.points.length} ${made.points.length === 1 ? "point" : "points"}. Arrow keys move between points, Enter opens the subject report.`);
   }
 
   whole(option, look) {
@@ -157,7 +160,7 @@ class Panel {
     this.current = (this.current + step + points.length + (this.current < 0 && step < 0)) % points.length;
     const point = points[this.current];
     this.chart.dispatchAction({ type: "showTip", seriesIndex: point.series, dataIndex: point.at });
-    this.said.textContent = this.lines(point.k, point.text).join(", ") + (cohort.pages[point.k] ? ". Enter opens the page." : "");
+    this.said.textContent = this.lines(point.k, point.text).join(", ") + (cohort.pages[point.k] ? ". Enter opens the subject report." : "");
   }
 
   /** The figure in light colours, at the size on the screen. */

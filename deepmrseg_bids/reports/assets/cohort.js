@@ -8,7 +8,7 @@ const cohort = {
     cohort.size = cohort.participants.length;
     cohort.names = cohort.participants.map((who, k) => [who, cohort.sessions[k]].filter(Boolean).join(" "));
     const texts = [cohort.names, ...["findings", "reasons", "outlier_reasons"].map((c) => cohort.qc[c] || []),
-      ...Object.values(cohort.people)];
+      (cohort.qc.findings || []).map(sentences), ...Object.values(cohort.people)];
     cohort.haystacks = cohort.names.map((_, k) => texts.map((cells) => cells[k] || "").join(" \t ").toLowerCase());
     cohort.statuses = Object.keys(cohort.qc).filter((c) => c.endsWith("_status") && cohort.qc[c].some(Boolean));
     cohort.confidences = Object.fromEntries(cohort.tasks.map((one) => [one.task, cohort.meanConfidence(one)]));
@@ -53,6 +53,14 @@ const cohort = {
     });
   },
 };
+
+/** Findings in words: tags as "warning:thick-slices", separated by commas, become sentences. */
+function sentences(tags) {
+  return (tags || "").split(",").filter(Boolean).map((tag) => {
+    const [severity, code] = [tag.slice(0, tag.indexOf(":")), tag.slice(tag.indexOf(":") + 1)];
+    return `${cohort.codes[code] || code} (${severity})`;
+  }).join("; ");
+}
 
 /** An element with properties and children; texts are texts, never markup. */
 function element(name, properties = {}, ...children) {
@@ -148,7 +156,7 @@ class SessionTable {
 
   cell(column, k) {
     const value = column.value(k);
-    const text = value === null || value === undefined || value === "" ? "n/a" : String(value);
+    const text = value === null || value === undefined || value === "" ? "n/a" : column.show ? column.show(value) : String(value);
     const cell = element("td", { className: column.number ? "number" : text.length > 40 ? "long" : "word" });
     if (column.link && cohort.pages[k]) cell.append(element("a", { href: encodeURI(cohort.pages[k]), textContent: text }));
     else if (column.word) cell.append(element("span", { className: column.word(text), textContent: text }));

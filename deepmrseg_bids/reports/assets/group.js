@@ -80,7 +80,7 @@ const distributions = {
     Panel.clear(holder);
     const task = taskOf("d-task");
     const measure = task?.measures.find((one) => one.key === byId("d-measure").value);
-    if (!measure) return holder.replaceChildren("No volumes are known.");
+    if (!measure) return holder.replaceChildren("No volumes available.");
     for (const [name, own] of pairsOf(measure.names)) {
       const labels = own.map((n) => (own.length > 1 ? measure.names[n].split("-")[0] : plain(measure.names[n])));
       const title = `${plain(name)}: ${measure.title}`;
@@ -120,16 +120,16 @@ const ages = {
     ages.sex = columns.find((c) => /^(participants_)?(sex|gender)$/i.test(c));
     const note = byId("age-note");
     if (!ages.age) {
-      note.textContent = "participants.tsv and sessions.tsv have no column of ages with numbers in it, so there are no curves."
+      note.textContent = "No column with ages was found in participants.tsv or sessions.tsv, so no curves are shown."
         + (ages.sex ? ` Distributions can be coloured by ${ages.sex}.` : "");
       byId("age-controls").hidden = true;
       return;
     }
     ages.years = cohort.people[ages.age].map((cell) => (cell !== "" && Number.isFinite(Number(cell)) ? Number(cell) : null));
     const without = ages.years.filter((age) => age === null).length;
-    note.textContent = `Age is the column ${ages.age}` + (ages.sex ? `, sex the column ${ages.sex}` : "; no column of sexes was found")
-      + `. Curves are quadratic fits by least squares, through ten sessions or more.`
-      + (without ? ` ${without} of ${cohort.size} sessions have no age that is a number.` : "");
+    note.textContent = `Age is the column ${ages.age}` + (ages.sex ? `, sex the column ${ages.sex}` : "; no column with sex was found")
+      + `. Curves are least-squares quadratic fits, for groups of at least ten sessions.`
+      + (without ? ` ${without} of ${cohort.size} sessions ${without === 1 ? "has" : "have"} no numeric age.` : "");
     choices("a-task", cohort.tasks.map((one) => [one.task, taskTitle(one.task)]));
     byId("a-task").value = (cohort.tasks.find((one) => one.task === "deepbrain") || cohort.tasks[0])?.task;
     byId("a-task").addEventListener("change", () => { ages.measures(); ages.build(); });
@@ -210,11 +210,11 @@ const agreement = {
     const { one } = agreement;
     const name = byId("g-structure").value;
     const about = one.summary[name] || {};
-    byId("g-note").textContent = `${plain(name)}, ${about.n_volumes ?? "n/a"} sessions: Dice ${brief(about.f1_mean)} (SD ${brief(about.f1_sd)}), `
-      + `CCC ${brief(about.ccc)} (95 % ${brief(about.ccc_low)} to ${brief(about.ccc_high)}), ICC ${brief(about.icc)}, bias ${brief(about.bias_mm3)} mm³, `
-      + `limits of agreement ${brief(about.limit_low_mm3)} to ${brief(about.limit_high_mm3)} mm³. Numbers and lines are over all sessions, points are those that the filters leave.`;
+    byId("g-note").textContent = `${plain(name)}, ${about.n_volumes ?? "n/a"} sessions: Dice ${score(about.f1_mean)} (SD ${score(about.f1_sd)}), `
+      + `CCC ${score(about.ccc)} (95 % CI ${score(about.ccc_low)} to ${score(about.ccc_high)}), ICC ${score(about.icc)}, bias ${brief(about.bias_mm3)} mm³, `
+      + `limits of agreement ${brief(about.limit_low_mm3)} to ${brief(about.limit_high_mm3)} mm³. Values and lines refer to all sessions, points to the sessions that match the filters.`;
     const where = `${taskTitle(one.task)} and ${one.reference}`;
-    for (const [key, title, unit] of [["f1", "Dice", "Dice"], ["asd_mm", "Mean surface distance", "mm"], ["hd95_mm", "95 % surface distance", "mm"]]) {
+    for (const [key, title, unit] of [["f1", "Dice", "Dice"], ["asd_mm", "Mean surface distance", "mm"], ["hd95_mm", "HD95", "mm"]]) {
       const score = one.scores[key];
       if (!score) continue;
       new Panel(holder, `${title}: ${where}`, (look) => strips({ ...score, unit }, [...score.names.keys()], score.names.map(plain), look, null));
@@ -238,7 +238,7 @@ const agreement = {
     const ends = all.length ? [Math.min(...all), Math.max(...all)] : [0, 1];
     const { series, listed } = scatter(points, { look, size: 6 });
     listed.sort((a, b) => a.x - b.x);
-    const title = { text: `CCC ${brief(about.ccc)}, n ${about.n_volumes ?? "n/a"}`, right: 16, top: 4, textStyle: { fontSize: 12, fontWeight: "normal", color: look.ink } };
+    const title = { text: `CCC ${score(about.ccc)}, n = ${about.n_volumes ?? "n/a"}`, right: 16, top: 4, textStyle: { fontSize: 12, fontWeight: "normal", color: look.ink } };
     return {
       points: listed, columns: ["name", "volume_mm3", "reference_volume_mm3"],
       option: {
@@ -294,10 +294,10 @@ const mosaic = {
     const sheets = cohort.mosaics[task];
     const confidence = cohort.confidences[task];
     const shown = new Set(cohort.shown);
-    const rank = (k) => confidence[k] ?? -1; // not known: nobody was sure
+    const rank = (k) => confidence[k] ?? -1; // not known: first
     const tiles = sheets.tiles.filter(([k]) => shown.has(k)).sort((a, b) => rank(a[0]) - rank(b[0]) || a[0] - b[0]);
     byId("m-tiles").replaceChildren(...tiles.slice(0, mosaic.limit).map((tile) => mosaic.tile(sheets, tile, confidence)));
-    byId("m-shown").textContent = tiles.length ? `${Math.min(mosaic.limit, tiles.length)} of ${tiles.length} sessions` : "No session is left by the filters.";
+    byId("m-shown").textContent = tiles.length ? `${Math.min(mosaic.limit, tiles.length)} of ${tiles.length} sessions` : "No session matches the filters.";
     byId("m-more").hidden = tiles.length <= mosaic.limit;
   },
 
@@ -310,7 +310,7 @@ const mosaic = {
       cut.style.backgroundSize = `${100 * sheets.columns}% ${100 * sheets.columns}%`;
       cut.style.backgroundPosition = [column, row].map((at) => `${(100 * at) / (sheets.columns - 1)}%`).join(" ");
     }
-    const text = `${cohort.names[k]}, ${confidence[k] === null ? "no confidence" : "confidence " + confidence[k].toFixed(3)}`;
+    const text = `${cohort.names[k]}, ${confidence[k] === null ? "no confidence" : "confidence " + score(confidence[k])}`;
     const tile = element(cohort.pages[k] ? "a" : "div", { className: "tile" }, cut, text);
     if (cohort.pages[k]) tile.href = encodeURI(cohort.pages[k]);
     return tile;
@@ -327,28 +327,28 @@ const mosaic = {
 
 const tables = {
   start() {
-    const spaced = (key) => (k) => (cohort.qc[key]?.[k] ?? "").replaceAll(",", ", ");
     const qc = (title, key, more = {}) => ({ title, key, value: (k) => cohort.qc[key]?.[k] ?? "", ...more });
     const who = [
       { title: "Participant", key: "participant_id", value: (k) => cohort.participants[k], link: true },
       ...(cohort.sessions.some(Boolean) ? [{ title: "Session", key: "session_id", value: (k) => cohort.sessions[k] }] : []),
     ];
+    const decimals = { number: true, show: (value) => score(Number(value)) };
     const word = (text) => `status ${["done", "skipped", "failed"].includes(text) ? text : "other"}`;
     const people = Object.keys(cohort.people).map((key) => ({
       title: key, key, value: (k) => cohort.people[key][k], number: cohort.people[key].every((cell) => cell === "" || Number.isFinite(Number(cell))),
     }));
     tables.all = [
       new SessionTable(byId("outliers-table"), {
-        name: "outliers", caption: "Outliers, the most unusual first", keep: cohort.isOutlier, sort: { column: "Score", down: true },
-        empty: cohort.qc.outlier?.some(Boolean) ? "No session stands out among those that the filters leave." : "Outliers are told of larger studies only.",
-        columns: [...who, qc("Score", "outlier_score", { number: true }), qc("Reasons", "outlier_reasons"), qc("Confidence", "confidence_mean", { number: true }), qc("Findings", "findings", { value: spaced("findings") })],
+        name: "outliers", caption: "Outliers, the most extreme first", keep: cohort.isOutlier, sort: { column: "Robust z", down: true },
+        empty: cohort.qc.outlier?.some(Boolean) ? "No outliers among the sessions that match the filters." : `Outlier detection needs at least ${cohort.fewest} sessions.`,
+        columns: [...who, qc("Robust z", "outlier_score", decimals), qc("Reasons", "outlier_reasons"), qc("Confidence", "confidence_mean", decimals), qc("Findings", "findings", { show: sentences })],
       }),
       new SessionTable(byId("sessions-table"), {
-        name: "sessions", caption: "All sessions", sort: { column: "Worst", down: false }, empty: "No session is left by the filters.",
+        name: "sessions", caption: "All sessions", sort: { column: "Lowest confidence", down: false }, empty: "No session matches the filters.",
         columns: [
-          ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word })), qc("Confidence", "confidence_mean", { number: true }),
-          qc("Worst", "confidence_worst", { number: true }), qc("Worst structure", "confidence_worst_structure"),
-          qc("Severity", "severity", { word: (text) => `severity ${text}` }), qc("Findings", "findings", { value: spaced("findings") }), qc("Score", "outlier_score", { number: true }), ...people,
+          ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word })), qc("Confidence", "confidence_mean", decimals),
+          qc("Lowest confidence", "confidence_worst", decimals), qc("Structure", "confidence_worst_structure"),
+          qc("Severity", "severity", { word: (text) => `severity ${text}` }), qc("Findings", "findings", { show: sentences }), qc("Robust z", "outlier_score", decimals), ...people,
           qc("Reasons", "reasons"),
         ],
       }),

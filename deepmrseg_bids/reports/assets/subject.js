@@ -50,7 +50,7 @@ class Viewer {
         button.type = "button";
         button.className = "go";
         button.textContent = name.textContent;
-        button.title = "Go there in the viewer";
+        button.title = "Show in the viewer";
         name.replaceWith(button);
         row.classList.add("reachable");
         row.addEventListener("click", () => this.go(map, place));
@@ -60,9 +60,9 @@ class Viewer {
 
   problem() {
     if (!document.createElement("canvas").getContext("webgl2"))
-      return "The viewer needs WebGL 2, which this browser does not offer. The pictures below show the same contours.";
+      return "The viewer requires WebGL 2, which this browser does not support. The images below show the same contours.";
     if (typeof DecompressionStream === "undefined")
-      return "The viewer needs a newer browser (one with DecompressionStream). The pictures below show the same contours.";
+      return "The viewer requires a newer browser (with DecompressionStream). The images below show the same contours.";
     return "";
   }
 
@@ -84,7 +84,7 @@ class Viewer {
       await this.load();
     } catch (error) {
       this.stage(false);
-      this.tell("The viewer could not start: " + error + ". The pictures below show the same contours.");
+      this.tell("The viewer could not start: " + error + ". The images below show the same contours.");
     }
   }
 

@@ -1,7 +1,7 @@
-"""What the page of a study shows: the tables of the group level, brought into columns.
+"""What the group report shows: the tables of the group level, arranged in columns.
 
-Every column of a session has one value for each session, in the order of ``group_qc.tsv``, so
-that a page can filter them all alike.
+Every column has one value for each session, in the order of ``group_qc.tsv``, so that the report
+can filter them all in the same way.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = [
 Numbers = tuple[float | None, ...]
 _MEASURES = {
     "volume_mm3": ("Volume", "mm³"),
-    "volume_icv_percent": ("Share of the brain (proportion)", "% of brain"),
-    "volume_residual_mm3": ("Volume adjusted for brain size (residuals)", "mm³"),
+    "volume_icv_percent": ("Percentage of brain volume", "%"),
+    "volume_residual_mm3": ("Volume adjusted for brain size (residual method)", "mm³"),
     "confidence": ("Confidence", "0 to 1"),
-    "deviation": ("Deviation from the median of all sessions", "robust SD"),
+    "deviation": ("Robust z (deviation from the median of all sessions)", "robust SD"),
 }
 _SCORES = ("f1", "hd95_mm", "asd_mm", "volume_mm3", "reference_volume_mm3")
 
@@ -139,7 +139,7 @@ class Cohort:
         for column, cells in self.qc.items():
             task, _, kind = column.rpartition("_")
             if kind == "status" and any(cells):
-                found[task] = Counter(cell or "not asked for" for cell in cells)
+                found[task] = Counter(cell or "not requested" for cell in cells)
         return found
 
     def reasons(self) -> list[Reason]:
@@ -243,12 +243,12 @@ def _task(reader: _Reader, task: str) -> TaskTables | None:
         return None
     measures = reader.matrices(rows, _MEASURES)
     _, rows = reader.rows(task, "asymmetry")
-    title = "Asymmetry (left minus right, relative to their mean)"
+    title = "Asymmetry (left minus right, percent of their mean)"
     measures += reader.matrices(rows, {"asymmetry_percent": (title, "%")})
     _, rows = reader.rows(task, "change")
-    title = "Change a year (shown at the last session)"
+    title = "Change per year (shown at the last session)"
     measures += reader.matrices(
-        rows, {"change_percent_per_year": (title, "% a year")}, "last_session"
+        rows, {"change_percent_per_year": (title, "% per year")}, "last_session"
     )
     kept = ("retest", "agreement_summary")
     tables = tuple(table for name in kept if (table := reader.table(task, name)) is not None)

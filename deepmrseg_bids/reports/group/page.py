@@ -1,4 +1,4 @@
-"""The page of a study, ``group.html``: all sessions at a glance."""
+"""The group report, ``group.html``: an overview of all sessions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from deepmrseg_bids.bids.names import mosaic_path
 from deepmrseg_bids.files import write_bytes
+from deepmrseg_bids.findings import CODES
+from deepmrseg_bids.metrics.cohort import FEWEST
 from deepmrseg_bids.reports.group.data import Cohort, payload
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.page import packed, render_page
@@ -25,16 +27,18 @@ def write_group_report(
     problems: Sequence[str] | None = None,
     version: str | None = None,
 ) -> None:
-    """Write the page, in one step; the same values give the same bytes.
+    """Write the report, in one step; the same values give the same bytes.
 
     Args:
         command: the command line that was run.
         problems: what could not be used, one line each; those of the cohort unless given.
-        mosaics: by task, where the picture of each session lies.
-        version: of this package, unless given.
+        mosaics: by task, the position of each session's picture.
+        version: that of this package, unless given.
     """
     data = payload(cohort) | {
         "titles": TITLES,
+        "codes": CODES,
+        "fewest": FEWEST,
         "mosaics": {task: _mosaic(task, tiles) for task, tiles in (mosaics or {}).items()},
     }
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -47,6 +51,8 @@ def write_group_report(
         cohort=cohort,
         problems=cohort.problems if problems is None else problems,
         titles=TITLES,
+        codes=CODES,
+        fewest=FEWEST,
         mosaics=sorted(data["mosaics"]),
         command=command,
         # what no UTF-8 can say becomes a question mark, as in the rest of the page

@@ -1,4 +1,4 @@
-"""Two scans of one head, before and after one was brought onto the other."""
+"""Two scans of one head, before and after registration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["alignment_figure"]
 
 _WIDTH, _DPI = 1600, 100  # pixels, as in the pictures of contours
-_SPACING = 1.0  # mm of the cuts: what is looked at are outlines
+_SPACING = 1.0  # mm of the slices: enough to see edges
 _SQUARES = 6  # of the checkerboard, along the longer side
 _CUTS = ((0, 0.35), (1, 0.5), (2, 0.5))  # sagittal off the midline, coronal, axial; of the head
 
@@ -27,8 +27,8 @@ def alignment_figure(
 ) -> bytes:
     """Draw a checkerboard of two scans, before (upper row) and after (lower row) alignment.
 
-    Sagittal, coronal and axial; the subject's right is on the right. Where the scans lie on
-    each other, outlines go on from square to square.
+    Sagittal, coronal and axial; the subject's right is on the right. Where the scans are
+    aligned, edges are continuous across the tiles.
 
     Args:
         matrix: (4, 4), points of the fixed scan's space to points of the moving one's, RAS+ mm.

@@ -1,7 +1,7 @@
-"""One HTML page a subject: what was done, how it looks, what it measures, how to cite it.
+"""The subject report: task status, contours, volumes, methods and references.
 
-The page is a single file that opens without a network. Its viewer starts when it is asked for;
-everything else is there without scripts.
+The report is a single HTML file that opens without a network. The viewer starts on request;
+everything else works without scripts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TITLES = {
     "wml": "White-matter lesions",
 }
 _METHODS = {
-    "brain": "The brain was separated from the rest of the head.",
+    "brain": "The brain was extracted from the head.",
     "deepbrain": (
         "Accumbens, amygdala, caudate, hippocampus, pallidum, putamen and thalamus were "
         "segmented on both sides within the brain."
@@ -53,7 +53,7 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What became of one task in one session.
+    """The result of one task in one session.
 
     Attributes:
         status: ``done``, ``resumed`` (was done before), ``skipped`` or ``failed``.
@@ -62,7 +62,7 @@ class TaskResult:
         dseg: the label map.
         rows: the measured volumes.
         seconds, peak_mib: what the task took, where it is known.
-        standing: by name of the structure, where its volume stands in the study.
+        standing: by name of the structure, its cohort percentile.
         provenance: what the sidecar of the label map says about how it was made.
         tsv: the table of volumes as it was written, and its name, to download.
     """
@@ -88,7 +88,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Alignment:
-    """A scan that was brought onto another one.
+    """A scan that was registered to another one.
 
     Attributes:
         matrix: 4 rows of 4, points of the fixed scan's space to points of the moving one's.
@@ -103,7 +103,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class SessionResult:
-    """What became of one session; ``session`` is None in a data set without sessions.
+    """The results of one session; ``session`` is None in a data set without sessions.
 
     Attributes:
         findings: about the images and the results, those that matter most first.
@@ -271,7 +271,7 @@ def _made(provenance: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
 def _picture(result: TaskResult, read: _Read, limit: int) -> tuple[_Picture, LabelMap | None]:
     """A task's picture, and the label map in it."""
     if result.image is None or result.dseg is None or result.table is None:
-        return _Picture(problem="the scan or its label map is not known to this report"), None
+        return _Picture(problem="the scan or its label map is unknown"), None
     try:
         volume = read(result.image)
         labels = read_labels(result.dseg)

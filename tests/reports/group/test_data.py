@@ -78,7 +78,7 @@ def test_reasons_and_findings_are_counted_with_who_they_are_about(tmp_path: Path
     assert [(one.kind, one.text, one.count) for one in cohort.findings()] == [
         ("error", "no-brain", 7), ("info", "oblique", 7),
     ]  # fmt: skip
-    assert cohort.statuses()["wml"] == {"skipped": 7, "not asked for": 1}
+    assert cohort.statuses()["wml"] == {"skipped": 7, "not requested": 1}
     page = page_of(tmp_path)
     assert "no FLAIR" in page and "and 2 more" in page
 
@@ -88,9 +88,9 @@ def test_reasons_and_findings_are_counted_with_who_they_are_about(tmp_path: Path
     [
         ({"sessions": 1}, "The study has one session"),
         ({"sessions": 3, "people": False}, "No participants.tsv"),
-        ({"sessions": 3, "confidence": False}, "No confidence is known"),
+        ({"sessions": 3, "confidence": False}, "No confidence values"),
         ({"sessions": 3}, "No reference was given"),
-        ({"sessions": 2, "qc": {0: {"outlier": None}, 1: {"outlier": None}}}, "too few sessions"),
+        ({"sessions": 2, "qc": {0: {"outlier": None}, 1: {"outlier": None}}}, "Outlier detection needs at least 10 sessions"),
     ],
 )
 def test_the_page_says_what_there_is_not(
@@ -108,7 +108,7 @@ def test_what_the_study_has_is_not_said_to_be_missing(tmp_path: Path) -> None:
         "No participants.tsv",
         "No confidence",
         "No reference",
-        "too few sessions",
+        "Outlier detection needs at least 10 sessions",
     ):
         assert words not in page
 

@@ -147,7 +147,7 @@ def test_the_summary_has_every_session_and_task_with_status_and_reason(
         SessionResult("01", "2", (unfinished("deepbrain", "failed", "no brain found"),)),
     )
     summary = page.text[: page.text.index("Session 1 Viewer")]
-    for piece in ("done", "skipped", "no FLAIR image", "failed", "no brain found", "not asked for"):
+    for piece in ("done", "skipped", "no FLAIR image", "failed", "no brain found", "not requested"):
         assert piece in summary
 
 
@@ -233,7 +233,7 @@ def test_a_missing_file_is_named_in_the_page_and_the_volumes_stay(
 ) -> None:
     broken = replace(done, **{which: tmp_path / "gone.nii.gz"})  # type: ignore[arg-type]
     page = write(tmp_path, SessionResult("01", None, (broken, done)))
-    assert "No picture:" in page.text and "gone.nii.gz: no such file" in page.text
+    assert "No image available:" in page.text and "gone.nii.gz: no such file" in page.text
     assert len(page.all("img")) == 2 and page.text.count("4,000") == 4  # two tables and the change
 
 
@@ -242,7 +242,7 @@ def test_methods_name_only_what_was_done_with_its_model_and_the_paper(
 ) -> None:
     session = SessionResult("01", None, (done, unfinished("wml", "skipped", "no FLAIR image")))
     text = write(tmp_path, session).text
-    methods = text[text.index("To paste") :]
+    methods = text[text.index("Text for a manuscript") :]
     assert "thalamus" in methods and "(model 2.0.0 0123456789ab)." in methods
     assert "lesions were segmented" not in methods
     assert "arXiv:1907.02110" in methods and "deepmrseg-bids in out participant" in methods
@@ -250,7 +250,7 @@ def test_methods_name_only_what_was_done_with_its_model_and_the_paper(
 
 def test_where_nothing_was_done_there_is_no_methods_text_to_paste(tmp_path: Path) -> None:
     text = write(tmp_path, SessionResult("01", None, (unfinished("wml", "failed", "broken"),))).text
-    assert "To paste" not in text and "broken" in text
+    assert "Text for a manuscript" not in text and "broken" in text
 
 
 def test_the_pictures_of_many_sessions_share_the_room_of_one_page(

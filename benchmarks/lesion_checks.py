@@ -35,8 +35,9 @@ from deepmrseg_bids.tasks.lesions import drop_specks
 from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.evaluation import tsv
 from deepmrseg_bids.train.samples import Sample, load_samples
+from deepmrseg_bids.train.scene import Anatomy, Scene, draw_scene
 from deepmrseg_bids.train.slice_pairs import prepare
-from deepmrseg_bids.train.synthetic_slices import Anatomy, Scene, draw_scene, render
+from deepmrseg_bids.train.synthetic_slices import render
 
 CONFIG = load_config("wml")
 CROP = (176, 224)  # a whole axial slice
@@ -64,23 +65,26 @@ def axial_scene(rng: np.random.Generator, anatomy: Anatomy, *, healthy: bool) ->
     augment = dataclasses.replace(CONFIG.augment, elastic_mm=0.0)
     while True:
         scene = draw_scene(rng, anatomy, pairs, augment)
-        if scene.frame[2, 0] > 0.9:
-            return dataclasses.replace(scene, centre=anatomy.places.mean(axis=0).astype(float))
+        if scene.geometry.frame[2, 0] > 0.9:
+            middle = anatomy.places.mean(axis=0).astype(float)
+            geometry = dataclasses.replace(scene.geometry, centre=middle)
+            return dataclasses.replace(scene, geometry=geometry)
 
 
 def whole_head(
     anatomy: Anatomy, scene: Scene, thickness: float
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], Grid]:
     """(2, slices, *CROP), the lesions (slices, *CROP), and their grid."""
-    count = int(TALL / thickness)
+    count, lies = int(TALL / thickness), scene.geometry
     images, targets = [], []
     for k in range(count):
         away = (k - (count - 1) / 2) * thickness
         cut = dataclasses.replace(
             scene,
-            centre=scene.centre + scene.frame[:, 0] * away,
-            thickness=thickness,
-            seed=scene.seed + k if scene.lesions is None else scene.seed,
+            geometry=dataclasses.replace(
+                lies, centre=lies.centre + lies.frame[:, 0] * away, thickness=thickness
+            ),
+            seed=scene.seed + k if lies.lesions is None else scene.seed,
         )
         image, target = render(anatomy, cut, CROP)
         images.append(image)
@@ -110,7 +114,7 @@ def false_lesions(
     rows: list[dict[str, object]] = []
     for name, anatomy in heads:
         scene = axial_scene(rng, anatomy, healthy=True)
-        image, target, grid = whole_head(anatomy, scene, max(scene.thickness, 2.0))
+        image, target, grid = whole_head(anatomy, scene, max(scene.geometry.thickness, 2.0))
         assert not target.any()
         rows.append(
             {

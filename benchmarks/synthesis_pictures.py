@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.samples import Sample
+from deepmrseg_bids.train.scene import Anatomy, Scene, draw_scene
 from deepmrseg_bids.train.slice_pairs import prepare
-from deepmrseg_bids.train.synthetic_slices import Anatomy, Scene, draw_scene, render
+from deepmrseg_bids.train.synthetic_slices import render
 
 CONFIG = load_config("wml")
 CROP = (160, 192)  # a whole slice
@@ -59,9 +61,19 @@ def heads(data: Path, cache: Path | None) -> list[Anatomy]:
 def whole(anatomy: Anatomy, scene: Scene) -> Scene:
     """The scene as a whole slice through the middle of the brain, near its own place."""
     middle = anatomy.places.mean(axis=0)
-    across = scene.frame[:, 0]
-    place = middle + across * float(np.clip((scene.centre - middle) @ across, -15, 40))
-    return dataclasses.replace(scene, centre=place, no_t1w=False)
+    across = scene.geometry.frame[:, 0]
+    away = float(np.clip((scene.geometry.centre - middle) @ across, -15, 40))
+    return changed(scene, {"centre": middle + across * away, "no_t1w": False})
+
+
+def changed(scene: Scene, fields: dict[str, Any]) -> Scene:
+    """The scene with some fields of its parts exchanged."""
+    parts = {}
+    for name in ("geometry", "contrast", "artifacts"):
+        part = getattr(scene, name)
+        mine = {key: value for key, value in fields.items() if key in vars(part)}
+        parts[name] = dataclasses.replace(part, **mine)
+    return dataclasses.replace(scene, **parts)
 
 
 def show(axes: Axes, image: NDArray[np.float32], target: NDArray[np.uint8] | None = None) -> None:
@@ -87,14 +99,14 @@ def pairs(anatomies: list[Anatomy], out: Path) -> None:
     panels = rows_of(figure, ("FLAIR", "T1w", "target"), COLUMNS)
     for column, anatomy in enumerate(anatomies):
         scene = draw_scene(rng, anatomy, CONFIG.pairs, CONFIG.augment)
-        while scene.lesions is None:
+        while scene.geometry.lesions is None:
             scene = draw_scene(rng, anatomy, CONFIG.pairs, CONFIG.augment)
         scene = whole(anatomy, scene)
         image, target = render(anatomy, scene, CROP)
         show(panels[0, column], image[0])
         show(panels[1, column], image[1])
         show(panels[2, column], image[0], target)
-        panels[0, column].set_title(f"{scene.thickness:.1f} mm", fontsize=9)
+        panels[0, column].set_title(f"{scene.geometry.thickness:.1f} mm", fontsize=9)
     figure.savefig(out)
 
 
@@ -103,8 +115,9 @@ def steps(anatomy: Anatomy, out: Path) -> None:
     rng = np.random.default_rng(SEED)
     while True:
         scene = whole(anatomy, draw_scene(rng, anatomy, CONFIG.pairs, CONFIG.augment))
-        axial = abs(scene.frame[2, 0]) > 0.9
-        if axial and scene.band and scene.ghost[0] and scene.flow and scene.thickness > 3:
+        lies, looks = scene.geometry, scene.contrast
+        axial = abs(lies.frame[2, 0]) > 0.9
+        if axial and looks.band and scene.artifacts.ghost[0] and looks.flow and lies.thickness > 3:
             break
     figure = Figure(figsize=(1.55 * len(STEPS), 5.5), dpi=90, layout="constrained")
     panels = rows_of(figure, ("FLAIR", "T1w", "target"), len(STEPS))
@@ -112,7 +125,7 @@ def steps(anatomy: Anatomy, out: Path) -> None:
     for column, (title, fields) in enumerate(STEPS.items()):
         for name in fields:
             plain.pop(name)
-        image, target = render(anatomy, dataclasses.replace(scene, **plain), CROP)
+        image, target = render(anatomy, changed(scene, plain), CROP)
         show(panels[0, column], image[0])
         show(panels[1, column], image[1])
         show(panels[2, column], image[0], target)

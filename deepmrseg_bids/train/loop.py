@@ -33,7 +33,7 @@ from deepmrseg_bids.train.augment import Augmentation, apply, draw
 from deepmrseg_bids.train.checkpoint import State, restore, save
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig, changed_settings, load_config
 from deepmrseg_bids.train.samples import Prepared, Sample, prepare_sample, split_folds
-from deepmrseg_bids.train.synthetic_slices import Anatomy
+from deepmrseg_bids.train.scene import Anatomy
 from deepmrseg_bids.train.tensorboard import Scalar, event_writer, find_tensorboard
 from deepmrseg_bids.tsv import tsv_text
 

@@ -35,8 +35,10 @@ from deepmrseg_bids.tasks.results import (
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.lesion_bank import from_mni, ventricle_distance
 from deepmrseg_bids.train.samples import Sample, reference_classes
+from deepmrseg_bids.train.scene import Anatomy, draw_scene
 from deepmrseg_bids.train.smooth_fields import smooth
-from deepmrseg_bids.train.synthetic_slices import Anatomy, draw_scene, render, tissue_shares
+from deepmrseg_bids.train.synthetic_slices import render
+from deepmrseg_bids.train.tissues import tissue_shares
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor

@@ -22,8 +22,10 @@ from deepmrseg_bids.train.crossval import NETWORKS, CrossValidation, crossval
 from deepmrseg_bids.train.evaluation import evaluate, read_rows, write_tables
 from deepmrseg_bids.train.loop import train
 from deepmrseg_bids.train.samples import Sample
+from deepmrseg_bids.train.scene import Anatomy, Scene, draw_scene
 from deepmrseg_bids.train.slice_pairs import Pair, crop, prepare
-from deepmrseg_bids.train.synthetic_slices import Anatomy, draw_scene, render
+from deepmrseg_bids.train.synthetic_slices import render
+from deepmrseg_bids.train.tissues import Tissue
 from tests.train.heads import head
 
 
@@ -73,13 +75,18 @@ def test_bright_spots_of_the_plexus_lie_in_the_ventricles_and_are_no_lesions(
     still = dataclasses.replace(small.augment, noise=0.0, bias=0.0, elastic_mm=0.0)
     scene = draw_scene(np.random.default_rng(3), ready, small.pairs, still)
     ventricle = np.argwhere(np.isin(ready.codes, (4, 43))).mean(0)
-    plain = dataclasses.replace(
-        scene, centre=ventricle, lesions=None, band=0.0, flow=0.0, grey=0.0, rim=(0.0, 1.0),
-        dirty=(0.0, 5.0), halo=0.0, thickness=1.0, pixel=(1.0, 1.0), ghost=(0.0, 8, 0),
-        plexus=0.0, no_t1w=False, misplaced=np.zeros(3),
+    geometry = dataclasses.replace(scene.geometry, centre=ventricle, thickness=1.0, lesions=None)
+    contrast = dataclasses.replace(
+        scene.contrast, band=0.0, flow=0.0, grey=0.0, rim=(0.0, 1.0), dirty=(0.0, 5.0), halo=0.0,
+        plexus=0.0,
     )  # fmt: skip
+    artifacts = dataclasses.replace(
+        scene.artifacts, pixel=(1.0, 1.0), ghost=(0.0, 8, 0), no_t1w=False, misplaced=np.zeros(3)
+    )
+    plain = Scene(geometry, contrast, artifacts, scene.seed)
+    spotted = dataclasses.replace(plain, contrast=dataclasses.replace(contrast, plexus=1.0))
     before, nothing = render(ready, plain, (48, 48))
-    after, target = render(ready, dataclasses.replace(plain, plexus=1.0), (48, 48))
+    after, target = render(ready, spotted, (48, 48))
     changed = after[0] - before[0] > 0.3
     fluid = before[0] < np.quantile(before[0][before[0] > OUTSIDE], 0.2)
     assert changed.any()
@@ -95,7 +102,9 @@ def test_faint_lesions_are_drawn_as_often_as_bright_ones(
     pairs = dataclasses.replace(small.pairs, lesion=(0.1, 0.9))
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng, ready, pairs, small.augment) for _ in range(400)]
-    above = np.array([scene.bright - scene.flair[2] for scene in scenes])  # 2: cortex
+    above = np.array(
+        [scene.contrast.bright - scene.contrast.flair[Tissue.CORTEX] for scene in scenes]
+    )
     assert above.min() >= 0.1 and above.max() <= 0.9
     assert abs(np.mean(above < 0.3) - 0.5) < 0.1  # 0.3 is the geometric mean
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from deepmrseg_bids.system import prepare_process
 from deepmrseg_bids.train.config import load_config
-from deepmrseg_bids.train.loop import train
+from deepmrseg_bids.train.loop import TrainingRun, train
 from deepmrseg_bids.train.samples import load_samples
 
 VARIANTS = {
@@ -43,7 +43,7 @@ def main() -> None:
             ),
             augment=replace(base.augment, shift_mm=2),
         )  # fmt: skip
-        train(samples, config, out / name, resume=True, cache=out / "cache")
+        train(TrainingRun(samples, config, out / name, resume=True, cache=out / "cache"))
         with (out / name / "validation.csv").open(encoding="utf-8") as stream:
             scores = list(csv.DictReader(stream))[-1]
         with (out / name / "log.csv").open(encoding="utf-8") as stream:

@@ -240,7 +240,7 @@ def _stem(path: Path) -> str:
 def _train(args: argparse.Namespace) -> int:
     from deepmrseg_bids.inference.predictor import resolve_device, set_threads
     from deepmrseg_bids.train.config import load_config
-    from deepmrseg_bids.train.loop import train
+    from deepmrseg_bids.train.loop import TrainingRun, train
     from deepmrseg_bids.train.samples import load_samples
 
     set_threads(thread_count(args.omp_nthreads))
@@ -253,7 +253,7 @@ def _train(args: argparse.Namespace) -> int:
         patience=args.patience,
         precision=args.precision,
     )
-    bundle = train(
+    run = TrainingRun(
         load_samples(args.samples),
         config,
         args.out,
@@ -264,7 +264,7 @@ def _train(args: argparse.Namespace) -> int:
         init=args.init,
         workers=args.data_workers,
     )
-    print(bundle)
+    print(train(run))
     return 0
 
 

@@ -14,8 +14,9 @@ from deepmrseg_bids.imaging.grid import Array, Grid, resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.reports.figures import to_ras
+from deepmrseg_bids.train.comparison import Judged, compare, summaries
 from deepmrseg_bids.train.config import TrainConfig
-from deepmrseg_bids.train.crossval import CrossValidation, Judged, compare, summaries
+from deepmrseg_bids.train.crossval import CrossValidation
 from deepmrseg_bids.train.evaluation import reference_labels
 from deepmrseg_bids.train.samples import Sample
 

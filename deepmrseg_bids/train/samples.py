@@ -26,10 +26,10 @@ from deepmrseg_bids.errors import DatasetError, TrainingError
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
 from deepmrseg_bids.train.config import TrainConfig
-from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv
+from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv, tsv_text
 
 __all__ = ["Prepared", "Sample", "class_map", "load_samples", "prepare_sample",
-           "reference_classes", "split_folds"]  # fmt: skip
+           "reference_classes", "split_folds", "write_samples"]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -139,6 +139,15 @@ def _sample(row: Mapping[str, str], folder: Path) -> Sample:
         teaches_only=(row.get("teaches_only") or "0") == "1",
         lesions=path("lesions"),
     )
+
+
+def write_samples(path: Path, samples: Sequence[Sample]) -> None:
+    """Write the images and labels of samples as a table that :func:`load_samples` reads."""
+    columns = ("sample_id", "participant_id", "T1w", "FLAIR", "dseg", "mask", "protocol")
+    rows = [
+        (s.sample_id, s.participant_id, s.t1w, s.flair, s.dseg, s.mask, s.protocol) for s in samples
+    ]
+    path.write_text(tsv_text(columns, rows, quote=True), encoding="utf-8", newline="")
 
 
 def split_folds(samples: Sequence[Sample], folds: int, *, seed: int) -> list[list[Sample]]:

@@ -6,7 +6,7 @@ import pytest
 
 from deepmrseg_bids.metrics.overlap import StructureAgreement
 from deepmrseg_bids.reports.crossval import markdown_table
-from deepmrseg_bids.train.crossval import Judged
+from deepmrseg_bids.train.comparison import Judged
 from deepmrseg_bids.train.evaluation import Evaluated
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -16,17 +17,12 @@ from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.metrics.overlap import StructureAgreement
 from deepmrseg_bids.train import crossval as module
+from deepmrseg_bids.train.comparison import Judged, calibration, compare, summaries
 from deepmrseg_bids.train.config import TrainConfig
-from deepmrseg_bids.train.crossval import (
-    CrossValidation,
-    Judged,
-    calibration,
-    compare,
-    crossval,
-    summaries,
-)
+from deepmrseg_bids.train.crossval import CrossValidation, crossval
 from deepmrseg_bids.train.evaluation import Evaluated
-from deepmrseg_bids.train.samples import Sample, load_samples
+from deepmrseg_bids.train.samples import load_samples
+from deepmrseg_bids.train.training_run import TrainingRun
 from tests.support import ball
 
 Toy = Callable[..., TrainConfig]
@@ -60,12 +56,22 @@ def trained(monkeypatch) -> list[tuple[TrainConfig, set[str]]]:
     calls: list[tuple[TrainConfig, set[str]]] = []
     real = module.train
 
-    def spy(samples: list[Sample], config: TrainConfig, out: Path, **others: object) -> Path:
-        calls.append((config, {sample.participant_id for sample in samples}))
-        return real(samples, config, out, **others)
+    def spy(run: TrainingRun) -> Path:
+        calls.append((run.config, {sample.participant_id for sample in run.samples}))
+        return real(run)
 
     monkeypatch.setattr(module, "train", spy)
     return calls
+
+
+@pytest.fixture
+def interrupted(monkeypatch) -> None:
+    """What is written down before the first network is trained stays."""
+
+    def train(run: TrainingRun) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "train", train)
 
 
 def test_one_command_gives_the_tables_the_tests_and_the_pictures_of_the_paper(
@@ -131,10 +137,10 @@ def test_no_person_teaches_the_network_that_judges_them(families, toy: Toy, tmp_
         assert sorted(once) == sorted(person)
 
 
-def test_repeats_deal_people_anew(balls, toy: Toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_train_and_judge", lambda *_: None)
+def test_repeats_deal_people_anew(balls, toy: Toy, tmp_path, interrupted):
     protocol = CrossValidation(toy(steps=1), tmp_path / "cv", folds=2, repeats=3)
-    assert crossval(load_samples(balls(12)), protocol) is None
+    with pytest.raises(KeyboardInterrupt):
+        crossval(load_samples(balls(12)), protocol)
     rows = read(tmp_path / "cv/folds.tsv")
     splits = {
         repeat: frozenset(
@@ -168,12 +174,12 @@ def test_a_killed_cross_validation_goes_on_and_ends_as_if_nothing_had_happened(
     whole = crossval(samples, CrossValidation(config, tmp_path / "whole", folds=2))
     real, calls = module.train, []
 
-    def dies(samples: list[Sample], config: TrainConfig, out: Path, **others: object) -> Path:
-        calls.append(out.relative_to(tmp_path / "killed").as_posix())
+    def dies(run: TrainingRun) -> Path:
+        calls.append(run.out.relative_to(tmp_path / "killed").as_posix())
         if len(calls) == 2:
-            real(samples, config, out, stop_at=3, **others)
+            real(dataclasses.replace(run, stop_at=3))
             raise KeyboardInterrupt
-        return real(samples, config, out, **others)
+        return real(run)
 
     monkeypatch.setattr(module, "train", dies)
     protocol = CrossValidation(config, tmp_path / "killed", folds=2)
@@ -213,18 +219,19 @@ def test_processes_beside_each_other_find_what_one_alone_finds(families, toy: To
 
 
 def test_another_set_of_samples_or_settings_does_not_enter_the_same_folder(
-    families, balls, toy: Toy, tmp_path, monkeypatch
+    families, balls, toy: Toy, tmp_path, interrupted
 ):
-    monkeypatch.setattr(module, "_train_and_judge", lambda *_: None)
     out, samples = tmp_path / "cv", load_samples(families)
-    crossval(samples, CrossValidation(toy(steps=1), out, folds=2))
+    with pytest.raises(KeyboardInterrupt):
+        crossval(samples, CrossValidation(toy(steps=1), out, folds=2))
     with pytest.raises(TrainingError, match="other settings"):
         crossval(samples, CrossValidation(toy(steps=2), out, folds=2))
     with pytest.raises(TrainingError, match="other samples or folds"):
         crossval(samples, CrossValidation(toy(steps=1), out, folds=3))
     with pytest.raises(TrainingError, match="other samples or folds"):
         crossval(load_samples(balls(5)), CrossValidation(toy(steps=1), out, folds=2))
-    crossval(samples, CrossValidation(toy(steps=1), out, folds=2, repeats=2))  # more is welcome
+    with pytest.raises(KeyboardInterrupt):  # more is welcome
+        crossval(samples, CrossValidation(toy(steps=1), out, folds=2, repeats=2))
 
 
 @pytest.mark.parametrize(

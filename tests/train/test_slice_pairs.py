@@ -20,7 +20,7 @@ from deepmrseg_bids.reports.crossval import write_report
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.crossval import NETWORKS, CrossValidation, crossval
 from deepmrseg_bids.train.evaluation import evaluate, read_rows, write_tables
-from deepmrseg_bids.train.loop import train
+from deepmrseg_bids.train.loop import TrainingRun, train
 from deepmrseg_bids.train.samples import Sample
 from deepmrseg_bids.train.scene import Anatomy, Scene, draw_scene
 from deepmrseg_bids.train.slice_pairs import Pair, crop, prepare
@@ -154,9 +154,11 @@ def test_a_network_of_slices_resumes_to_the_last_bit(
         small, loop=dataclasses.replace(small.loop, steps=12, batch=2, folds=2)
     )
     samples = [*real, made_up]
-    whole = train(samples, config, tmp_path / "whole", cache=tmp_path / "cache")
-    train(samples, config, tmp_path / "parts", cache=tmp_path / "cache", stop_at=7)
-    parts = train(samples, config, tmp_path / "parts", cache=tmp_path / "cache", resume=True)
+    whole = train(TrainingRun(samples, config, tmp_path / "whole", cache=tmp_path / "cache"))
+    train(TrainingRun(samples, config, tmp_path / "parts", cache=tmp_path / "cache", stop_at=7))
+    parts = train(
+        TrainingRun(samples, config, tmp_path / "parts", cache=tmp_path / "cache", resume=True)
+    )
     bundle = ModelBundle.open(whole)
     assert bundle.sha256 == ModelBundle.open(parts).sha256
     assert bundle.preparation.window == (0, 0, 0)
@@ -168,7 +170,9 @@ def test_a_network_of_slices_learns_what_a_lesion_is(
 ) -> None:
     loop = dataclasses.replace(small.loop, steps=60, batch=4, folds=2, validate_every=60)
     network = dataclasses.replace(small.network, width=8)
-    bundle = train(real, dataclasses.replace(small, loop=loop, network=network), tmp_path / "run")
+    bundle = train(
+        TrainingRun(real, dataclasses.replace(small, loop=loop, network=network), tmp_path / "run")
+    )
     assert ModelBundle.open(bundle).facts["dice_held_out"]["Ball"] > 0.5
 
 

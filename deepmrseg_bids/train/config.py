@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import reprlib
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,13 +20,16 @@ from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.inference.predictor import Precision
 from deepmrseg_bids.network import NetworkConfig
 
-__all__ = ["AugmentConfig", "LoopConfig", "PairConfig", "TrainConfig", "changed_settings",
-           "load_config", "preset_names"]  # fmt: skip
+__all__ = ["LARGEST_CODE", "AugmentConfig", "LoopConfig", "PairConfig", "TrainConfig",
+           "changed_settings", "load_config", "preset_names"]  # fmt: skip
 
 T = TypeVar("T")
 
 _FREE = ("loop.checkpoint_every",)  # whatever its value, the same network comes out
 _UNSET = (0, 0, 0)
+
+LARGEST_CODE = 2**15 - 1
+"""Of a label map that is trained on."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +200,12 @@ class LoopConfig:
 class TrainConfig:
     """All that a training run needs beside its samples.
 
-    ``protocols`` maps the codes of each labelling protocol to classes: for each class, a
-    list of codes, or ``"rest"`` for every other code above zero.
+    Attributes:
+        protocols: what the codes of each labelling protocol stand for: for each class (``"1"``
+            is the first label) a list of codes, or ``"rest"`` for every other code above zero;
+            and for ``"ignore"`` those that are background.
+        ignore: the codes that are background in label maps without a protocol, whose codes are
+            the indices of ``labels``; ``"rest"``: all that are no index.
     """
 
     task: str
@@ -208,6 +216,7 @@ class TrainConfig:
     augment: AugmentConfig = AugmentConfig()
     pairs: PairConfig = PairConfig()
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ignore: tuple[int, ...] | Literal["rest"] = ()
 
     def __post_init__(self) -> None:
         if self.network.classes != len(self.labels) + 1:
@@ -227,6 +236,12 @@ class TrainConfig:
                 "a network in 2D sees slices of FLAIR and T1w: it needs in_channels = 2, got "
                 f"{self.network.in_channels}"
             )
+        _check_codes("ignore", self.ignore)
+        ignored = () if self.ignore == "rest" else self.ignore
+        if both := [index for index in self.labels.indices if index in ignored]:
+            raise TrainingError(f"ignore lists indices of labels: {both}")
+        for name, entries in self.protocols.items():
+            _check_protocol(f"[protocols.{name}]", entries, len(self.labels))
 
     @property
     def text(self) -> str:
@@ -234,11 +249,38 @@ class TrainConfig:
         return tomli_w.dumps(_tree(self))
 
 
+def _check_protocol(name: str, entries: Mapping[str, Any], classes: int) -> None:
+    known = [str(number) for number in range(1, classes + 1)]
+    for key, codes in entries.items():
+        if key not in (*known, "ignore"):
+            raise TrainingError(
+                f"{name}: {key!r} is no class: they are 1 to {classes}, and `ignore`"
+            )
+        _check_codes(f"{name} {key}", codes)
+    if sum(codes == "rest" for codes in entries.values()) > 1:
+        raise TrainingError(f'{name}: only one entry can be "rest"')
+    counts = Counter(c for codes in entries.values() if codes != "rest" for c in codes)
+    if twice := sorted(code for code, count in counts.items() if count > 1):
+        raise TrainingError(f"{name}: listed more than once: {', '.join(map(str, twice))}")
+
+
+def _check_codes(name: str, codes: Any) -> None:
+    if codes != "rest" and not (
+        isinstance(codes, list | tuple)
+        and all(type(code) is int and 0 < code <= LARGEST_CODE for code in codes)
+    ):
+        raise TrainingError(
+            f'{name} must be a list of label codes from 1 to {LARGEST_CODE}, or "rest", got '
+            f"{codes!r}"
+        )
+
+
 def _tree(config: TrainConfig) -> dict[str, Any]:
     """The settings as the tables of a TOML file."""
     preparation = dataclasses.asdict(config.preparation)
     tree = {
         "task": config.task,
+        "ignore": config.ignore if config.ignore == "rest" else list(config.ignore),
         "labels": [dataclasses.asdict(label) for label in config.labels],
         "network": dataclasses.asdict(config.network),
         "preparation": {k: v for k, v in preparation.items() if v != _UNSET},
@@ -264,8 +306,15 @@ def changed_settings(before: TrainConfig, now: TrainConfig) -> list[str]:
 
 
 def _flat(config: TrainConfig) -> dict[str, Any]:
-    """``table.key`` for each setting; the labels as pairs of index and name."""
+    """``table.key`` for each setting; the labels as pairs of index and name.
+
+    Ignored codes are left out where they can only be background, ignored or not.
+    """
     tree = _tree(config)
+    tree.pop("ignore", None)
+    for name, entries in config.protocols.items():
+        if not any(codes == "rest" for key, codes in entries.items() if key != "ignore"):
+            tree["protocols"][name] = {k: v for k, v in entries.items() if k != "ignore"}
     tree["labels"] = [(label.index, label.name) for label in config.labels]
     flat: dict[str, Any] = {}
     for name, table in tree.items():
@@ -310,6 +359,7 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
         preparation = dict(tree["preparation"])
         for name in {"shape", "window"} & set(preparation):
             preparation[name] = tuple(preparation[name])
+        ignore = tree.get("ignore", ())
         unknown = set(tree) - {f.name for f in dataclasses.fields(TrainConfig)}
         if unknown:
             raise ValueError(f"unknown tables {sorted(unknown)}")
@@ -322,6 +372,7 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
             augment=_build(AugmentConfig, tree.get("augment", {})),
             pairs=_build(PairConfig, pairs),
             protocols=tree.get("protocols", {}),
+            ignore=tuple(ignore) if isinstance(ignore, list) else ignore,
         )
     except KeyError as error:
         raise TrainingError(f"{source}: {error} is missing") from error

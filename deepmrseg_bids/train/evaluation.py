@@ -30,7 +30,8 @@ from deepmrseg_bids.tasks import run, segment_prepared, table_of, wml
 from deepmrseg_bids.tasks.results import Segmentation
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.csv_log import write_text
-from deepmrseg_bids.train.samples import Sample, reference_classes
+from deepmrseg_bids.train.label_codes import reference_classes
+from deepmrseg_bids.train.samples import Sample
 from deepmrseg_bids.train.slice_pairs import segment_pair
 from deepmrseg_bids.tsv import read_foreign_tsv, tsv_text
 

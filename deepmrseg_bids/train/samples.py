@@ -26,14 +26,17 @@ from deepmrseg_bids.errors import DatasetError, TrainingError
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
 from deepmrseg_bids.train.config import TrainConfig
+from deepmrseg_bids.train.label_codes import check_codes, reference_classes
+from deepmrseg_bids.train.tissues import OUTSIDE_BRAIN
 from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv, tsv_text
 
-__all__ = ["Prepared", "Sample", "class_map", "load_samples", "prepare_sample",
-           "reference_classes", "split_folds", "write_samples"]  # fmt: skip
+__all__ = ["Prepared", "Sample", "load_samples", "prepare_sample", "split_folds", "write_samples"]
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 2  # of what prepare_sample makes: another number leaves the old cache aside
+_VERSION = 3  # of what prepare_sample makes: another number leaves the old cache aside
+_COLUMNS = ("sample_id", "participant_id", "T1w", "FLAIR", "dseg", "mask", "protocol", "weight",
+            "teaches_only", "lesions")  # fmt: skip
 _ROOM = 20  # voxels kept around a crop, for rotations and shifts
 
 
@@ -76,8 +79,12 @@ class Prepared:
 def load_samples(table: str | os.PathLike[str]) -> list[Sample]:
     """Read ``SAMPLES.tsv``.
 
+    Columns that mean nothing here are named in a warning.
+
     Raises:
-        TrainingError: unreadable, a column or a file is missing, or an id occurs twice.
+        TrainingError: unreadable, a column or a file is missing, a title in other letters
+            (``t1w``), a value that means nothing, or an id that occurs twice; the message names
+            line and column.
     """
     table = Path(table)
     try:
@@ -85,60 +92,102 @@ def load_samples(table: str | os.PathLike[str]) -> list[Sample]:
         read.require("sample_id", "dseg")
     except DatasetError as error:
         raise TrainingError(f"{error}; a table of samples was expected") from error
+    unused = _unused(table, read.columns)
     if not read.rows:
         raise TrainingError(f"{table}: the table has no sample")
     samples: dict[str, Sample] = {}
-    for line, row in zip(read.lines, read.rows, strict=True):
-        try:
-            sample = _sample(row, table.parent)
-            if sample.sample_id in samples:
-                raise TrainingError(f"the sample_id {sample.sample_id} occurs twice")
-        except TrainingError as error:
-            raise TrainingError(f"{table}, line {line}: {error}") from error
+    for line, cells in zip(read.lines, read.rows, strict=True):
+        sample = _sample(_Row(table, line, cells))
+        if sample.sample_id in samples:
+            raise TrainingError(
+                f"{table}, line {line}, column sample_id: {sample.sample_id} occurs twice"
+            )
         samples[sample.sample_id] = sample
     for note in read.notes:
         _log.warning("%s", note)
+    if unused:
+        _log.warning("%s: columns that are not used: %s", table, ", ".join(unused))
     return list(samples.values())
 
 
-def _sample(row: Mapping[str, str], folder: Path) -> Sample:
-    """The sample of a row, whose paths are relative to a folder."""
-    name = row.get("sample_id")
-    if not name:
-        raise TrainingError("no sample_id")
+def _unused(table: Path, titles: Sequence[str]) -> list[str]:
+    """The titles that mean nothing here.
 
-    def path(column: str) -> Path | None:
-        value = row.get(column)
-        if value in (None, "", NOT_KNOWN):
+    Raises:
+        TrainingError: one that differs from a known one in upper and lower case alone.
+    """
+    alike = {column.lower(): column for column in _COLUMNS}
+    unused = [title for title in titles if title not in _COLUMNS]
+    for title in unused:
+        if title.lower() in alike:
+            raise TrainingError(
+                f"{table}, line 1: the column {title} must be written {alike[title.lower()]}"
+            )
+    return unused
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a table."""
+
+    table: Path
+    line: int
+    cells: Mapping[str, str]
+
+    def text(self, column: str) -> str:
+        """The cell; empty for ``n/a``, too."""
+        cell = self.cells.get(column, "")
+        return "" if cell == NOT_KNOWN else cell
+
+    def path(self, column: str) -> Path | None:
+        """The file of a cell, relative to the table."""
+        cell = self.text(column)
+        if not cell:
             return None
-        file = folder / str(value)
+        file = self.table.parent / cell
         if not file.is_file() and not (column == "lesions" and file.is_dir()):
-            raise TrainingError(f"{name}: no file {value}")
+            raise self.error(column, f"no file {cell}")
         return file.resolve()
 
-    dseg = path("dseg")
+    def error(self, column: str, told: str) -> TrainingError:
+        """What is wrong with a cell."""
+        name = self.text("sample_id")
+        who = f"{name}: " if name else ""
+        return TrainingError(f"{self.table}, line {self.line}, column {column}: {who}{told}")
+
+
+def _sample(row: _Row) -> Sample:
+    name, dseg = row.text("sample_id"), row.path("dseg")
+    if not name:
+        raise row.error("sample_id", "no sample_id")
     if dseg is None:
-        raise TrainingError(f"{name} has no dseg")
+        raise row.error("dseg", "no dseg")
+    teaches_only = row.text("teaches_only") or "0"
+    if teaches_only not in ("0", "1"):
+        raise row.error("teaches_only", f"0 or 1 was expected, got {teaches_only!r}")
+    return Sample(
+        sample_id=name,
+        participant_id=row.text("participant_id") or name,
+        t1w=row.path("T1w"),
+        flair=row.path("FLAIR"),
+        dseg=dseg,
+        mask=row.path("mask"),
+        protocol=row.text("protocol"),
+        weight=_weight(row),
+        teaches_only=teaches_only == "1",
+        lesions=row.path("lesions"),
+    )
+
+
+def _weight(row: _Row) -> float:
+    text = row.text("weight")
     try:
-        weight = float(row.get("weight") or 1)
+        weight = float(text or 1)
     except ValueError:
         weight = -1.0
     if not 0 <= weight < float("inf"):
-        raise TrainingError(
-            f"{name}: a weight is a number of at least 0, got {row.get('weight')!r}"
-        )
-    return Sample(
-        sample_id=name,
-        participant_id=row.get("participant_id") or name,
-        t1w=path("T1w"),
-        flair=path("FLAIR"),
-        dseg=dseg,
-        mask=path("mask"),
-        protocol=row.get("protocol") or "",
-        weight=weight,
-        teaches_only=(row.get("teaches_only") or "0") == "1",
-        lesions=path("lesions"),
-    )
+        raise row.error("weight", f"a weight is a number of at least 0, got {text!r}")
+    return weight
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
@@ -167,51 +216,15 @@ def split_folds(samples: Sequence[Sample], folds: int, *, seed: int) -> list[lis
     return split
 
 
-def class_map(config: TrainConfig, protocol: str) -> NDArray[np.uint8]:
-    """For each label code, its class: (largest code + 1,) uint8.
-
-    Without a protocol, the codes are the label table's own indices.
-    """
-    lookup = np.zeros(2**15, dtype=np.uint8)
-    if not protocol:
-        for number, label in enumerate(config.labels, start=1):
-            lookup[label.index] = number
-        return lookup
-    if protocol not in config.protocols:
-        known = ", ".join(config.protocols) or "none"
-        raise TrainingError(f"unknown protocol {protocol!r}; the settings know {known}")
-    entries = config.protocols[protocol]
-    for cls, codes in entries.items():
-        if codes == "rest":
-            lookup[1:] = int(cls)
-    for cls, codes in entries.items():
-        if codes != "rest":
-            lookup[list(codes)] = int(cls)
-    return lookup
-
-
-def reference_classes(labels: LabelMap, protocol: str, config: TrainConfig) -> NDArray[np.uint8]:
-    """The class of every voxel of a reference label map, (*labels.grid.shape).
-
-    Raises:
-        TrainingError: unknown protocol, or a code too large for any.
-    """
-    lookup = class_map(config, protocol)
-    if labels.data.max() >= len(lookup):
-        raise TrainingError(f"label codes go up to {len(lookup) - 1}, found {labels.data.max()}")
-    return _filled(lookup[labels.data], config.protocols.get(protocol, {}))
-
-
 def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = None) -> Prepared:
     """Orient, resample and crop a sample, or take it from the cache.
 
     Raises:
         ImageError: an image cannot be used.
-        TrainingError: none of the labels is in it.
+        TrainingError: none of the labels is in it, or codes that the settings do not mention.
     """
-    key = hashlib.sha256(
-        repr((_VERSION, sample, config.labels, config.preparation, config.protocols)).encode()
-    ).hexdigest()[:20]
+    settings = (config.labels, config.preparation, config.protocols, config.ignore)
+    key = hashlib.sha256(repr((_VERSION, sample, *settings)).encode()).hexdigest()[:20]
     kept = cache / f"{key}.npz" if cache else None
     if kept is not None and kept.is_file():
         with np.load(kept) as arrays:
@@ -239,6 +252,8 @@ def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = Non
 
 def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
     labels = read_labels(sample.dseg)
+    limit = None if sample.t1w else OUTSIDE_BRAIN
+    check_codes(labels, sample.dseg, sample.protocol, config, limit=limit)
     target = LabelMap(reference_classes(labels, sample.protocol, config), labels.grid)
     grid = canonical_grid(labels.grid, config.preparation.spacing)
     if not target.data.any():
@@ -253,7 +268,7 @@ def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
     point = (float(centre[0]), float(centre[1]), float(centre[2]))
     if sample.t1w is None:
         codes = resample(labels.data.astype(np.int16), labels.grid, grid, order=0)
-        brain = (classes > 0) | ((codes > 0) & (codes < 500))
+        brain = (classes > 0) | ((codes > 0) & (codes < OUTSIDE_BRAIN))
         return Prepared(None, brain, classes, codes, point, sample.weight)
     volume = read_volume(sample.t1w)
     image = resample(volume.data, volume.grid, grid)
@@ -291,12 +306,3 @@ def _resample_classes(target: LabelMap, grid: Grid) -> NDArray[np.uint8]:
         out[share > best] = number
         np.maximum(best, share, out=best)
     return out
-
-
-def _filled(classes: NDArray[np.uint8], entries: Mapping[str, object]) -> NDArray[np.uint8]:
-    """Holes take the class that stands for the rest of the brain, if there is one."""
-    rest = [int(number) for number, codes in entries.items() if codes == "rest"]
-    if rest:
-        holes = ndimage.binary_fill_holes(classes > 0) & (classes == 0)
-        classes = np.where(holes, np.uint8(rest[0]), classes)
-    return classes

@@ -33,21 +33,21 @@ from deepmrseg_bids.tasks.results import (
     measure,
 )
 from deepmrseg_bids.train.config import TrainConfig
+from deepmrseg_bids.train.label_codes import check_codes, reference_classes
 from deepmrseg_bids.train.lesion_bank import from_mni, ventricle_distance
-from deepmrseg_bids.train.samples import Sample, reference_classes
+from deepmrseg_bids.train.samples import Sample
 from deepmrseg_bids.train.scene import Anatomy, draw_scene
 from deepmrseg_bids.train.smooth_fields import smooth
 from deepmrseg_bids.train.synthetic_slices import render
-from deepmrseg_bids.train.tissues import tissue_shares
+from deepmrseg_bids.train.tissues import OUTSIDE_BRAIN, tissue_shares
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
 
 __all__ = ["Pair", "crop", "prepare", "prepare_real", "segment_pair"]
 
-_VERSION = 2  # of what prepare makes: another number leaves the old cache aside
+_VERSION = 3  # of what prepare makes: another number leaves the old cache aside
 _PLACES = 4096
-_BRAIN_LIMIT = 500  # codes from here on lie outside the brain
 _CONTROL = 6
 
 
@@ -78,11 +78,12 @@ def prepare(sample: Sample, config: TrainConfig, cache: Path | None = None) -> P
 
     Raises:
         ImageError, SegmentationError, RegistrationError: an image cannot be used.
-        TrainingError: a label map lacks what is needed.
+        TrainingError: a label map lacks what is needed, or holds codes that the settings do not
+            mention.
     """
     files = (sample.t1w, sample.flair, sample.dseg, sample.mask, sample.protocol)
     made_of = (_VERSION, *files, sample.lesions is None)
-    settings = (config.labels, config.preparation, config.protocols)
+    settings = (config.labels, config.preparation, config.protocols, config.ignore)
     key = hashlib.sha256(repr((made_of, settings)).encode()).hexdigest()[:20]
     kept = cache / f"{key}.npz" if cache else None
     if kept is not None and kept.is_file():
@@ -110,7 +111,7 @@ def _synthetic(sample: Sample, config: TrainConfig) -> dict[str, Any]:
     labels = read_labels(sample.dseg)
     grid = canonical_grid(labels.grid, 1.0)
     codes = resample(labels.data.astype(np.int16), labels.grid, grid, order=0)
-    brain = np.argwhere((codes > 0) & (codes < _BRAIN_LIMIT))
+    brain = np.argwhere((codes > 0) & (codes < OUTSIDE_BRAIN))
     if not len(brain):
         raise TrainingError(f"{sample.dseg}: no code of the brain (1 to 499) is in it")
     chosen = np.random.default_rng(0).integers(len(brain), size=_PLACES)
@@ -121,6 +122,7 @@ def _synthetic(sample: Sample, config: TrainConfig) -> dict[str, Any]:
         "shares": tissue_shares(codes),
     }
     if sample.lesions is None:
+        check_codes(labels, sample.dseg, sample.protocol, config, limit=OUTSIDE_BRAIN)
         target = reference_classes(LabelMap(codes, grid), sample.protocol, config)
         if not target.any():
             raise TrainingError(f"{sample.dseg}: none of the labels is in it")
@@ -133,6 +135,7 @@ def _synthetic(sample: Sample, config: TrainConfig) -> dict[str, Any]:
 def _real(sample: Sample, config: TrainConfig) -> dict[str, Any]:
     image, mask, grid = prepare_real(sample, config)
     labels = read_labels(sample.dseg)
+    check_codes(labels, sample.dseg, sample.protocol, config)
     classes = reference_classes(labels, sample.protocol, config)
     target = np.zeros(grid.shape, dtype=np.uint8)
     best = np.full(grid.shape, 0.5, dtype=np.float32)

@@ -7,10 +7,12 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TISSUES", "TISSUE_OF", "Tissue", "tissue_shares"]
+__all__ = ["HEAD_TISSUES", "OUTSIDE_BRAIN", "TISSUES", "TISSUE_OF", "Tissue", "tissue_shares"]
 
 _CODES = 1024
-_FIRST_OUTSIDE = 500  # codes from here on lie outside the brain
+
+OUTSIDE_BRAIN = 500
+"""Codes from here on lie outside the brain, in label maps that scans are synthesised from."""
 
 
 class Tissue(IntEnum):
@@ -60,7 +62,7 @@ def _table() -> NDArray[np.uint8]:
     table = np.full(_CODES, Tissue.OTHER, dtype=np.uint8)
     for tissue, codes in _FREESURFER.items():
         table[list(codes)] = tissue
-    outside = np.arange(_FIRST_OUTSIDE, _CODES)
+    outside = np.arange(OUTSIDE_BRAIN, _CODES)
     table[outside] = Tissue.HEAD + outside % HEAD_TISSUES
     return table
 

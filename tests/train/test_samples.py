@@ -1,7 +1,8 @@
-"""Samples: the table's mistakes one by one, folds of people, classes, preparation, the cache."""
+"""Samples: the table's mistakes one by one, folds of people, preparation, the cache."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,10 @@ from hypothesis import strategies as st
 
 from deepmrseg_bids.errors import ImageReadError, TrainingError
 from deepmrseg_bids.imaging.grid import Grid
-from deepmrseg_bids.train.config import load_config
+from deepmrseg_bids.train.config import TrainConfig, load_config
 from deepmrseg_bids.train.samples import (
     Prepared,
     Sample,
-    class_map,
     load_samples,
     prepare_sample,
     split_folds,
@@ -25,8 +25,6 @@ from tests.support import stored_as
 PROTOCOLS = """
 [protocols.rest]
 1 = "rest"
-[protocols.two]
-1 = [5, 9]
 """
 
 
@@ -36,6 +34,11 @@ def sample(name: str, person: str | None = None, **changes) -> Sample:
         "t1w": Path("t1"), "flair": None, "dseg": Path("d"),
     }  # fmt: skip
     return Sample(**(values | changes))
+
+
+def ignoring(config: TrainConfig) -> TrainConfig:
+    """The settings, with all codes but those of the labels as background."""
+    return dataclasses.replace(config, ignore="rest")
 
 
 def same(a: Prepared, b: Prepared) -> bool:
@@ -73,16 +76,21 @@ def test_a_table_is_read_with_paths_relative_to_it(table, save, tmp_path: Path) 
     [
         ({"sample": "s", "dseg": "d.nii.gz"}, "no column sample_id"),
         ({"sample_id": "s", "T1w": "d.nii.gz"}, "no column dseg"),
-        ({"sample_id": "s", "dseg": ""}, "line 2: s has no dseg"),
+        ({"sample_id": "s", "dseg": ""}, "line 2, column dseg: s: no dseg"),
         ({"sample_id": "s", "dseg": "gone.nii.gz"}, "s: no file gone.nii.gz"),
-        ({"sample_id": "s", "dseg": "d.nii.gz", "T1w": "gone"}, "s: no file gone"),
-        ({"sample_id": "s", "dseg": "d.nii.gz", "mask": "gone"}, "s: no file gone"),
-        ({"sample_id": "", "dseg": "d.nii.gz"}, "line 2: no sample_id"),
-        ({"sample_id": "s", "dseg": "d.nii.gz", "weight": "much"}, "weight .* got 'much'"),
+        ({"sample_id": "s", "dseg": "d.nii.gz", "T1w": "gone"}, "column T1w: s: no file gone"),
+        ({"sample_id": "s", "dseg": "d.nii.gz", "mask": "gone"}, "column mask: s: no file gone"),
+        ({"sample_id": "", "dseg": "d.nii.gz"}, "line 2, column sample_id: no sample_id"),
+        ({"sample_id": "s", "dseg": "d.nii.gz", "weight": "much"},
+         "line 2, column weight: s: .* got 'much'"),
         ({"sample_id": "s", "dseg": "d.nii.gz", "weight": "-1"}, "weight .* got '-1'"),
         ({"sample_id": "s", "dseg": "d.nii.gz", "weight": "nan"}, "weight .* got 'nan'"),
+        ({"sample_id": "s", "dseg": "d.nii.gz", "teaches_only": "yes"},
+         "line 2, column teaches_only: s: 0 or 1 was expected, got 'yes'"),
+        ({"sample_id": "s", "dseg": "d.nii.gz", "t1w": "d.nii.gz"},
+         "line 1: the column t1w must be written T1w"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_in_the_table_is_refused_with_its_name(table, save, row, told) -> None:
     save("d.nii.gz", np.ones((2, 2, 2), "u1"))
     with pytest.raises(TrainingError, match=told) as caught:
@@ -92,8 +100,32 @@ def test_a_mistake_in_the_table_is_refused_with_its_name(table, save, row, told)
 
 def test_a_sample_that_occurs_twice_is_refused(table, save) -> None:
     row = {"sample_id": "s", "dseg": save("d.nii.gz", np.ones((2, 2, 2), "u1"))}
-    with pytest.raises(TrainingError, match="twice"):
+    with pytest.raises(TrainingError, match="line 3, column sample_id: s occurs twice"):
         load_samples(table([row, row]))
+
+
+def test_a_mistake_is_found_in_its_own_line(table, save) -> None:
+    good = {"sample_id": "a", "dseg": save("d.nii.gz", np.ones((2, 2, 2), "u1"))}
+    rows = [good, {**good, "sample_id": "b"}, {**good, "sample_id": "c", "mask": "gone.nii"}]
+    with pytest.raises(TrainingError, match=r"line 4, column mask: c: no file gone\.nii"):
+        load_samples(table(rows))
+
+
+def test_columns_that_mean_nothing_are_named_and_change_nothing(table, save, caplog) -> None:
+    row = {"sample_id": "s", "dseg": save("d.nii.gz", np.ones((2, 2, 2), "u1"))}
+    plain = load_samples(table([row]))
+    assert not caplog.text
+    assert load_samples(table([{**row, "age": "40", "scanner": "x"}])) == plain
+    assert "columns that are not used: age, scanner" in caplog.text
+
+
+def test_what_is_not_known_is_as_if_it_were_not_there(table, save) -> None:
+    row = {"sample_id": "s", "dseg": save("d.nii.gz", np.ones((2, 2, 2), "u1"))}
+    optional = ("participant_id", "T1w", "FLAIR", "mask", "protocol", "weight", "teaches_only",
+                "lesions")  # fmt: skip
+    plain = load_samples(table([row]))
+    for nothing in ("", "n/a"):
+        assert load_samples(table([{**row, **dict.fromkeys(optional, nothing)}])) == plain
 
 
 def test_a_missing_an_empty_and_a_binary_table_are_refused(tmp_path: Path) -> None:
@@ -144,43 +176,6 @@ def test_label_maps_alone_and_what_teaches_only_never_judge() -> None:
     ]
     dealt = {s.sample_id for part in split_folds(samples, 2, seed=0) for s in part}
     assert dealt == {"s0", "s1", "s2", "s3"}
-
-
-# --- classes
-
-
-def test_without_a_protocol_the_codes_are_the_label_tables(toy) -> None:
-    lookup = class_map(toy(), "")
-    assert lookup[5] == 1
-    assert lookup.sum() == 1
-
-
-def test_rest_is_every_other_code_above_zero(toy) -> None:
-    lookup = class_map(toy(PROTOCOLS), "rest")
-    assert lookup[0] == 0
-    assert np.all(lookup[1:] == 1)
-
-
-def test_named_codes_win_over_rest_whatever_their_order(settings_file) -> None:
-    for entries in ('1 = "rest"\n2 = [7]', '2 = [7]\n1 = "rest"'):
-        path = settings_file(
-            ('labels = [{ index = 5, name = "Ball" }]',
-             'labels = [{ index = 5, name = "A" }, { index = 6, name = "B" }]'),
-            ("classes = 2", "classes = 3"),
-            extra=f"[protocols.p]\n{entries}\n",
-        )  # fmt: skip
-        lookup = class_map(load_config(path), "p")
-        assert (lookup[0], lookup[1], lookup[7], lookup[8]) == (0, 1, 2, 1)
-
-
-def test_codes_that_no_class_names_are_background(toy) -> None:
-    lookup = class_map(toy(PROTOCOLS), "two")
-    assert np.flatnonzero(lookup).tolist() == [5, 9]
-
-
-def test_an_unknown_protocol_is_refused_with_the_known_ones(toy) -> None:
-    with pytest.raises(TrainingError, match="unknown protocol 'x'; the settings know rest, two"):
-        class_map(toy(PROTOCOLS), "x")
 
 
 # --- preparation
@@ -256,7 +251,7 @@ def test_a_label_map_alone_keeps_its_codes_to_synthesise_from(table, save, toy) 
     codes = np.zeros((10, 10, 10), np.int16)
     codes[2:8, 2:8, 2:8], codes[4:6, 4:6, 4:6], codes[9] = 2, 5, 600
     row = {"sample_id": "map", "dseg": save("d.nii.gz", codes), "weight": "2"}
-    prepared = prepare_sample(load_samples(table([row]))[0], toy())
+    prepared = prepare_sample(load_samples(table([row]))[0], ignoring(toy()))
     assert prepared.image is None
     assert np.array_equal(prepared.codes, codes)
     assert np.array_equal(prepared.target > 0, codes == 5)
@@ -276,13 +271,14 @@ def test_holes_in_the_rest_of_the_brain_are_filled(table, save, toy) -> None:
 def test_a_sample_without_any_of_the_labels_is_refused_by_its_file(table, save, toy) -> None:
     row = {"sample_id": "s", "dseg": save("d.nii.gz", np.full((4, 4, 4), 9, "u1"))}
     with pytest.raises(TrainingError, match=r"d\.nii\.gz: none of the labels"):
-        prepare_sample(load_samples(table([row]))[0], toy())
+        prepare_sample(load_samples(table([row]))[0], ignoring(toy()))
 
 
 def test_codes_beyond_any_protocol_are_refused(table, save, toy) -> None:
     row = {"sample_id": "s", "dseg": save("d.nii.gz", np.full((4, 4, 4), 40_000, "u2"))}
+    sample = load_samples(table([row]))[0]
     with pytest.raises(TrainingError, match="go up to 32767, found 40000"):
-        prepare_sample(load_samples(table([row]))[0], toy())
+        prepare_sample(sample, ignoring(toy()))
 
 
 # --- the cache

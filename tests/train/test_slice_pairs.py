@@ -124,7 +124,7 @@ def test_the_t1w_is_left_out_as_often_as_asked(
 def test_other_structures_can_be_trained_from_the_label_maps(
     small: TrainConfig, made_up: Sample
 ) -> None:
-    config = dataclasses.replace(small, protocols={"thalamus": {"1": [10, 49]}})
+    config = dataclasses.replace(small, protocols={"thalamus": {"1": [10, 49], "ignore": "rest"}})
     sample = dataclasses.replace(made_up, lesions=None, protocol="thalamus")
     ready = prepare(sample, config)
     assert isinstance(ready, Anatomy) and ready.target is not None

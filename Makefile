@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 SCRIPTS = .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 
-.PHONY: help demo test lint types doctest docs clean
+.PHONY: help setup demo test lint types doctest docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -23,6 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev,demo,docs]'
 	touch $@
 
+setup: $(STAMP)
+
 demo: $(STAMP)
 	rm -rf demo
 	$(BIN)/python benchmarks/make_demo.py demo/bids
@@ -33,8 +35,10 @@ demo: $(STAMP)
 	@echo "Volumes:     demo/out/sub-MNI152/anat/*_morph.tsv, demo/out/group_seg-*_morph.tsv"
 	@echo "Report:      open demo/out/sub-MNI152.html and demo/out/group.html in a browser"
 
+# the examples in docstrings too; tests/conftest.py says which files come first
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 15
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder \
+		--durations 15 --doctest-modules tests deepmrseg_bids
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -21,6 +21,57 @@ from tests.support import ORIENTATIONS
 pytest_plugins = ["tests.robustness.plugin", "tests.tiny"]
 
 
+# The files that take longest, the longest first: begun early, none of them is waited for in the
+# end. Files that stand in one line share what is made once for a session.
+LONGEST_FIRST = (
+    ("container/test_container.py",),
+    ("integration/test_slurm.py",),
+    ("integration/test_participant.py", "integration/test_validator.py"),
+    ("robustness/test_processes.py", "robustness/test_disks.py", "robustness/test_resume.py"),
+    ("robustness/test_large.py",),
+    ("train/test_loop.py",),
+    ("train/test_crossval.py",),
+    ("integration/test_flair.py",),
+    ("integration/test_bad_heads.py",),
+    ("browser/test_group.py", "browser/test_subject.py"),
+    ("tasks/test_hippocampus.py",),
+    ("integration/test_output_spaces.py",),
+    ("tasks/test_wml.py",),
+    ("tasks/test_lesions.py",),
+    ("cli/test_flags.py",),
+    ("test_docs.py",),
+    ("integration/test_bad_input.py",),
+    ("train/test_slice_pairs.py",),
+    ("tasks/test_flair_slices.py",),
+)
+_RANK = {name: rank for rank, names in enumerate(LONGEST_FIRST) for name in names}
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files for workers that take a whole one at a time, the longest first."""
+
+    def rank(item: pytest.Item) -> int:
+        inside = item.path.is_relative_to(_HERE)
+        name = item.path.relative_to(_HERE).as_posix() if inside else ""
+        return _RANK.get(name, len(LONGEST_FIRST))
+
+    items.sort(key=rank)  # it keeps the order within a file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A worker takes a whole file, or all files that share what is made once for a session."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            rank = _RANK.get(file.removeprefix("tests/"))
+            return file if rank is None else f"tests/{LONGEST_FIRST[rank][0]}"
+
+    return Together(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Toy networks are slower on two threads than on one."""

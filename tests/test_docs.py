@@ -68,6 +68,8 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
     tmp_path: Path,
 ) -> None:
     strict = ["--quiet", "--fail-on-warning", "--keep-going", "--nitpicky"]
+    made = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ndocs:")[2]
+    assert made.partition("sphinx-build")[2].replace("\\\n", " ").split()[:4] == strict
     places = ["-d", tmp_path / "trees", ROOT / "docs", tmp_path / "site"]
     ended = subprocess.run(
         [sys.executable, "-m", "sphinx.cmd.build", *strict, *places],

@@ -1,5 +1,6 @@
 """The lock of a folder: one at a time, and never longer than its process."""
 
+import os
 import subprocess
 import sys
 import time
@@ -55,22 +56,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path):
-    code = (
-        "import pathlib, sys, time\n"
-        "from deepmrseg_bids.bids import files\n"
-        "def slowly(stream):\n"
-        "    stream.write(b'half'); stream.flush(); print(1, flush=True); time.sleep(60)\n"
-        "files._into_place(pathlib.Path(sys.argv[1]), slowly)"
-    )
-    arguments = [sys.executable, "-c", code, str(tmp_path / "final")]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "1\n"
-        assert files.remove_leftovers(tmp_path) == 0
-        [left] = tmp_path.iterdir()
+    out, pipe = tmp_path / "out", tmp_path / "pipe"
+    out.mkdir()
+    os.mkfifo(pipe)
+    code = "import sys; from deepmrseg_bids import files; files.publish(*sys.argv[1:])"
+    arguments = [sys.executable, "-c", code, str(pipe), str(out / "final")]
+    with subprocess.Popen(arguments) as other, pipe.open("wb") as stream:  # it reads from now on
+        stream.write(b"half")
+        stream.flush()
+        assert files.remove_leftovers(out) == 0
+        [left] = out.iterdir()
         other.kill()
-    assert list(tmp_path.iterdir()) == [left]
-    assert files.remove_leftovers(tmp_path) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(out.iterdir()) == [left]
+    assert files.remove_leftovers(out) == 1
+    assert list(out.iterdir()) == []
 
 
 def test_a_file_that_was_taken_for_a_leftover_is_begun_again(tmp_path, monkeypatch):

@@ -20,9 +20,11 @@ HEAD = ((0, 0, 0), (72, 88, 66), 100.0)
 DEEP = ((0, -5, 0), (26, 30, 18), 150.0)
 
 
-def tiny_head(seed: int, shape: tuple[int, int, int] = (44, 52, 40)) -> nib.Nifti1Image:
-    """An ellipsoid of 1.75 litres with a brighter core in dark air, 4 mm, RAS."""
-    grid = centred_grid((0, 0, 0), shape, 4.0)
+def tiny_head(
+    seed: int, shape: tuple[int, int, int] = (44, 52, 40), spacing: float = 4.0
+) -> nib.Nifti1Image:
+    """An ellipsoid of 1.75 litres with a brighter core in dark air, RAS."""
+    grid = centred_grid((0, 0, 0), shape, spacing)
     noise = np.random.default_rng(seed).normal(0, 4, grid.shape)
     data = np.abs(paint(grid, (HEAD, DEEP), 2.0) + noise)
     image = nib.Nifti1Image(data.astype(np.float32), grid.affine)

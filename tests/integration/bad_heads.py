@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.grid import Grid, resample
 from tests.integration.conftest import coarse, packed
 from tests.support import stored_as
 from tests.tasks.phantom import tilted
@@ -86,9 +86,9 @@ def oblique(scan: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def stored(scan: nib.Nifti1Image, codes: str) -> nib.Nifti1Image:
-    data = np.asarray(scan.dataobj, dtype=np.float32)
-    ras = moved(scan, canonical_grid(Grid(data.shape, scan.affine), 2.0))
-    data, grid = stored_as(np.asarray(ras.dataobj), grid_of(ras), codes)
+    """The same voxels with axes that grow towards ``codes``."""
+    ras = nib.as_closest_canonical(scan)
+    data, grid = stored_as(np.asarray(ras.dataobj, dtype=np.float32), grid_of(ras), codes)
     return image(data, grid.affine)
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tests.warm import warm_run
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -29,14 +31,25 @@ class Finished:
 
 
 def command(
-    module: str, *arguments: object, home: Path, variables: Mapping[str, str] | None = None
+    module: str,
+    *arguments: object,
+    home: Path,
+    variables: Mapping[str, str] | None = None,
+    cold: bool = False,
 ) -> Finished:
-    """Run one of our commands in a process of its own, with an empty home directory."""
+    """Run one of our commands, with an empty home directory.
+
+    Args:
+        cold: in a process that imports what it needs by itself, for claims about the process.
+    """
     home.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "HOME": str(home)}
     for name in ("TEMPLATEFLOW_HOME", "MPLCONFIGDIR", "NIPYPE_CONFIG_DIR"):
         environment.pop(name, None)
     environment |= variables or {}
+    if not cold:
+        warm = warm_run(arguments, command=module, environment=environment)
+        return Finished(warm.code, warm.out + warm.err, home)
     ended = subprocess.run(
         [sys.executable, "-m", f"deepmrseg_bids.cli.{module}", *map(str, arguments)],
         capture_output=True,
@@ -48,8 +61,13 @@ def command(
     return Finished(ended.returncode, ended.stdout + ended.stderr, home)
 
 
-def app(*arguments: object, home: Path, variables: Mapping[str, str] | None = None) -> Finished:
-    return command("deepmrseg_bids", *arguments, home=home, variables=variables)
+def app(
+    *arguments: object,
+    home: Path,
+    variables: Mapping[str, str] | None = None,
+    cold: bool = False,
+) -> Finished:
+    return command("deepmrseg_bids", *arguments, home=home, variables=variables, cold=cold)
 
 
 def mni152() -> nib.Nifti1Image:
@@ -151,5 +169,6 @@ def run(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The participant level on all of ``raw``, two sessions at a time."""
     out = tmp_path_factory.mktemp("run") / "out"
     home = tmp_path_factory.mktemp("home") / "h"
-    finished = app(raw, out, "participant", "--nprocs", 2, "--probabilities", home=home)
+    finished = app(raw, out, "participant", "--nprocs", 2, "--probabilities", home=home,
+                   cold=True)  # fmt: skip
     return Run(raw, out, finished)

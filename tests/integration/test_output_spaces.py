@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(place: Path, *arguments: object) -> Finished:
     return app(
         place / "bids", place / "out", *ASKED, *arguments,
-        home=place / "home", variables={"TEMPLATEFLOW_HOME": str(place / "templates")},
+        home=place / "home", variables={"TEMPLATEFLOW_HOME": str(place / "templates")}, cold=True,
     )  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def test_a_template_that_cannot_be_had_stops_the_run_before_any_work(
     ended = app(
         place / "bids", tmp_path / "out", "participant", "--output-spaces", "MNI152NLin2009cAsym",
         home=tmp_path / "home",
-        variables={"TEMPLATEFLOW_HOME": str(tmp_path / "templates"), **nowhere},
+        variables={"TEMPLATEFLOW_HOME": str(tmp_path / "templates"), **nowhere}, cold=True,
     )  # fmt: skip
     assert ended.code == 2, ended.output
     assert "MNI152NLin2009cAsym" in ended.output and "TEMPLATEFLOW_HOME" in ended.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 from tests.integration.conftest import read_tsv
+from tests.warm import warm_run
 
 
 @dataclass
@@ -84,44 +84,13 @@ def started(*arguments: object, prefix: tuple[str, ...] = (), **more: str) -> It
 
 
 class Nursery:
-    """Runs of the real command that begin with everything imported, so that many take no time.
-
-    A process imports what a run needs, and forks for each. The forked process is a whole run
-    in a session of its own, whose workers are forked from it in turn.
-    """
-
-    def __enter__(self) -> Nursery:
-        script = Path(__file__).with_name("nursery.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._line() == "ready"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+    """Runs on one folder after another, that end well or are killed."""
 
     def run(self, arguments: list[object], *, until: float | None) -> float:
         """Run it to its end, or kill all of it after some seconds; how long it ran."""
-        assert self._process.stdin is not None
         start = time.monotonic()
-        print(json.dumps([str(word) for word in arguments]), file=self._process.stdin, flush=True)
-        pid = int(self._line())
-        if until is not None:
-            time.sleep(until)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        code = int(self._line())
-        assert code in ((0,) if until is None else (0, -signal.SIGKILL)), code
+        ended = warm_run(arguments, kill_after=until)
+        assert ended.code in ((0,) if until is None else (0, -signal.SIGKILL)), ended
         return time.monotonic() - start
 
 
@@ -170,7 +139,6 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def nursery() -> Nursery:
     """One for all tests."""
-    with Nursery() as found:
-        yield found
+    return Nursery()

@@ -194,7 +194,7 @@ def test_the_table_of_a_task_is_what_it_writes():
     [
         ("deepbrain", "deepbrain", "segment_prepared"),
         ("hippocampus", "hippocampus", "segment_prepared"),
-        ("deepbrain-of-ours", "prepared", "segment"),
+        ("deepbrain-of-ours", "custom", "segment"),
     ],
 )
 def test_a_prepared_image_goes_straight_to_its_network(monkeypatch, task, module, function):

@@ -59,6 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)  # it keeps the order within a file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """A worker takes a whole file, or all files that share what is made once for a session."""
     from xdist.scheduler import LoadScopeScheduling

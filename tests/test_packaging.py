@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OWN = {"deepmrseg_bids", "tests", "tools"}
 # what tests start as a command, what pytest loads by itself, and what is read as data
-COMMANDS = {"bids-validator-deno", "boutiques", "nilearn", "pytest-cov", "pytest-xdist"}
+COMMANDS = {"bids-validator-deno", "boutiques", "nilearn", "pytest-cov"}
 
 
 @pytest.mark.parametrize(

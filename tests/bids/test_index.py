@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from bids.layout import BIDSLayout, BIDSLayoutIndexer
 
-from deepmrseg_bids.bids import index
 from deepmrseg_bids.bids.query import find_sessions
 from deepmrseg_bids.errors import DatasetError
 from tests.bids.conftest import Make, image
@@ -35,8 +35,6 @@ def scans(raw: Path, kept: Path, **more: object) -> list[str]:
 
 @pytest.fixture
 def no_indexing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bids.layout import BIDSLayoutIndexer
-
     def refuse(*_: object) -> None:
         raise AssertionError("indexed again")
 
@@ -135,7 +133,9 @@ def test_the_database_of_another_data_set_is_refused(make: Make, kept: Path) -> 
 def test_the_database_of_another_program_is_used_as_it_is(
     raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    index._close(index._layout(raw, index._unwanted(None, None), tmp_path / "theirs"))
+    theirs = BIDSLayout(raw, validate=False, database_path=tmp_path / "theirs")
+    theirs.session.close()
+    theirs.connection_manager.engine.dispose()
     before = (tmp_path / "theirs" / "layout_index.sqlite").read_bytes()
     caplog.set_level("INFO")
     assert len(scans(raw, tmp_path / "theirs")) == 2

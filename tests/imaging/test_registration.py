@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -132,14 +133,14 @@ def test_points_of_the_template_are_found_in_the_scan(
 
 
 def test_what_ants_makes_of_the_file_is_what_we_make_of_it(
-    head: Volume, warped: tuple[Volume, np.ndarray, Path, Path]
+    head: Volume, warped: tuple[Volume, np.ndarray, Path, Path], tmp_path: Path
 ) -> None:
     import ants
 
-    from deepmrseg_bids.imaging import registration
-
     scan, _, folder, _ = warped
-    fixed, moving = (registration._image(v.data, v.grid) for v in (head, scan))
+    for name, volume in (("fixed", head), ("moving", scan)):
+        nib.save(nib.Nifti1Image(volume.data, volume.grid.affine), tmp_path / f"{name}.nii")
+    fixed, moving = (ants.image_read(str(tmp_path / f"{name}.nii")) for name in ("fixed", "moving"))
     theirs = ants.apply_transforms(fixed, moving, [str(folder / "Composite.h5")]).numpy()
     ours = sample(scan.data, scan.grid, carry_points(folder / "Composite.h5", head.grid))
     np.testing.assert_allclose(ours, theirs, atol=0.02 * theirs.max())

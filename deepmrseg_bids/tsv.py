@@ -304,7 +304,7 @@ def tsv_text(
 
 
 def frame_text(table: pd.DataFrame, decimals: Mapping[str, int]) -> str:
-    """A frame as text, as :func:`cell` and :func:`tsv_text` write each cell.
+    """A frame as text, as :func:`cell` and :func:`tsv_text` write each cell; empty ones as ``n/a``.
 
     Args:
         decimals: of the floats of a column.
@@ -325,4 +325,4 @@ def _column(values: pd.Series, decimals: int | None) -> list[str]:
     texts = (
         cell(value, decimals if isinstance(value, float) else None) for value in values.tolist()
     )
-    return [" ".join(text.split()) for text in texts]
+    return [" ".join(text.split()) or NOT_KNOWN for text in texts]

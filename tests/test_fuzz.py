@@ -233,7 +233,7 @@ def test_no_participants_table_stops_the_group(tmp_path: Path, raw: st.DataObjec
     (tmp_path / "participants.tsv").write_bytes(raw.draw(people))
     (tmp_path / "participants.json").write_text(json.dumps(raw.draw(trees)))
     volumes = read_volumes(tmp_path / "out", "brain")
-    found = read_people(tmp_path, volumes.rows, taken=volumes.names)
+    found = read_people(tmp_path, volumes.sessions, taken=volumes.names)
     path = write_morphs(tmp_path / "out", volumes, found)
     header, row = path.read_text(encoding="utf-8").splitlines()
     assert len(header.split("\t")) == len(row.split("\t"))

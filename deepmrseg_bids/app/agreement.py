@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.names import BidsName, anat_folder, label_map_path, label_table_path
-from deepmrseg_bids.bids.participants import Key, listed
+from deepmrseg_bids.bids.participants import SessionKey, listed
 from deepmrseg_bids.bids.references import Match, Reference
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.execution.progress import Progress
@@ -77,7 +77,7 @@ def find_agreement(
     for task in volumes:
         compared = tuple(one for one in done if one.job.task == task.task and one.rows)
         if compared:
-            facts = {"References": _facts(references, compared, len(task.rows))}
+            facts = {"References": _facts(references, compared, len(task.sources))}
             agreements.append(Agreement(task.task, compared, facts))
     for agreement in agreements:
         _tell(agreement)
@@ -94,7 +94,7 @@ def _pairs(
         try:
             table = LabelTable.read(out_dir / label_table_path(task.task))
         except DeepMRSegError as error:
-            if task.rows:
+            if task.sources:
                 failed.append(str(error))
             continue
         for key, source in task.sources.items():
@@ -113,10 +113,10 @@ def _pairs(
     if failed:
         rest = f" (and {len(failed) - 1} more like this)" if len(failed) > 1 else ""
         return [], [f"{failed[0]}{rest}"]
-    return [], [_nothing(reference, {key for task in volumes for key in task.rows})]
+    return [], [_nothing(reference, {key for task in volumes for key in task.sources})]
 
 
-def _nothing(reference: Reference, ours: set[Key]) -> str:
+def _nothing(reference: Reference, ours: set[SessionKey]) -> str:
     """Why a reference has no label map for any session."""
     theirs = reference.sessions()
     where = f"{reference.name}: {reference.folder}"
@@ -153,7 +153,7 @@ def _label_maps(out_dir: Path, task: str, source: str) -> Iterator[Path]:
 
 
 def _job(
-    key: Key,
+    key: SessionKey,
     source: str,
     task: str,
     reference: Reference,

@@ -23,7 +23,7 @@ from deepmrseg_bids.group.tables import (
     write_retest,
     write_structures,
 )
-from deepmrseg_bids.group.volumes import TaskVolumes, read_log, read_volumes
+from deepmrseg_bids.group.volumes import TaskVolumes, read_log, read_volumes, sessions_of
 
 __all__ = ["run_group"]
 
@@ -53,7 +53,7 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     problems += [
         f"{config.out_dir}: no {task.task} volumes to gather; run the participant level first"
         for task in volumes
-        if config.tasks and not task.rows
+        if config.tasks and not task.sources
     ]
     problems += _write_tables(config.out_dir, config.bids_dir, volumes)
     problems += _write_agreement(config, volumes, references)
@@ -61,7 +61,7 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
         problems += _write_page(config, volumes, command, problems)
     for problem in dict.fromkeys(problems):
         _log.warning("%s", problem)
-    if not any(task.rows for task in volumes):
+    if not any(task.sources for task in volumes):
         _log.error("%s holds no results: run the participant level first", config.out_dir)
         return 4
     return 3 if problems else 0
@@ -70,25 +70,25 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
 def _write_tables(out: Path, raw: Path, volumes: Sequence[TaskVolumes]) -> list[str]:
     """Write the tables that need no reference; what went wrong, one line each."""
     log, problems = read_log(out)
-    present = [task for task in volumes if task.rows]
+    present = [task for task in volumes if task.sources]
     if not present and not log:
         return problems
     times = Times.read(raw, present)
     people = read_people(
         raw,
-        sorted({key for task in present for key in task.rows}),
+        sessions_of(sorted({key for task in present for key in task.sources})),
         taken={name for task in present for name in task.names},
     )
     problems += people.problems
     for note in people.notes:
         _log.warning("%s", note)
-    odd = []
+    unusual = []
     for task in present:
-        _log.info("%s: %d sessions", write_morphs(out, task, people), len(task.rows))
-        odd += [write_structures(out, task), write_asymmetry(out, task)]
+        _log.info("%s: %d sessions", write_morphs(out, task, people), len(task.sources))
+        unusual += [write_structures(out, task), write_asymmetry(out, task)]
         write_change(out, task, times)
         write_retest(out, task, times)
-    path, missing = write_qc(out, volumes, log, odd)
+    path, missing = write_qc(out, volumes, log, [table for table in unusual if table is not None])
     _log.info("%s: what to look at first", path)
     return problems + [
         f"{' '.join(part for part in key if part)}: {task} is done by logs/sessions.tsv, but its "

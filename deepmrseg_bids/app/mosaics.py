@@ -37,7 +37,7 @@ def draw_mosaics(
         nprocs: so many sheets at once, each in a process of its own.
     """
     jobs = sheet_jobs(out_dir, bids_dir, _worst_first(cohort, volumes))
-    tiles: dict[str, list[Tile]] = {task.task: [] for task in volumes if task.rows}
+    tiles: dict[str, list[Tile]] = {task.task: [] for task in volumes if task.sources}
     progress = Progress(len(jobs), stream=sys.stderr, quiet=quiet, what="sheets of mosaics")
     with (
         contextlib.closing(progress),

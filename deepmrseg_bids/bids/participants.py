@@ -13,19 +13,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids.bids.names import strip_prefix
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import read_json
-from deepmrseg_bids.tsv import read_foreign_tsv
+from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv
 
-__all__ = ["Key", "People", "listed", "read_people", "session_years"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["People", "SessionKey", "listed", "read_people", "session_years"]
 
 _YEAR = 365.25 * 24 * 3600  # seconds
 _SHOWN = 5  # names in a message
 
-Key = tuple[str, str]
+SessionKey = tuple[str, str]
 """participant_id and session_id, with their prefixes; no session is the empty string."""
 
 
@@ -34,54 +37,65 @@ class People:
     """The columns that the raw data set has for sessions.
 
     Attributes:
-        columns: their titles, in order.
-        rows: a value for some of the columns, by session.
+        table: one row a session, with an index of participant_id and session_id; text, ``n/a``
+            where the data set says nothing.
         meaning: what participants.json and sessions.json say of a column.
         problems: tables that could not be used, one line each.
         notes: what is odd in them, one line each.
     """
 
-    columns: tuple[str, ...]
-    rows: Mapping[Key, Mapping[str, str]]
+    table: pd.DataFrame
     meaning: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def read_people(bids_dir: Path, sessions: Iterable[Key], *, taken: Iterable[str]) -> People:
+def read_people(bids_dir: Path, sessions: pd.MultiIndex, *, taken: Iterable[str]) -> People:
     """The columns of participants.tsv and of each subject's sessions.tsv.
 
     Args:
-        sessions: whose.
+        sessions: whose, by participant_id and session_id.
         taken: titles that are not free: a column of participants.tsv with one of them gets
             ``participants_`` in front; one of sessions.tsv ``sessions_``, also if
             participants.tsv has it.
     """
-    sessions = list(sessions)
-    people, notes, problems = _table(bids_dir / "participants.tsv", "participant_id", "sub")
-    if people:
-        notes += _about_people(bids_dir / "participants.tsv", people, sessions)
-    used = {"participant_id", "session_id", *taken}
-    titles = _titles(people.values(), "participants", used)
-    visits: dict[Key, dict[str, str]] = {}
+    persons, notes, problems = _table(bids_dir / "participants.tsv", "participant_id", "sub")
+    subjects = sessions.unique("participant_id")
+    if persons:
+        notes += _about_persons(bids_dir / "participants.tsv", persons, subjects)
+    visits: dict[SessionKey, dict[str, str]] = {}
     for subject in sorted({subject for subject, session in sessions if session}):
-        found, odd, wrong = _table(
+        rows, odd, wrong = _table(
             bids_dir / subject / f"{subject}_sessions.tsv", "session_id", "ses"
         )
-        visits |= {(subject, session): row for session, row in found.items()}
+        visits |= {(subject, session): row for session, row in rows.items()}
         notes, problems = notes + odd, problems + wrong
+    used = {"participant_id", "session_id", *taken}
+    titles = _titles(persons.values(), "participants", used)
     titles_of_visits = _titles(visits.values(), "sessions", used)
-    rows = {}
-    for key in sessions:
-        person, visit = people.get(key[0], {}), visits.get(key, {})
-        rows[key] = {titles[name]: value for name, value in person.items()}
-        rows[key] |= {titles_of_visits[name]: value for name, value in visit.items()}
+    table = sessions.to_frame()[[]]
+    if persons:
+        table = table.join(_frame(persons, titles), on="participant_id")
+    if visits:
+        table = table.join(_frame(visits, titles_of_visits))
     meaning: dict[str, Any] = {}
-    for named, table in ((titles, "participants"), (titles_of_visits, "sessions")):
-        tree = _json(bids_dir / f"{table}.json") if named else {}
+    for named, file in ((titles, "participants"), (titles_of_visits, "sessions")):
+        tree = _json(bids_dir / f"{file}.json") if named else {}
         meaning |= {title: tree[name] for name, title in named.items() if name in tree}
-    columns = (*titles.values(), *titles_of_visits.values())
-    return People(columns, rows, meaning, tuple(problems), tuple(notes))
+    return People(table.fillna(NOT_KNOWN), meaning, tuple(problems), tuple(notes))
+
+
+def _frame(
+    rows: Mapping[str, Mapping[str, str]] | Mapping[SessionKey, Mapping[str, str]],
+    titles: Mapping[str, str],
+) -> pd.DataFrame:
+    """The rows of a table by their keys, with new titles."""
+    import pandas as pd
+
+    table = pd.DataFrame(list(rows.values()), columns=list(titles), dtype=object)
+    index = pd.Index(list(rows))
+    index.names = ["participant_id", "session_id"][: index.nlevels]
+    return table.set_index(index).rename(columns=titles)
 
 
 def _table(
@@ -109,26 +123,26 @@ def _table(
     return rows, notes, []
 
 
-def _about_people(
-    path: Path, people: Mapping[str, Mapping[str, str]], sessions: Sequence[Key]
+def _about_persons(
+    path: Path, persons: Mapping[str, Mapping[str, str]], subjects: Iterable[str]
 ) -> list[str]:
     """What is odd in participants.tsv: people without a row, columns that mix kinds of values."""
+    import pandas as pd
+
     notes = []
-    known = dict.fromkeys(subject for subject, _ in sessions)
-    if missing := [subject for subject in known if subject not in people]:
-        notes.append(f"{path}: no row for {listed(missing)}; their columns are n/a")
-    values: dict[str, dict[str, str]] = {}
-    for subject in known:
-        for column, value in people.get(subject, {}).items():
-            if value and value != "n/a":
-                values.setdefault(column, {})[subject] = value
-    for column, by_subject in values.items():
-        odd = {who: value for who, value in by_subject.items() if not _is_number(value)}
-        if odd and len(odd) * 2 < len(by_subject):
-            who, value = next(iter(odd.items()))
+    known = list(subjects)
+    if missing := [subject for subject in known if subject not in persons]:
+        notes.append(f"{path}: no row for {listed(missing)}; their columns are {NOT_KNOWN}")
+    rows = [persons.get(subject, {}) for subject in known]
+    table = pd.DataFrame(rows, index=known, dtype=object)
+    for column, cells in table.items():
+        values = cells[~cells.isin(["", NOT_KNOWN])].dropna()
+        odd = values[~values.map(_is_number).astype(bool)]
+        if 0 < 2 * len(odd) < len(values):
             notes.append(
                 f"{path}: column {column} holds numbers, but {len(odd)} other "
-                f"value{'s' if len(odd) > 1 else ''}, {value!r} for {who} first; kept as text"
+                f"value{'s' if len(odd) > 1 else ''}, {odd.iloc[0]!r} for {odd.index[0]} first; "
+                "kept as text"
             )
     return notes
 

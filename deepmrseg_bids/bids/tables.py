@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import write_json, write_text
 from deepmrseg_bids.tasks.lesions import CORTEX_MM, VENTRICLE_MM, Lesion
-from deepmrseg_bids.tsv import NOT_KNOWN, cell, number_of, read_tsv, tsv_text
+from deepmrseg_bids.tsv import NOT_KNOWN, cell, frame_text, number_of, read_tsv, tsv_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "LESION_COLUMNS",
@@ -127,31 +130,25 @@ class SessionRow:
         object.__setattr__(self, "reason", " ".join(self.reason.split()))
 
 
-def write_table(
-    path: Path,
-    columns: Mapping[str, Any],
-    rows: Iterable[Mapping[str, object]],
-    **more: Any,
-) -> None:
+def write_table(path: Path, columns: Mapping[str, Any], table: pd.DataFrame, **more: Any) -> None:
     """Write a table, and beside it the JSON that describes its columns.
 
-    Volumes have two decimals, other fractions five; a value that a row lacks is ``n/a``.
+    Volumes have two decimals, other fractions five; what is not known or empty is ``n/a``.
 
     Args:
-        columns: what the JSON says of each; None for nothing.
+        columns: what the JSON says of each; None for nothing. Of the table these are written,
+            in this order; those that it lacks are ``n/a``.
         more: what else it says.
     """
-    places = {column: 2 if "mm3" in column else 5 for column in columns}
-    lines = [
-        [
-            cell(value := row.get(key), digits if isinstance(value, float) else None)
-            for key, digits in places.items()
-        ]
-        for row in rows
-    ]
-    write_text(path, tsv_text(list(columns), lines))
+    decimals = {column: _places(column, facts) for column, facts in columns.items()}
+    write_text(path, frame_text(table.reindex(columns=list(columns)), decimals))
     described = {column: facts for column, facts in columns.items() if facts is not None}
     write_json(Path(sidecar_path(path)), {**described, **more})
+
+
+def _places(column: str, facts: Any) -> int:
+    volume = "mm3" in column or (isinstance(facts, Mapping) and facts.get("Units") == "mm^3")
+    return 2 if volume else 5
 
 
 def write_morph(

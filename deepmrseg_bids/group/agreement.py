@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from deepmrseg_bids.bids.names import group_path
 from deepmrseg_bids.bids.tables import write_table
@@ -31,6 +31,10 @@ from deepmrseg_bids.tsv import cell
 __all__ = ["Compared", "PairJob", "compare_pair", "old_agreement", "write_agreement"]
 
 _SCORES = ("f1", "f2", "bacc")
+_MEANS = (
+    "hd95_mm", "asd_mm", "volume_difference_mm3",
+    "lesion_recall", "lesion_precision", "lesion_f1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,10 @@ def write_agreement(
     """
     lesions = task == "wml"
     paths = [out_dir / group_path(task, f"agreement{part}") for part in ("", "_summary", "_table")]
-    write_table(paths[0], _with(AGREEMENT, LESION_AGREEMENT if lesions else {}), rows, **facts)
-    summaries = _summaries(rows)
-    columns = _with(SUMMARY, LESION_SUMMARY if lesions else {})
+    columns: Columns = {**AGREEMENT, **(LESION_AGREEMENT if lesions else {})}
+    write_table(paths[0], columns, pd.DataFrame(rows), **facts)
+    summaries = _summaries(pd.DataFrame(rows))
+    columns = {**SUMMARY, **(LESION_SUMMARY if lesions else {})}
     write_table(paths[1], columns, summaries, **facts)
     paths[2] = paths[2].with_suffix(".md")
     write_text(paths[2], paper_table(summaries))
@@ -157,37 +162,28 @@ def old_agreement(out_dir: Path, task: str) -> list[Path]:
     return sorted(out_dir.glob(pattern))
 
 
-def _with(columns: Columns, more: Columns) -> Columns:
-    return {**columns, **more}
+def _summaries(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a reference and structure, in the order of the references and indices."""
+    groups = rows.groupby([pd.factorize(rows["reference"])[0], "index"])
+    table = pd.DataFrame([_summary(group) for _, group in groups])
+    scores = groups[[score for score in _MEANS if score in rows]]
+    means, sds = scores.mean().add_suffix("_mean"), scores.std().add_suffix("_sd")
+    return table.join([part.reset_index(drop=True) for part in (means, sds)])
 
 
-def _summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One entry a reference and structure, in the order of the references and indices."""
-    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["reference"], row["index"]), []).append(row)
-    order = list(dict.fromkeys(name for name, _ in groups))
-    keys = sorted(groups, key=lambda key: (order.index(key[0]), key[1]))
-    return [_summary(groups[key]) for key in keys]
-
-
-def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(rows: pd.DataFrame) -> dict[str, Any]:
     agreements = [
-        StructureAgreement(
-            *(row[key] for key in ("index", *_SCORES, "hd95_mm", "volume_mm3",
-                                   "reference_volume_mm3", "presence", "asd_mm"))
-        )
-        for row in rows
+        StructureAgreement(*cells)
+        for cells in rows[["index", *_SCORES, "hd95_mm", "volume_mm3", "reference_volume_mm3",
+                           "presence", "asd_mm"]].itertuples(index=False)
     ]  # fmt: skip
-    volumes = [row["volume_mm3"] for row in rows]
-    expected = [row["reference_volume_mm3"] for row in rows]
-    n = len(rows)
+    volumes, expected, n = rows["volume_mm3"], rows["reference_volume_mm3"], len(rows)
     limits = bland_altman(volumes, expected) if n > 1 else None
     low, high = concordance_interval(volumes, expected) if n > 2 else (math.nan, math.nan)
-    entry = {
+    return {
         **asdict(summarise(agreements)),
-        "name": rows[0]["name"],
-        "reference": rows[0]["reference"],
+        "name": rows["name"].iloc[0],
+        "reference": rows["reference"].iloc[0],
         "n_volumes": n,
         "ccc_low": low,
         "ccc_high": high,
@@ -196,53 +192,39 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "limit_low_mm3": limits.lower if limits else math.nan,
         "limit_high_mm3": limits.upper if limits else math.nan,
     }
-    scores = ("hd95_mm", "asd_mm", "volume_difference_mm3",
-              "lesion_recall", "lesion_precision", "lesion_f1")  # fmt: skip
-    for score in scores:
-        known = [row[score] for row in rows if math.isfinite(row.get(score, math.nan))]
-        entry[f"{score}_mean"] = float(np.mean(known)) if known else math.nan
-        entry[f"{score}_sd"] = float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
-    return entry
 
 
-def paper_table(summaries: Sequence[Mapping[str, Any]]) -> str:
+def paper_table(summaries: pd.DataFrame) -> str:
     """Markdown in the layout of the paper's Tables 1 to 3.
 
     A structure a row, the references side by side in the place of the paper's networks: F1, F2
     and balanced accuracy as mean (standard deviation), and the concordance of volumes; the last
     row is the mean over structures.
     """
-    references = list(dict.fromkeys(entry["reference"] for entry in summaries))
-    found = {(entry["reference"], entry["index"]): entry for entry in summaries}
-    names = {entry["index"]: entry["name"] for entry in summaries}
+    entries = summaries.set_index(["reference", "index"]).to_dict("index")
+    references = list(summaries["reference"].unique())
+    names = summaries.groupby("index")["name"].last().to_dict()
     titles = [f"{score} {name}" for score in ("F1", "F2", "BACC", "CCC") for name in references]
     lines = [["structure", *(f"n {name}" for name in references), *titles]]
     lines.append(["---"] * len(lines[0]))
-    for index in sorted(names):
-        entries = [found.get((name, index), {}) for name in references]
-        cells = [cell(entry.get("n")) for entry in entries]
+    for index, name in names.items():
+        of_structure = [entries.get((reference, index), {}) for reference in references]
+        cells = [cell(entry.get("n")) for entry in of_structure]
         cells += [
             f"{cell(entry.get(f'{score}_mean'), 3)} ({cell(entry.get(f'{score}_sd'), 3)})"
             for score in _SCORES
-            for entry in entries
+            for entry in of_structure
         ]
-        cells += [cell(entry.get("ccc"), 3) for entry in entries]
-        lines.append([names[index], *cells])
+        cells += [cell(entry.get("ccc"), 3) for entry in of_structure]
+        lines.append([name, *cells])
     if len(names) > 1:
-        means = [
-            cell(_mean([e[key] for e in summaries if e["reference"] == name]), 3)
-            for key in (*(f"{score}_mean" for score in _SCORES), "ccc")
-            for name in references
-        ]
-        lines.append(["mean", *([""] * len(references)), *means])
+        scores = [*(f"{score}_mean" for score in _SCORES), "ccc"]
+        means = summaries.groupby("reference")[scores].mean().to_dict()
+        cells = [cell(means[score][name], 3) for score in scores for name in references]
+        lines.append(["mean", *([""] * len(references)), *cells])
     return "".join(f"| {' | '.join(_markdown(cells))} |\n" for cells in lines)
 
 
 def _markdown(cells: Sequence[str]) -> list[str]:
     """Cells of a Markdown table: names come from files of others."""
     return [text.replace("|", "\\|").replace("<", "&lt;") for text in cells]
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if math.isfinite(value)]
-    return math.fsum(known) / len(known) if known else math.nan

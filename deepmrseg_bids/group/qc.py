@@ -2,157 +2,179 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from deepmrseg_bids.bids.names import group_qc_path
-from deepmrseg_bids.bids.participants import Key
+from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.tables import SessionRow, write_table
 from deepmrseg_bids.group.columns import QC
-from deepmrseg_bids.group.tables import Deviation, Deviations, who
-from deepmrseg_bids.group.volumes import TaskVolumes, tags_of
+from deepmrseg_bids.group.tables import deviating
+from deepmrseg_bids.group.volumes import SESSION, TaskVolumes, sessions_of, tags_of
 from deepmrseg_bids.metrics.cohort import FEWEST, LIMIT, deviations, flagged, joint_deviations
 
 __all__ = ["joint_of", "write_qc"]
 
 _SEVERITIES = ("error", "warning", "info")
 _NAMED = 2  # structures in the reason of a joint deviation
-Log = Mapping[tuple[str, str, str], SessionRow]
+_DONE = ("done", "resumed")
 
 
-def joint_of(volumes: Sequence[TaskVolumes]) -> Deviations:
-    """How unusual each session is with the volumes of all tasks together."""
-    keys = sorted({key for task in volumes for key in task.rows})
-    if not keys:
-        return {}
-    place = {key: number for number, key in enumerate(keys)}
-    names, columns = [], []
-    for task in volumes:
-        where = [place[key] for key in task.rows]
-        for name, sizes in zip(task.names, task.values("volume_mm3").T, strict=True):
-            column = np.full(len(keys), np.nan)
-            column[where] = np.cbrt(sizes)
-            names.append(name)
-            columns.append(column)
-    if len(names) < 2:
-        return {}  # one volume is no space
-    found = joint_deviations(deviations(np.stack(columns, axis=1)))
-    flags = flagged(found.score)
-    odd: Deviations = {}
-    for number, key in enumerate(keys):
-        most = np.argsort(-found.share[number], kind="stable")[:_NAMED]
-        listed = ", ".join(names[column] for column in most)
-        what = f"all volumes together (most of it: {listed})"
-        score = float(found.score[number])
-        # a session more like the others than most is not unusual
-        flag = flags[number] and score > 0
-        odd[key] = [Deviation(what, score, flag)]
-    return odd
+def joint_of(volumes: Sequence[TaskVolumes]) -> pd.DataFrame:
+    """How unusual each session is with the volumes of all tasks together.
+
+    Returns:
+        A row a session, see :func:`.tables.deviating`; nan if there is only one volume.
+    """
+    sessions = _all_sessions(volumes)
+    who = sessions.to_frame(index=False)
+    sizes = pd.concat([task.wide("volume_mm3").reindex(sessions) for task in volumes], axis=1)
+    if len(sizes.columns) < 2:
+        return deviating(who, "", np.nan, None)  # one volume is no space
+    joint = joint_deviations(deviations(np.cbrt(sizes)))
+    most = np.argsort(-joint.share, axis=1, kind="stable")[:, :_NAMED]
+    names = sizes.columns.to_numpy()
+    what = [f"all volumes together (most of it: {', '.join(names[row])})" for row in most]
+    # a session more like the others than most is not unusual
+    flags = [
+        flag and score > 0
+        for flag, score in zip(flagged(joint.score), joint.score.tolist(), strict=True)
+    ]
+    return deviating(who, what, joint.score, pd.Series(flags, dtype=object))
 
 
 def write_qc(
-    out_dir: Path, volumes: Sequence[TaskVolumes], log: Log, odd: Sequence[Deviations]
-) -> tuple[Path, list[tuple[Key, str]]]:
+    out_dir: Path,
+    volumes: Sequence[TaskVolumes],
+    log: Sequence[SessionRow],
+    unusual: Sequence[pd.DataFrame],
+) -> tuple[Path, list[tuple[SessionKey, str]]]:
     """Write ``group_qc.tsv``.
 
     Args:
         volumes: of every task that it is about.
         log: logs/sessions.tsv.
-        odd: the deviations of volumes and asymmetries.
+        unusual: the deviations of volumes and asymmetries.
 
     Returns:
         Its path, and the sessions and tasks whose finished table of volumes is gone.
     """
-    tasks = {task.task: task for task in volumes}
-    joint = joint_of(volumes)
-    logged = {key[:2] for key in log if key[2] in tasks}
-    keys = sorted({key for task in volumes for key in task.rows} | logged)
-    rows, gone = [], []
-    for key in keys:
-        states = {name: _status(log.get((*key, name)), key in tasks[name].rows) for name in tasks}
-        gone += [
-            (key, name)
-            for name, status in states.items()
-            if status == "missing" and key not in tasks[name].broken
-        ]
-        tags = _findings(out_dir, volumes, log, key)
-        rows.append(
-            {
-                **who(key),
-                **{f"{name}_status": status for name, status in states.items()},
-                "reasons": _reasons(log, key, tasks),
-                **_confidence(volumes, key),
-                "severity": next((s for s in _SEVERITIES if f"{s}:" in "".join(tags)), "none"),
-                "findings": ",".join(tags) or None,
-                **_unusual([one for found in odd for one in found.get(key, [])], joint.get(key)),
-            }
-        )
+    tasks = [task.task for task in volumes]
+    log = [row for row in log if row.task in tasks]
+    sessions = _all_sessions(volumes, log)
+    logged = _logged(log, tasks)
+    states = _states(volumes, logged["status"].unstack().reindex(sessions, columns=tasks))
+    table = pd.concat(
+        [
+            states.add_suffix("_status"),
+            _reasons(logged["reason"]),
+            _confidence(volumes),
+            _findings(out_dir, volumes, logged["findings"].to_dict()),
+            _unusual(unusual, joint_of(volumes)),
+        ],
+        axis=1,
+    ).reindex(sessions)
+    table["severity"] = table["severity"].fillna("none")
     path = out_dir / group_qc_path()
-    write_table(path, QC, rows, OutlierLimit=LIMIT, OutlierFewestSessions=FEWEST)
+    write_table(path, QC, table.reset_index(), OutlierLimit=LIMIT, OutlierFewestSessions=FEWEST)
+    missing = np.argwhere((states == "missing").to_numpy())
+    gone = [
+        (sessions[row], tasks[column])
+        for row, column in missing
+        if sessions[row] not in volumes[column].broken
+    ]
     return path, gone
 
 
-def _status(row: SessionRow | None, there: bool) -> str | None:
-    if row is None:
-        return "done" if there else None
-    if row.status in ("done", "resumed"):
-        return "done" if there else "missing"
-    return row.status
+def _all_sessions(volumes: Sequence[TaskVolumes], log: Sequence[SessionRow] = ()) -> pd.MultiIndex:
+    """The sessions that have volumes of any task, or are in the log, in order."""
+    keys = {key for task in volumes for key in task.sources}
+    return sessions_of(sorted(keys | {(row.participant_id, row.session_id) for row in log}))
 
 
-def _reasons(log: Log, key: Key, tasks: Mapping[str, TaskVolumes]) -> str | None:
-    rows = [log.get((*key, name)) for name in tasks]
-    return "; ".join(f"{row.task}: {row.reason}" for row in rows if row and row.reason) or None
+def _logged(log: Sequence[SessionRow], tasks: Sequence[str]) -> pd.DataFrame:
+    """What the log says of each session and task (its index), in the order of the tasks."""
+    columns = [*SESSION, "task", "status", "reason", "findings"]
+    cells = attrgetter(*columns)
+    rows = [cells(row) for row in sorted(log, key=lambda row: tasks.index(row.task))]
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
+    return table.drop_duplicates([*SESSION, "task"], keep="last").set_index([*SESSION, "task"])
 
 
-def _findings(out_dir: Path, volumes: Sequence[TaskVolumes], log: Log, key: Key) -> list[str]:
+def _states(volumes: Sequence[TaskVolumes], statuses: pd.DataFrame) -> pd.DataFrame:
+    """The status of each session and task, by the log and by the volumes that are there."""
+    has_volumes = pd.DataFrame(
+        {task.task: statuses.index.isin(task.sessions) for task in volumes}, index=statuses.index
+    )
+    done = statuses.isin(_DONE)
+    states = statuses.mask(done & ~has_volumes, "missing")
+    return states.mask(has_volumes & (done | statuses.isna()), "done")
+
+
+def _reasons(reasons: pd.Series[str]) -> pd.Series[str]:
+    """Why tasks failed or were skipped, in one cell a session."""
+    reasons = reasons[reasons != ""]
+    told = reasons.index.get_level_values("task") + ": " + reasons
+    return told.groupby(SESSION).agg("; ".join).rename("reasons")
+
+
+def _findings(
+    out_dir: Path, volumes: Sequence[TaskVolumes], logged: Mapping[Hashable, str]
+) -> pd.DataFrame:
     """The tags of all tasks, worst first: from the log, or from sidecars where it is silent."""
-    tags: dict[str, None] = {}
+    known: dict[Any, Sequence[str]] = {key: cell.split(",") for key, cell in logged.items()}
     for task in volumes:
-        row = log.get((*key, task.task))
-        if row is not None:
-            tags |= dict.fromkeys(tag for tag in row.findings.split(",") if tag)
-        elif key in task.sources:
-            tags |= dict.fromkeys(tags_of(out_dir, task.sources[key], task.task))
-    order = {severity: number for number, severity in enumerate(_SEVERITIES)}
-    return sorted(tags, key=lambda tag: order.get(tag.partition(":")[0], len(order)))
-
-
-def _confidence(volumes: Sequence[TaskVolumes], key: Key) -> dict[str, object]:
-    known = [
-        (row.confidence, row.name)
-        for task in volumes
-        for row in task.rows.get(key, ())
-        if row.confidence is not None
+        for key, source in task.sources.items():
+            if (*key, task.task) not in known:
+                known[(*key, task.task)] = tags_of(out_dir, source, task.task)
+    tasks = [task.task for task in volumes]
+    rank = {severity: number for number, severity in enumerate(_SEVERITIES)}
+    rows = [
+        (subject, session, rank.get(tag.partition(":")[0], len(rank)), tasks.index(task), tag)
+        for (subject, session, task), tags in known.items()
+        for tag in tags
+        if tag
     ]
-    if not known:
-        return {}
-    worst, structure = min(known)
-    mean = math.fsum(value for value, _ in known) / len(known)
-    return {
-        "confidence_mean": mean,
-        "confidence_worst": worst,
-        "confidence_worst_structure": structure,
-    }
+    table = pd.DataFrame(rows, columns=[*SESSION, "rank", "task", "tag"])
+    table = table.sort_values(["rank", "task"], kind="stable").drop_duplicates([*SESSION, "tag"])
+    groups = table.groupby(SESSION)
+    worst = groups["rank"].first().map(dict(enumerate(_SEVERITIES)))
+    return pd.DataFrame({"severity": worst, "findings": groups["tag"].agg(",".join)})
 
 
-def _unusual(found: Sequence[Deviation], joint: Sequence[Deviation] | None) -> dict[str, object]:
-    """The cells about outliers of one session."""
-    together = joint[0] if joint else None
-    known = [one for one in found if math.isfinite(one.score)]
-    scores = [abs(one.score) for one in known]
-    if together is not None and math.isfinite(together.score):
-        known.append(together)
-        scores.append(max(0.0, together.score))
-    told = [one for one in known if one.flagged is not None]
-    flagged_ones = sorted((one for one in told if one.flagged), key=lambda one: -abs(one.score))
-    reasons = [f"{one.what}: {one.score:+.1f}" for one in flagged_ones]
-    return {
-        "outlier": bool(flagged_ones) if told else None,
-        "outlier_score": max(scores) if scores else None,
-        "joint_deviation": together.score if together else None,
-        "outlier_reasons": "; ".join(reasons) or None,
-    }
+def _confidence(volumes: Sequence[TaskVolumes]) -> pd.DataFrame:
+    """The mean confidence of each session, and its least sure structure."""
+    table = pd.concat([task.table[[*SESSION, "name", "confidence"]] for task in volumes])
+    table = table.dropna(subset="confidence")
+    worst = table.sort_values(["confidence", "name"]).groupby(SESSION).first()
+    return pd.DataFrame(
+        {
+            "confidence_mean": table.groupby(SESSION)["confidence"].mean(),
+            "confidence_worst": worst["confidence"],
+            "confidence_worst_structure": worst["name"],
+        }
+    )
+
+
+def _unusual(single: Sequence[pd.DataFrame], joint: pd.DataFrame) -> pd.DataFrame:
+    """The cells about outliers, from the deviations of single values and of all together."""
+    together = joint.assign(size=joint["score"].clip(lower=0))
+    table = pd.concat([*(one.assign(size=one["score"].abs()) for one in single), together])
+    table = table[table["size"] < np.inf]
+    told = table.dropna(subset="flag")
+    outliers = told[told["flag"].astype(bool)].sort_values("size", ascending=False, kind="stable")
+    pairs = zip(outliers["what"], outliers["score"], strict=True)
+    reasons = outliers.assign(reason=[f"{what}: {score:+.1f}" for what, score in pairs])
+    return pd.DataFrame(
+        {
+            "outlier": told.groupby(SESSION)["flag"].any(),
+            "outlier_score": table.groupby(SESSION)["size"].max(),
+            "joint_deviation": joint.set_index(SESSION)["score"],
+            "outlier_reasons": reasons.groupby(SESSION)["reason"].agg("; ".join),
+        }
+    )

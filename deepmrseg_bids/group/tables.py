@@ -1,4 +1,4 @@
-"""The tables of the group level that need no reference: see :mod:`.group_columns`."""
+"""The tables of the group level that need no reference: see :mod:`.columns`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from deepmrseg_bids.bids.names import group_path
-from deepmrseg_bids.bids.participants import Key, People, session_years
+from deepmrseg_bids.bids.participants import People, SessionKey, session_years
 from deepmrseg_bids.bids.tables import write_table
 from deepmrseg_bids.group.columns import ASYMMETRY, CHANGE, RETEST, STRUCTURES, Columns
-from deepmrseg_bids.group.volumes import TaskVolumes
+from deepmrseg_bids.group.volumes import SESSION, TaskVolumes
 from deepmrseg_bids.metrics.cohort import (
     FEWEST,
     LIMIT,
+    Retest,
     adjust_by_residuals,
     asymmetry_percent,
     deviations,
@@ -28,9 +29,8 @@ from deepmrseg_bids.metrics.cohort import (
 )
 
 __all__ = [
-    "Deviation",
     "Times",
-    "who",
+    "deviating",
     "write_asymmetry",
     "write_change",
     "write_morphs",
@@ -38,24 +38,19 @@ __all__ = [
     "write_structures",
 ]
 
-Rows = list[dict[str, object]]
+_LIMITS = {"OutlierLimit": LIMIT, "OutlierFewestSessions": FEWEST}
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """How far one value of a session is from the median session.
+def deviating(sessions: pd.DataFrame, what: Any, score: Any, flag: Any) -> pd.DataFrame:
+    """How far values are from the median session: a row a value.
 
-    Attributes:
+    Args:
+        sessions: the columns `SESSION` of each value.
         what: in words, as ``deepbrain: volume of Left-Caudate``.
-        flagged: None if there are too few sessions to tell.
+        score: the deviation.
+        flag: whether it is an outlier; None if there are too few sessions to tell.
     """
-
-    what: str
-    score: float
-    flagged: bool | None
-
-
-Deviations = dict[Key, list[Deviation]]
+    return sessions[SESSION].assign(what=what, score=score, flag=flag)
 
 
 def write_morphs(out_dir: Path, volumes: TaskVolumes, people: People) -> Path:
@@ -64,123 +59,92 @@ def write_morphs(out_dir: Path, volumes: TaskVolumes, people: People) -> Path:
     columns: dict[str, Any] = {
         "participant_id": {"Description": "Participant, as in participants.tsv"},
         "session_id": {"Description": "Session; n/a where the data set has none"},
-        **{title: people.meaning.get(title) for title in people.columns},
+        **{title: people.meaning.get(title) for title in people.table.columns},
         **{name: {"Description": f"Volume of {name}", "Units": "mm^3"} for name in volumes.names},
     }
-    rows = []
-    for key, found in volumes.rows.items():
-        person = {title: value or None for title, value in people.rows.get(key, {}).items()}
-        sizes = {row.name: round(row.volume_mm3, 2) for row in found}
-        rows.append({**person, **who(key), **{k: f"{v + 0.0:.2f}" for k, v in sizes.items()}})
-    write_table(path, columns, rows)
+    table = volumes.wide("volume_mm3").join(people.table).reset_index()
+    write_table(path, columns, table)
     return path
 
 
-def write_structures(out_dir: Path, volumes: TaskVolumes) -> Deviations:
-    """Write ``group_seg-<task>_structures.tsv``; returns the deviations by session."""
-    sizes, brains = volumes.values("volume_mm3"), volumes.brains()
-    scores = deviations(np.cbrt(sizes))
-    flags = [flagged(column) for column in scores.T]
-    odd: Deviations = {key: [] for key in volumes.rows}
-    residual, slopes = _adjusted(volumes, sizes, brains, scores)
-    place = {name: number for number, name in enumerate(volumes.names)}
-    rows: Rows = []
-    for number, (key, found) in enumerate(volumes.rows.items()):
-        for row in found:
-            column = place[row.name]
-            score, flag = float(scores[number, column]), flags[column][number]
-            odd[key].append(Deviation(f"{volumes.task}: volume of {row.name}", score, flag))
-            rows.append(
-                {
-                    **who(key),
-                    "index": row.index,
-                    "name": row.name,
-                    "volume_mm3": row.volume_mm3,
-                    "volume_low_mm3": row.volume_low_mm3,
-                    "volume_high_mm3": row.volume_high_mm3,
-                    "confidence": row.confidence,
-                    "volume_icv_percent": row.volume_icv_percent,
-                    "volume_residual_mm3": float(residual[number, column]),
-                    "deviation": score,
-                    "outlier": flag,
-                }
-            )
+def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
+    """Write ``group_seg-<task>_structures.tsv``; returns the deviations, see :func:`deviating`."""
+    sizes, brains = volumes.wide("volume_mm3"), volumes.brains()
+    scores, flags = _deviations(sizes.apply(np.cbrt))
+    residual, lines = _adjusted(volumes, sizes, brains, scores)
+    table = volumes.table.assign(
+        volume_residual_mm3=volumes.long(residual),
+        deviation=volumes.long(scores),
+        outlier=volumes.long(flags),
+    )
     path = out_dir / group_path(volumes.task, "structures")
-    write_table(path, STRUCTURES, rows, ResidualMethod=slopes, **_LIMITS)
-    return odd
+    write_table(path, STRUCTURES, table, ResidualMethod=lines, **_LIMITS)
+    what = f"{volumes.task}: volume of " + table["name"]
+    return deviating(table, what, table["deviation"], table["outlier"])
 
 
-_LIMITS = {"OutlierLimit": LIMIT, "OutlierFewestSessions": FEWEST}
+def _deviations(values: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The deviations of each column, and whether they are outliers."""
+    scores = pd.DataFrame(deviations(values), index=values.index, columns=values.columns)
+    flags = {name: flagged(column) for name, column in scores.items()}
+    return scores, pd.DataFrame(flags, index=values.index, columns=values.columns, dtype=object)
 
 
 def _adjusted(
-    volumes: TaskVolumes,
-    sizes: NDArray[np.float64],
-    brains: NDArray[np.float64],
-    scores: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    volumes: TaskVolumes, sizes: pd.DataFrame, brains: pd.Series[float], scores: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Volumes by the residual method, and the line of each structure for the JSON."""
-    residual = np.full(sizes.shape, np.nan)
+    residual = pd.DataFrame(np.nan, index=sizes.index, columns=sizes.columns)
     lines: dict[str, Any] = {}
     if volumes.task == "brain":
         return residual, lines
     usual = ~(np.abs(deviations(np.cbrt(brains))) > LIMIT)
-    for column, name in enumerate(volumes.names):
-        usable = usual & ~(np.abs(scores[:, column]) > LIMIT)
-        found = adjust_by_residuals(sizes[:, column], brains, usable)
-        residual[:, column] = found.volumes
-        if math.isfinite(found.slope):
-            lines[name] = {
-                "Slope": round(found.slope, 8),
-                "MeanBrainVolume": round(found.mean_brain, 2),
-                "Sessions": found.n,
+    for name in sizes:
+        usable = usual & ~(scores[name].abs() > LIMIT)
+        adjusted = adjust_by_residuals(sizes[name], brains, usable)
+        residual[name] = adjusted.volumes
+        if math.isfinite(adjusted.slope):
+            lines[str(name)] = {
+                "Slope": round(adjusted.slope, 8),
+                "MeanBrainVolume": round(adjusted.mean_brain, 2),
+                "Sessions": adjusted.n,
             }
     return residual, lines
 
 
-def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> Deviations:
+def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame | None:
     """Write ``group_seg-<task>_asymmetry.tsv`` if the task has left and right structures.
 
     Returns:
-        The deviations by session.
+        The deviations, see :func:`deviating`.
     """
-    place = {name: number for number, name in enumerate(volumes.names)}
     pairs = [
         name.removeprefix("Left-")
-        for name in place
-        if name.startswith("Left-") and name.replace("Left-", "Right-", 1) in place
+        for name in volumes.names
+        if name.startswith("Left-") and name.replace("Left-", "Right-", 1) in volumes.names
     ]
     if not pairs:
-        return {}
-    sizes = volumes.values("volume_mm3")
-    values = np.full((len(volumes.rows), len(pairs)), np.nan)
-    for column, pair in enumerate(pairs):
-        for number, (left, right) in enumerate(
-            sizes[:, [place[f"Left-{pair}"], place[f"Right-{pair}"]]]
-        ):
-            values[number, column] = asymmetry_percent(float(left), float(right))
-    scores = deviations(values)
-    flags = [flagged(column) for column in scores.T]
-    odd: Deviations = {key: [] for key in volumes.rows}
-    rows: Rows = []
-    for number, key in enumerate(volumes.rows):
-        for column, pair in enumerate(pairs):
-            score, flag = float(scores[number, column]), flags[column][number]
-            odd[key].append(Deviation(f"{volumes.task}: asymmetry of {pair}", score, flag))
-            rows.append(
-                {
-                    **who(key),
-                    "name": pair,
-                    "left_mm3": float(sizes[number, place[f"Left-{pair}"]]),
-                    "right_mm3": float(sizes[number, place[f"Right-{pair}"]]),
-                    "asymmetry_percent": float(values[number, column]),
-                    "deviation": score,
-                    "outlier": flag,
-                }
-            )
+        return None
+    sizes = volumes.wide("volume_mm3")
+    left, right = (
+        sizes[[f"{side}-{pair}" for pair in pairs]].set_axis(pairs, axis="columns")
+        for side in ("Left", "Right")
+    )
+    percent = pd.DataFrame(asymmetry_percent(left, right), index=sizes.index, columns=pairs)
+    scores, flags = _deviations(percent)
+    table = volumes.sessions.to_frame(index=False).merge(pd.DataFrame({"name": pairs}), "cross")
+    wide = {
+        "left_mm3": left,
+        "right_mm3": right,
+        "asymmetry_percent": percent,
+        "deviation": scores,
+        "outlier": flags,
+    }
+    table = table.assign(**{column: values.to_numpy().ravel() for column, values in wide.items()})
     path = out_dir / group_path(volumes.task, "asymmetry")
-    write_table(path, ASYMMETRY, rows, **_LIMITS)
-    return odd
+    write_table(path, ASYMMETRY, table, **_LIMITS)
+    what = f"{volumes.task}: asymmetry of " + table["name"]
+    return deviating(table, what, table["deviation"], table["outlier"])
 
 
 @dataclass(frozen=True)
@@ -192,7 +156,7 @@ class Times:
         source: by subject: scans.tsv, sessions.tsv or age.
     """
 
-    years: Mapping[Key, float] = field(default_factory=dict)
+    years: Mapping[SessionKey, float] = field(default_factory=dict)
     source: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -202,110 +166,95 @@ class Times:
         for task in volumes:
             for (subject, session), stem in task.sources.items():
                 stems.setdefault(subject, {})[session] = stem
-        years: dict[Key, float] = {}
+        years: dict[SessionKey, float] = {}
         source = {}
         for subject, sources in stems.items():
             if len(sources) < 2:
                 continue
-            found, source[subject] = session_years(bids_dir, subject, sources)
-            years |= {(subject, session): time for session, time in found.items()}
+            times, source[subject] = session_years(bids_dir, subject, sources)
+            years |= {(subject, session): time for session, time in times.items()}
         return cls(years, source)
 
 
-def _several(volumes: TaskVolumes) -> dict[str, list[Key]]:
-    """The sessions of each subject that has several."""
-    by_subject: dict[str, list[Key]] = {}
-    for key in volumes.rows:
-        by_subject.setdefault(key[0], []).append(key)
-    return {subject: keys for subject, keys in by_subject.items() if len(keys) > 1}
+def _visits(volumes: TaskVolumes, times: Times) -> pd.DataFrame:
+    """The rows of `TaskVolumes.table` in the order of time, with the column ``years``.
+
+    Sessions without a time, where it is nan, come last.
+    """
+    table = volumes.table
+    # an index that has another name in other sessions is another structure
+    table = table[table["name"] == table["index"].map(volumes.structures)]
+    keys = zip(table["participant_id"], table["session_id"], strict=True)
+    table = table.assign(years=[times.years.get(key, math.nan) for key in keys])
+    return table.sort_values(["years", *SESSION])
 
 
 def write_change(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | None:
     """Write ``group_seg-<task>_change.tsv`` if subjects have several sessions with times."""
-    rows: Rows = []
-    for subject, keys in _several(volumes).items():
-        timed = sorted((times.years[key], key) for key in keys if key in times.years)
-        for index, name in volumes.structures:
-            points = [
-                (when, key, row.volume_mm3)
-                for when, key in timed
-                for row in volumes.rows[key]
-                if (row.index, row.name) == (index, name)
-            ]
-            if len(points) < 2:
-                continue
-            years, sessions, sizes = zip(*points, strict=True)
-            slope, percent = yearly_change(years, sizes)
-            rows.append(
-                {
-                    "participant_id": subject,
-                    "index": index,
-                    "name": name,
-                    "n": len(points),
-                    "first_session": sessions[0][1],
-                    "last_session": sessions[-1][1],
-                    "years": years[-1] - years[0],
-                    "time_from": times.source[subject],
-                    "first_volume_mm3": sizes[0],
-                    "last_volume_mm3": sizes[-1],
-                    "change_mm3_per_year": slope,
-                    "change_percent_per_year": percent,
-                }
-            )
-    return _written(out_dir / group_path(volumes.task, "change"), CHANGE, rows)
+    whose = ["participant_id", "index", "name"]
+    points = _visits(volumes, times).dropna(subset="years")
+    groups = points.groupby(whose)
+    points = points[groups["years"].transform("size") > 1]
+    groups = points.groupby(whose)
+    first, last = groups.first(), groups.last()
+    change = yearly_change(points["years"], points["volume_mm3"], groups.ngroup())
+    table = pd.DataFrame(
+        {
+            "n": groups.size(),
+            "first_session": first["session_id"],
+            "last_session": last["session_id"],
+            "years": last["years"] - first["years"],
+            "first_volume_mm3": first["volume_mm3"],
+            "last_volume_mm3": last["volume_mm3"],
+        }
+    ).reset_index()
+    table = table.assign(
+        time_from=table["participant_id"].map(times.source),
+        change_mm3_per_year=change["mm3"],
+        change_percent_per_year=change["percent"],
+    )
+    return _written(out_dir / group_path(volumes.task, "change"), CHANGE, table)
 
 
 def write_retest(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | None:
     """Write ``group_seg-<task>_retest.tsv`` if two subjects or more have several sessions."""
-    several = _several(volumes)
-    rows: Rows = []
-    for index, name in volumes.structures if len(several) > 1 else ():
-        people, gaps = [], []
-        for keys in several.values():
-            order = sorted(keys, key=lambda key: (times.years.get(key, math.inf), key))
-            found = [
-                (key, row.volume_mm3)
-                for key in order
-                for row in volumes.rows[key]
-                if (row.index, row.name) == (index, name)
-            ]
-            if len(found) < 2:
-                continue
-            people.append([size for _, size in found])
-            first, second = (times.years.get(key) for key, _ in found[:2])
-            if first is not None and second is not None:
-                gaps.append(second - first)
-        if len(people) < 2:
-            continue
-        agreed = retest(people)
-        rows.append(
-            {
-                "index": index,
-                "name": name,
-                "n": agreed.n,
-                "ccc": agreed.ccc,
-                "ccc_low": agreed.ccc_low,
-                "ccc_high": agreed.ccc_high,
-                "icc": agreed.icc,
-                "bias_mm3": agreed.bias,
-                "limit_low_mm3": agreed.lower,
-                "limit_high_mm3": agreed.upper,
-                "cv_percent": agreed.cv_percent,
-                "years_median": float(np.median(gaps)) if gaps else None,
-            }
+    visits = _visits(volumes, times)
+    visits["visit"] = visits.groupby(["index", "participant_id"]).cumcount()
+    rows = []
+    for index, name in volumes.structures.items():
+        of_structure = visits[visits["index"] == index]
+        sizes, years = (
+            of_structure.pivot(index="participant_id", columns="visit", values=column)
+            for column in ("volume_mm3", "years")
         )
-    return _written(out_dir / group_path(volumes.task, "retest"), RETEST, rows)
+        sizes = sizes[sizes.count(axis="columns") > 1]
+        if len(sizes) < 2:
+            continue
+        gaps = years.loc[sizes.index, 1] - years.loc[sizes.index, 0]
+        row = {"index": index, "name": name, "years_median": gaps.median()}
+        rows.append(row | _agreed(retest(sizes)))
+    return _written(out_dir / group_path(volumes.task, "retest"), RETEST, pd.DataFrame(rows))
 
 
-def who(key: Key) -> dict[str, object]:
-    """The two first cells of a row."""
-    return {"participant_id": key[0], "session_id": key[1] or None}
+def _agreed(found: Retest) -> dict[str, float]:
+    """The cells of test and retest."""
+    return {
+        "n": found.n,
+        "ccc": found.ccc,
+        "ccc_low": found.ccc_low,
+        "ccc_high": found.ccc_high,
+        "icc": found.icc,
+        "bias_mm3": found.bias,
+        "limit_low_mm3": found.lower,
+        "limit_high_mm3": found.upper,
+        "cv_percent": found.cv_percent,
+    }
 
 
-def _written(path: Path, columns: Columns, rows: Rows) -> Path | None:
+def _written(path: Path, columns: Columns, table: pd.DataFrame) -> Path | None:
     """Write a table that has rows; without any, an earlier run's must not stay."""
-    if rows:
-        write_table(path, columns, rows)
+    if len(table):
+        write_table(path, columns, table)
         return path
     path.unlink(missing_ok=True)
     path.with_suffix(".json").unlink(missing_ok=True)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from deepmrseg_bids.bids.names import BidsName, morph_path, source_stem
-from deepmrseg_bids.bids.participants import Key
+from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, read_morph, read_sessions
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.session.resume import findings_of
 
-__all__ = ["TaskVolumes", "read_log", "read_volumes", "tags_of"]
+__all__ = ["SESSION", "TaskVolumes", "read_log", "read_volumes", "sessions_of", "tags_of"]
+
+SESSION = ["participant_id", "session_id"]
+"""The columns that say whose a row is; without sessions the second is empty."""
+_MEASURED = [field.name for field in fields(MorphRow)]
 
 
 @dataclass(frozen=True)
@@ -24,52 +31,73 @@ class TaskVolumes:
     """The volumes of one task in all sessions that have them.
 
     Attributes:
-        rows: by session, in order.
-        sources: by session, the stem of the image that was segmented, as ``sub-01_ses-1``.
-        structures: index and name, by rising index.
+        table: one row a session and structure: `SESSION` and the fields of :class:`MorphRow`,
+            nan where one is not known; sessions in order, structures as in their files.
+        sources: by session, in order, the stem of the image that was segmented, as
+            ``sub-01_ses-1``; a session whose table is empty is here alone.
         problems: files that could not be used, one line each.
         broken: the sessions of files that could not be read.
     """
 
     task: str
-    rows: Mapping[Key, Sequence[MorphRow]]
-    sources: Mapping[Key, str]
-    structures: tuple[tuple[int, str], ...]
+    table: pd.DataFrame
+    sources: Mapping[SessionKey, str]
     problems: tuple[str, ...] = ()
-    broken: frozenset[Key] = frozenset()
+    broken: frozenset[SessionKey] = frozenset()
 
-    @property
+    @cached_property
+    def sessions(self) -> pd.MultiIndex:
+        """The sessions in order, as an index of `SESSION`."""
+        return sessions_of(self.sources)
+
+    @cached_property
+    def structures(self) -> dict[int, str]:
+        """The name of each index, by rising index; if sessions differ, the last one's."""
+        last = self.table.drop_duplicates("index", keep="last").sort_values("index")
+        return dict(zip(last["index"].tolist(), last["name"].tolist(), strict=True))
+
+    @cached_property
     def names(self) -> list[str]:
         """The structures by rising index, each once."""
-        return list(dict.fromkeys(name for _, name in self.structures))
+        return list(self.table.sort_values("index", kind="stable")["name"].unique())
 
-    def values(self, column: str) -> NDArray[np.float64]:
-        """A column of :class:`MorphRow` as ``(sessions, names)``; nan where it is not known."""
-        place = {name: number for number, name in enumerate(self.names)}
-        found = np.full((len(self.rows), len(place)), np.nan)
-        for number, rows in enumerate(self.rows.values()):
-            for row in rows:
-                value = getattr(row, column)
-                found[number, place[row.name]] = np.nan if value is None else value
-        return found
+    def wide(self, column: str) -> pd.DataFrame:
+        """A column of numbers as ``(sessions, names)``; nan where it is not known."""
+        values = np.full((len(self.sessions), len(self.names)), np.nan)
+        values[self._places] = self.table[column].to_numpy(dtype=np.float64)
+        return pd.DataFrame(values, index=self.sessions, columns=self.names)
 
-    def brains(self) -> NDArray[np.float64]:
+    def long(self, wide: pd.DataFrame) -> NDArray[np.generic]:
+        """What ``(sessions, names)`` says to each row of `table`: the inverse of `wide`."""
+        return wide.to_numpy()[self._places]
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Where each row of `table` is in ``(sessions, names)``."""
+        rows = self.sessions.get_indexer(pd.MultiIndex.from_frame(self.table[SESSION]))
+        return rows, pd.Index(self.names).get_indexer(pd.Index(self.table["name"]))
+
+    def brains(self) -> pd.Series[float]:
         """The volume of the brain mask in each session, in mm3, from volumes and percents."""
-        volumes, percents = self.values("volume_mm3"), self.values("volume_icv_percent")
-        # the largest structure has lost least in rounding
-        with np.errstate(invalid="ignore", divide="ignore"):
-            brains = 100 * volumes / np.where(percents > 0, percents, np.nan)
-        known = np.where(np.isfinite(brains), volumes, -1.0)
+        volumes, percents = self.wide("volume_mm3"), self.wide("volume_icv_percent")
+        brains = 100 * volumes / percents.where(percents > 0)
+        known = volumes.where(np.isfinite(brains), -1.0).to_numpy()
         if not known.size:
-            return np.full(len(self.rows), np.nan)
-        largest = np.argmax(known, axis=1)
-        return np.asarray(brains[np.arange(len(brains)), largest])
+            return pd.Series(np.nan, index=self.sessions)
+        # the largest structure has lost least in rounding
+        largest = brains.to_numpy()[np.arange(len(known)), known.argmax(axis=1)]
+        return pd.Series(largest, index=self.sessions)
+
+
+def sessions_of(keys: Iterable[SessionKey]) -> pd.MultiIndex:
+    """Sessions as an index of `SESSION`."""
+    return pd.MultiIndex.from_frame(pd.DataFrame(list(keys), columns=SESSION, dtype=object))
 
 
 def read_volumes(out_dir: Path, task: str) -> TaskVolumes:
     """Every ``_seg-<task>_morph.tsv`` of OUT_DIR; one that cannot be used costs itself alone."""
-    rows: dict[Key, list[MorphRow]] = {}
-    sources: dict[Key, str] = {}
+    rows: dict[SessionKey, list[MorphRow]] = {}
+    sources: dict[SessionKey, str] = {}
     problems = []
     broken = set()
     for path in sorted(_morph_files(out_dir, task)):
@@ -81,7 +109,7 @@ def read_volumes(out_dir: Path, task: str) -> TaskVolumes:
             problems.append(str(error))
             continue
         try:
-            found = read_morph(path)
+            read = read_morph(path)
         except DatasetError as error:
             problems.append(str(error))
             broken.add(key)
@@ -89,20 +117,24 @@ def read_volumes(out_dir: Path, task: str) -> TaskVolumes:
         if key in rows:
             problems.append(f"{path}: left out, the session has another table of {task} volumes")
         else:
-            rows[key] = found
+            rows[key] = read
             sources[key] = source_stem(str(name.replace(seg=None)))
-    structures: dict[int, str] = {}
-    for found in rows.values():
-        structures.update({row.index: row.name for row in found})
     order = sorted(rows)
     return TaskVolumes(
         task,
-        {key: rows[key] for key in order},
+        _table({key: rows[key] for key in order}),
         {key: sources[key] for key in order},
-        tuple(sorted(structures.items())),
         tuple(problems),
         frozenset(broken),
     )
+
+
+def _table(rows: Mapping[SessionKey, Sequence[MorphRow]]) -> pd.DataFrame:
+    cells = attrgetter(*_MEASURED)
+    records = [(*key, *cells(row)) for key, found in rows.items() for row in found]
+    table = pd.DataFrame(records, columns=[*SESSION, *_MEASURED])
+    numbers = {name: "float64" for name in _MEASURED if name not in ("index", "name")}
+    return table.astype({**dict.fromkeys(SESSION, object), "name": object, "index": int, **numbers})
 
 
 def _morph_files(out_dir: Path, task: str) -> Iterator[Path]:
@@ -111,16 +143,15 @@ def _morph_files(out_dir: Path, task: str) -> Iterator[Path]:
     yield from out_dir.glob(f"sub-*/ses-*/{pattern}")
 
 
-def read_log(out_dir: Path) -> tuple[dict[tuple[str, str, str], SessionRow], list[str]]:
-    """logs/sessions.tsv by participant_id, session_id and task; and why it could not be read."""
+def read_log(out_dir: Path) -> tuple[list[SessionRow], list[str]]:
+    """The rows of logs/sessions.tsv, and why it could not be read."""
     path = out_dir / "logs" / "sessions.tsv"
     if not path.exists():
-        return {}, []
+        return [], []
     try:
-        rows = read_sessions(path)
+        return read_sessions(path), []
     except DatasetError as error:
-        return {}, [str(error)]
-    return {(row.participant_id, row.session_id, row.task): row for row in rows}, []
+        return [], [str(error)]
 
 
 def tags_of(out_dir: Path, source: str, task: str) -> list[str]:

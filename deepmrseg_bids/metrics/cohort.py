@@ -7,12 +7,12 @@ that is not known. Nothing here needs more sessions than structures.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from deepmrseg_bids.errors import MetricError
 from deepmrseg_bids.metrics.reliability import bland_altman, concordance, concordance_interval, icc
@@ -109,17 +109,14 @@ def deviations(values: npt.ArrayLike) -> _Floats:
     [-1.35, -0.67, 0.0, 0.67, 18.21]
     """
     x = np.asarray(values, dtype=np.float64)
-    table = x.reshape(len(x), -1)
-    found = np.full(table.shape, np.nan)
-    for column in range(table.shape[1]):
-        there = np.isfinite(table[:, column])
-        if np.count_nonzero(there) < 3:
-            continue
-        away = table[there, column] - np.median(table[there, column])
-        spread = 1.4826 * float(np.median(np.abs(away)))
-        spread = spread or 1.2533 * float(np.abs(away).mean())
-        found[there, column] = away / spread if spread else 0.0
-    return found.reshape(x.shape)
+    table = pd.DataFrame(x.reshape(len(x), -1))
+    table = table.where(np.isfinite(table))
+    table.loc[:, table.count() < 3] = np.nan
+    away = table - table.median()
+    spread = 1.4826 * away.abs().median()
+    spread = spread.where(spread > 0, 1.2533 * away.abs().mean())
+    scores = (away / spread.where(spread > 0)).fillna(0 * away)
+    return np.array(scores, dtype=np.float64).reshape(x.shape)
 
 
 def flagged(scores: npt.ArrayLike) -> list[bool | None]:
@@ -205,66 +202,78 @@ def adjust_by_residuals(
     ([12.0, 12.0, 12.0], 0.2)
     """
     v, b = np.asarray(volumes, dtype=np.float64), np.asarray(brains, dtype=np.float64)
-    there = np.asarray(usable, dtype=bool) & np.isfinite(v) & np.isfinite(b)
-    n = int(np.count_nonzero(there))
-    mean = float(b[there].mean()) if n else math.nan
-    away = b[there] - mean
+    fitted = np.asarray(usable, dtype=bool) & np.isfinite(v) & np.isfinite(b)
+    n = int(np.count_nonzero(fitted))
+    mean = float(b[fitted].mean()) if n else math.nan
+    away = b[fitted] - mean
     spread = float((away**2).sum())
     if n < 3 or not spread:
         return Adjusted(np.full(v.shape, np.nan), math.nan, mean, n)
-    slope = float((away * v[there]).sum()) / spread
+    slope = float((away * v[fitted]).sum()) / spread
     return Adjusted(v - slope * (b - mean), slope, mean, n)
 
 
-def asymmetry_percent(left: float, right: float) -> float:
+def asymmetry_percent(left: npt.ArrayLike, right: npt.ArrayLike) -> _Floats:
     """100 (left - right) / mean of both, from -200 to 200; nan without any volume.
 
-    >>> asymmetry_percent(110.0, 90.0)
-    20.0
+    >>> asymmetry_percent([110.0, 0.0], [90.0, 0.0]).tolist()
+    [20.0, nan]
     """
-    return 200 * (left - right) / (left + right) if left + right > 0 else math.nan
+    one, other = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    total = np.where(one + other > 0, one + other, np.nan)
+    return np.asarray(200 * (one - other) / total)
 
 
-def yearly_change(years: npt.ArrayLike, volumes: npt.ArrayLike) -> tuple[float, float]:
+def yearly_change(
+    years: npt.ArrayLike, volumes: npt.ArrayLike, whose: npt.ArrayLike
+) -> pd.DataFrame:
     """Change a year: slope of the least-squares line in mm3, and in percent of the mean volume.
 
     Args:
-        years, volumes: ``(sessions,)`` of one person, all of them known.
+        years, volumes: ``(values,)`` of all people and structures, all of them known.
+        whose: ``(values,)`` one number for each person and structure: a line is fitted to each.
 
-    nan for both within 30 days; nan for the percentage if there is no volume.
+    Returns:
+        A row for each of ``whose``, by rising number, with the columns ``mm3`` and ``percent``:
+        nan for both within 30 days; nan for the percentage if there is no volume.
 
-    >>> yearly_change([0.0, 1.0, 2.0], [102.0, 100.0, 98.0])
-    (-2.0, -2.0)
+    >>> change = yearly_change([0.0, 1.0, 0.0, 2.0], [101.0, 99.0, 52.0, 48.0], [1, 1, 2, 2])
+    >>> change["mm3"].tolist(), change["percent"].tolist()
+    ([-2.0, -2.0], [-2.0, -4.0])
     """
-    t, v = np.asarray(years, dtype=np.float64), np.asarray(volumes, dtype=np.float64)
-    if len(t) < 2 or float(np.ptp(t)) < _SHORTEST:
-        return math.nan, math.nan
-    away = t - t.mean()
-    slope = float((away * v).sum() / (away**2).sum())
-    return slope, 100 * slope / float(v.mean()) if v.mean() > 0 else math.nan
+    points = pd.DataFrame({"t": years, "v": volumes, "whose": whose})
+    lines = points.groupby("whose")
+    away = points["t"] - lines["t"].transform("mean")
+    sums = pd.DataFrame({"tv": away * points["v"], "tt": away**2}).groupby(points["whose"]).sum()
+    span = lines["t"].max() - lines["t"].min()
+    slope = (sums["tv"] / sums["tt"]).where(span >= _SHORTEST)
+    mean = lines["v"].mean()
+    return pd.DataFrame({"mm3": slope, "percent": 100 * slope / mean.where(mean > 0)})
 
 
-def retest(people: Sequence[Sequence[float]]) -> Retest:
+def retest(people: npt.ArrayLike) -> Retest:
     """Agreement of the first two volumes of each person, and variation over all of them.
 
     The within-subject coefficient of variation is the root mean square over people of standard
     deviation over mean (Hyslop and White 2009); people without any volume do not enter it.
 
     Args:
-        people: for each person the volumes in mm3, two or more, in the order of the sessions.
+        people: ``(people, sessions)`` in mm3, in the order of the sessions; nan in those that
+            somebody has not. The first two are all known.
 
     >>> retest([[100.0, 102.0], [200.0, 198.0], [300.0, 300.0]]).n
     3
     """
-    if any(len(volumes) < 2 for volumes in people):
+    table = pd.DataFrame(np.asarray(people, dtype=np.float64))
+    if len(table.columns) < 2 or not np.isfinite(table[[0, 1]]).all(axis=None):
         raise MetricError("test and retest need two volumes of each person")
-    n = len(people)
-    first, second = [v[0] for v in people], [v[1] for v in people]
+    n = len(table)
+    first, second = table[0].to_numpy(), table[1].to_numpy()
     nan = math.nan
     low, high = concordance_interval(second, first) if n > 2 else (nan, nan)
     limits = bland_altman(second, first) if n > 1 else None
-    with_volume = [np.asarray(v) for v in people if np.mean(v) > 0]
-    variation = [float(v.std(ddof=1) / v.mean()) for v in with_volume]
+    mean = table.mean(axis=1)
+    variation = (table.std(axis=1) / mean)[mean > 0]
     return Retest(
         n=n,
         ccc=concordance(second, first) if n > 2 else nan,
@@ -274,5 +283,5 @@ def retest(people: Sequence[Sequence[float]]) -> Retest:
         bias=limits.bias if limits else nan,
         lower=limits.lower if limits else nan,
         upper=limits.upper if limits else nan,
-        cv_percent=100 * math.sqrt(np.mean(np.square(variation))) if variation else nan,
+        cv_percent=100 * math.sqrt((variation**2).mean()) if len(variation) else nan,
     )

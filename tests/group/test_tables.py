@@ -37,9 +37,9 @@ class Gathered(NamedTuple):
 def gathered(out: Path, raw: Path, task: str = "wml") -> Gathered:
     """The table of volumes of all sessions, and what was said about its sources."""
     volumes = read_volumes(out, task)
-    people = read_people(raw, volumes.rows, taken=volumes.names)
+    people = read_people(raw, volumes.sessions, taken=volumes.names)
     path = write_morphs(out, volumes, people)
-    return Gathered(path, len(volumes.rows), (*volumes.problems, *people.problems), people.notes)
+    return Gathered(path, len(volumes.sources), (*volumes.problems, *people.problems), people.notes)
 
 
 def records(path: Path) -> list[dict[str, str]]:
@@ -204,7 +204,7 @@ def test_a_structure_far_from_the_median_is_an_outlier_with_its_reason(tmp_path:
     crowd(tmp_path, odd=2000.0)
     volumes = read_volumes(tmp_path, "deepbrain")
     odd = [write_structures(tmp_path, volumes), write_asymmetry(tmp_path, volumes)]
-    write_qc(tmp_path, [volumes], {}, odd)
+    write_qc(tmp_path, [volumes], [], odd)
     rows = records(tmp_path / "group_seg-deepbrain_structures.tsv")
     assert {(row["participant_id"], row["name"]) for row in rows if row["outlier"] == "yes"} == {
         ("sub-11", "Left-Caudate")
@@ -305,8 +305,8 @@ def test_two_sessions_of_several_people_give_test_and_retest(tmp_path: Path) -> 
 def test_one_subject_alone_has_tables_without_comparisons(tmp_path: Path) -> None:
     visits(tmp_path, people=1)
     volumes = read_volumes(tmp_path, "deepbrain")
-    write_qc(tmp_path, [volumes], {}, [write_structures(tmp_path, volumes)])
-    assert write_asymmetry(tmp_path, volumes) == {}
+    write_qc(tmp_path, [volumes], [], [write_structures(tmp_path, volumes)])
+    assert write_asymmetry(tmp_path, volumes) is None
     assert write_retest(tmp_path, volumes, Times()) is None
     row, _ = records(tmp_path / "group_qc.tsv")
     assert (row["deepbrain_status"], row["outlier"], row["joint_deviation"]) == (

@@ -144,12 +144,30 @@ def test_no_volume_has_no_asymmetry() -> None:
 
 
 def test_sessions_within_thirty_days_have_no_change_a_year() -> None:
-    assert math.isnan(yearly_change([0.0, 0.05], [100.0, 90.0])[0])
-    assert yearly_change([0.0, 0.5], [100.0, 90.0])[0] == pytest.approx(-20)
+    change = yearly_change([0.0, 0.05, 0.0, 0.5], [100.0, 90.0] * 2, [1, 1, 2, 2])
+    assert math.isnan(change["mm3"][1]) and math.isnan(change["percent"][1])
+    assert change["mm3"][2] == pytest.approx(-20)
+
+
+def test_the_line_through_many_sessions_has_least_squares_and_each_person_one() -> None:
+    rng = np.random.default_rng(5)
+    whose = rng.integers(0, 9, 60)
+    years, volumes = rng.uniform(0, 9, 60), rng.uniform(900, 1100, 60)
+    change = yearly_change(years, volumes, whose)
+    for person in np.unique(whose):
+        own = whose == person
+        slope = np.polyfit(years[own], volumes[own], 1)[0]
+        assert change["mm3"][person] == pytest.approx(slope)
+        assert change["percent"][person] == pytest.approx(100 * slope / volumes[own].mean())
+
+
+def test_volumes_of_nothing_have_no_change_in_percent() -> None:
+    change = yearly_change([0.0, 1.0], [0.0, 0.0], [1, 1])
+    assert change["mm3"][1] == 0 and math.isnan(change["percent"][1])
 
 
 def test_retest_of_equal_volumes_agrees_fully() -> None:
-    found = retest([[100.0, 100.0], [200.0, 200.0], [300.0, 300.0, 300.0]])
+    found = retest([[100.0, 100.0, math.nan], [200.0, 200.0, math.nan], [300.0, 300.0, 300.0]])
     assert (found.ccc, found.icc, found.bias, found.cv_percent) == (1.0, 1.0, 0.0, 0.0)
 
 
@@ -160,5 +178,6 @@ def test_variation_within_people_is_the_root_mean_square_over_people() -> None:
 
 
 def test_one_volume_of_a_person_is_no_retest() -> None:
-    with pytest.raises(MetricError, match="two volumes"):
-        retest([[1.0, 2.0], [1.0]])
+    for people in ([[1.0, 2.0], [1.0, math.nan]], [[1.0], [2.0]]):
+        with pytest.raises(MetricError, match="two volumes"):
+            retest(people)

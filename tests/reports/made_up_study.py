@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.tables import write_table
+import pandas as pd
+
+from deepmrseg_bids.bids import names, tables
 from deepmrseg_bids.group.columns import AGREEMENT, ASYMMETRY, QC, STRUCTURES, SUMMARY
 
 STRUCTURE_NAMES = ("Left-Caudate", "Right-Caudate", "Left-Putamen", "Right-Putamen")
+
+
+def write_table(
+    path: Path, columns: Mapping[str, object], rows: Sequence[Mapping[str, object]]
+) -> None:
+    tables.write_table(path, columns, pd.DataFrame(rows, dtype=object))
 
 
 def write_study(

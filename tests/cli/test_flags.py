@@ -14,22 +14,23 @@ import pytest
 
 from tests.integration.conftest import add_scan, make_dataset, read_tsv
 from tests.tiny import tiny_head
+from tests.warm import Ended, warm_run
 
 
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
+def app(*arguments: object, cwd: Path | None = None, cold: bool = False, **more: str) -> Ended:
+    """Run ``deepmrseg-bids``; nobody has a home directory here.
 
-
-def app(*arguments: object, cwd: Path | None = None, **more: str) -> Ended:
-    """Run ``deepmrseg-bids``; nobody has a home directory here."""
+    Args:
+        cold: in a process that imports what it needs by itself, for claims about the process.
+    """
+    environment = {**os.environ, "HOME": "/nonexistent", **more}
+    if not cold:
+        return warm_run(arguments, environment=environment, folder=cwd)
     ended = subprocess.run(
         [sys.executable, "-m", "deepmrseg_bids.cli.deepmrseg_bids", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, "HOME": "/nonexistent", **more},
+        env=environment,
         cwd=cwd,
         timeout=600,
         check=False,
@@ -93,7 +94,7 @@ def run(raw: Path, tiny_model: Path) -> Run:
         raw, folder / "out", "participant", "--model", f"brain={tiny_model}", "--tasks", "brain",
         "--participant_label", "01", "sub-02", "--bids-filter-file", folder / "filter.json",
         "--bids_database_dir", folder / "db", "--mem", "2G", "--low-mem", "--write-graph",
-        "--resource-monitor", "-w", folder / "work", "-q", cwd=folder / "current",
+        "--resource-monitor", "-w", folder / "work", "-q", cwd=folder / "current", cold=True,
     )  # fmt: skip
     return Run(folder, raw, tiny_model, ended)
 
@@ -141,7 +142,7 @@ def dry(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ended, bool
     ended = app(
         run.raw, run.out, "participant", "--model", f"brain={run.model}", "--tasks", "brain", "wml",
         "--bids-filter-file", run.folder / "filter.json", "--bids-database-dir", run.folder / "db",
-        "--dry-run", TMPDIR=str(temporary),
+        "--dry-run", cold=True, TMPDIR=str(temporary),
     )  # fmt: skip
     return ended, tree(run.folder) == before, os.listdir(temporary)
 
@@ -269,7 +270,7 @@ def test_a_mistake_in_a_configuration_file_is_named(tmp_path: Path) -> None:
 )
 def test_the_shell_completes_flags_and_choices(tmp_path: Path, line: str, expected: str) -> None:
     answer = tmp_path / "answer"
-    app(_ARGCOMPLETE="1", _ARGCOMPLETE_STDOUT_FILENAME=str(answer), COMP_LINE=line,
+    app(cold=True, _ARGCOMPLETE="1", _ARGCOMPLETE_STDOUT_FILENAME=str(answer), COMP_LINE=line,
         COMP_POINT=str(len(line)), _ARGCOMPLETE_IFS="\n")  # fmt: skip
     assert expected in [word.strip() for word in answer.read_text().split("\n")]
 

@@ -67,7 +67,7 @@ def test_folding_batch_normalisation_keeps_the_function(kind, dims):
     assert not any(isinstance(module, kinds) for module in network.modules())
 
 
-def test_posteriors_have_the_size_of_the_image_and_sum_to_one(bundle):
+def test_posteriors_have_the_size_of_the_image_and_sum_to_one(bundle, fastest):
     posteriors = Predictor(bundle)(np.random.default_rng(0).normal(size=(13, 10, 9)))
     assert posteriors.shape == (3, 13, 10, 9)
     np.testing.assert_allclose(posteriors.sum(axis=0), 1, atol=1e-5)
@@ -180,7 +180,7 @@ def test_windows_put_each_voxel_back_in_its_place(bundle):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_posteriors_of_windows_still_sum_to_one(bundle):
+def test_posteriors_of_windows_still_sum_to_one(bundle, fastest):
     small = dataclasses.replace(bundle.preparation, window=(8, 8, 8))
     predictor = Predictor(dataclasses.replace(bundle, preparation=small))
     posteriors = predictor(np.random.default_rng(0).normal(size=(13, 10, 9)))
@@ -210,11 +210,12 @@ class SmallGpu(torch.nn.Module):
 def crowded(bundle):
     """A predictor on such a device, two images for it, and what they should give."""
     images = list(np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype(np.float32))
-    expected = Predictor(bundle).many(images)
+    expected = Predictor(bundle, precision="float32").many(images)
 
     def make(room, **changes):
         network = SmallGpu(bundle.load(), room)
-        return Predictor(with_network(bundle, network), **changes), network, images, expected
+        predictor = Predictor(with_network(bundle, network), precision="float32", **changes)
+        return predictor, network, images, expected
 
     return make
 

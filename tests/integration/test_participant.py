@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.integration.conftest import Run, add_scan, app, coarse, make_dataset, read_tsv
+from tests.integration.conftest import Run, add_scan, app, make_dataset, read_tsv
+from tests.tiny import tiny_head
 
 SESSIONS = ("ses-1", "ses-2")
 DEEP_ML = (30, 90)  # fourteen structures together, from small to large brains
@@ -252,10 +253,11 @@ def test_what_is_finished_is_not_done_again_and_what_is_missing_is(
     assert "ses-1" in page and "ses-2" in page  # also the session that had nothing to do
 
 
-def test_force_does_finished_work_again(tmp_path: Path) -> None:
+def test_force_does_finished_work_again(tiny_model: Path, tmp_path: Path) -> None:
     raw = make_dataset(tmp_path / "raw")
-    add_scan(raw, "sub-01_T1w", coarse())
-    asked = (raw, tmp_path / "out", "participant", "--tasks", "brain", "--no-reports")
+    add_scan(raw, "sub-01_T1w", tiny_head(1))
+    asked = (raw, tmp_path / "out", "participant", "--tasks", "brain", "--no-reports",
+             "--model", f"brain={tiny_model}")  # fmt: skip
     assert app(*asked, home=tmp_path / "h").code == 0
     table = tmp_path / "out/logs/sessions.tsv"
     assert [row["status"] for row in read_tsv(table)] == ["done"]

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Finished, add_scan, coarse, make_dataset, read_tsv
+from tests.integration.conftest import Finished, add_scan, make_dataset, read_tsv
 from tests.integration.slurm import Slurm, running_node
 from tests.support import need
+from tests.tiny import tiny_head
 
 pytestmark = pytest.mark.slurm
 
@@ -39,11 +40,18 @@ def slurm() -> Iterator[Slurm]:
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three people, one of them seen twice."""
+    """Three people with a small head each, one of them seen twice."""
     root = make_dataset(tmp_path_factory.mktemp("slurm") / "bids")
-    for name in ("sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1", "sub-03_ses-1"):
-        add_scan(root, f"{name}_T1w", coarse())
+    names = ("sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1", "sub-03_ses-1")
+    for seed, name in enumerate(names):
+        add_scan(root, f"{name}_T1w", tiny_head(seed))
     return root
+
+
+@pytest.fixture(scope="module")
+def task(tiny_model: Path) -> tuple[str, ...]:
+    """The options for what is asked of every session, which takes no time."""
+    return ("--tasks", "brain", "--model", f"brain={tiny_model}")
 
 
 def app(slurm: Slurm, *arguments: object, home: Path) -> subprocess.Popen[str]:
@@ -82,13 +90,12 @@ def reason(out: Path, subject: str) -> str:
 # Shards from a job array
 
 
-def submit_array(slurm: Slurm, raw: Path, out: Path) -> None:
+def submit_array(slurm: Slurm, raw: Path, out: Path, task: tuple[str, ...]) -> None:
     """As the head of slurm_array.sbatch says: the array, and the group level after it."""
     variables = {"BIDS_DIR": str(raw), "OUT_DIR": str(out), "DEEPMRSEG_COMMAND": COMMAND}
     log = f"--output={out.parent}/%A_%a.log"
-    options = ["--tasks", "brain"]
-    array = slurm("sbatch", "--parsable", f"--array=1-{SHARDS}", log, ARRAY, *options, **variables)
-    slurm("sbatch", f"--dependency=afterany:{array}", log, ARRAY, *options, **variables)
+    array = slurm("sbatch", "--parsable", f"--array=1-{SHARDS}", log, ARRAY, *task, **variables)
+    slurm("sbatch", f"--dependency=afterany:{array}", log, ARRAY, *task, **variables)
 
 
 @dataclass(frozen=True)
@@ -100,15 +107,18 @@ class Sharded:
 
 
 @pytest.fixture(scope="module")
-def sharded(slurm: Slurm, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Sharded:
+def sharded(
+    slurm: Slurm, raw: Path, task: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Sharded:
     """The array, and beside it an unsharded run with the group level."""
     folder = tmp_path_factory.mktemp("sharded")
     out, whole = folder / "with space" / "out", folder / "whole"
     out.parent.mkdir()
-    submit_array(slurm, raw, out)
+    submit_array(slurm, raw, out, task)
     for level in ("participant", "group"):
-        ended = end(app(slurm, raw, whole, level, "--tasks", "brain", "--nprocs", 1,
-                        home=folder / "h"), folder / "h")  # fmt: skip
+        ended = end(
+            app(slurm, raw, whole, level, *task, "--nprocs", 1, home=folder / "h"), folder / "h"
+        )
         assert ended.code == 0, ended.output
     slurm.wait(0)
     logs = "\n".join(path.read_text() for path in out.parent.glob("*.log"))
@@ -139,11 +149,11 @@ def test_the_page_of_a_subject_shows_all_sessions_since_one_shard_did_them(
 
 
 def test_an_array_that_is_submitted_again_does_nothing_again(
-    slurm: Slurm, raw: Path, sharded: Sharded
+    slurm: Slurm, raw: Path, task: tuple[str, ...], sharded: Sharded
 ) -> None:
     paths = [path for path in sharded.out.glob("sub-*/**/*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in paths}
-    submit_array(slurm, raw, sharded.out)
+    submit_array(slurm, raw, sharded.out, task)
     slurm.wait(0)
     assert set(slurm.jobs(layout="%T")) == {"COMPLETED"}
     assert {path: path.stat().st_mtime_ns for path in paths} == before
@@ -159,6 +169,7 @@ class Plugin:
 
     slurm: Slurm
     raw: Path
+    task: tuple[str, ...]
     folder: Path
 
     @property
@@ -169,7 +180,7 @@ class Plugin:
         file = self.folder / "plugin.yml"
         file.write_text(f'plugin: SLURM\nplugin_args: {{sbatch_args: "{sbatch_args}"}}\n')
         return app(self.slurm, self.raw, self.out, "participant", "--participant-label", "02", "03",
-                   "--tasks", "brain", "--work-dir", self.folder / "work folder",
+                   *self.task, "--work-dir", self.folder / "work folder",
                    "--use-plugin", file, home=self.folder / "h")  # fmt: skip
 
     def run(self, sbatch_args: str) -> Finished:
@@ -177,8 +188,10 @@ class Plugin:
 
 
 @pytest.fixture(scope="module")
-def plugin(slurm: Slurm, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
-    return Plugin(slurm, raw, tmp_path_factory.mktemp("plugin"))
+def plugin(
+    slurm: Slurm, raw: Path, task: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Plugin:
+    return Plugin(slurm, raw, task, tmp_path_factory.mktemp("plugin"))
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +268,10 @@ def test_the_next_run_does_what_failed_and_makes_the_same_bytes(
         assert content == whole[name], name
 
 
-def test_an_interrupted_run_takes_its_jobs_back(slurm: Slurm, raw: Path, tmp_path: Path) -> None:
-    process = Plugin(slurm, raw, tmp_path).start("--hold")
+def test_an_interrupted_run_takes_its_jobs_back(
+    slurm: Slurm, raw: Path, task: tuple[str, ...], tmp_path: Path
+) -> None:
+    process = Plugin(slurm, raw, task, tmp_path).start("--hold")
     slurm.wait(2, states="PENDING")
     process.send_signal(signal.SIGTERM)  # as a scheduler does to what runs too long
     ended = end(process, tmp_path)

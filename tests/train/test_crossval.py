@@ -6,9 +6,11 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -18,12 +20,13 @@ from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.metrics.overlap import StructureAgreement
 from deepmrseg_bids.train import crossval as module
 from deepmrseg_bids.train.comparison import Judged, calibration, compare, summaries
-from deepmrseg_bids.train.config import TrainConfig
+from deepmrseg_bids.train.config import TrainConfig, load_config
 from deepmrseg_bids.train.crossval import CrossValidation, crossval
 from deepmrseg_bids.train.evaluation import Evaluated
 from deepmrseg_bids.train.samples import load_samples
 from deepmrseg_bids.train.training_run import TrainingRun
 from tests.support import ball
+from tests.train.conftest import TOML
 
 Toy = Callable[..., TrainConfig]
 
@@ -33,26 +36,43 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
-@pytest.fixture
-def families(save, table) -> Path:
+@pytest.fixture(scope="module")
+def families(tmp_path_factory) -> Path:
     """Four people, the first and the last scanned twice."""
-    rows = []
+    folder = tmp_path_factory.mktemp("families")
+    lines = ["sample_id\tparticipant_id\tT1w\tdseg"]
     for scan, person in enumerate(("a", "a", "b", "c", "d", "d")):
-        image, labels = ball(scan)
-        rows.append(
-            {
-                "sample_id": f"s{scan}",
-                "participant_id": person,
-                "T1w": save(f"t1-{scan}.nii.gz", image),
-                "dseg": save(f"dseg-{scan}.nii.gz", labels),
-            }
-        )
-    return table(rows)
+        for kind, data in zip(("t1", "dseg"), ball(scan), strict=True):
+            nib.save(nib.Nifti1Image(data, np.eye(4)), folder / f"{kind}-{scan}.nii.gz")
+        lines.append(f"s{scan}\t{person}\tt1-{scan}.nii.gz\tdseg-{scan}.nii.gz")
+    (folder / "samples.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "samples.tsv"
 
 
-@pytest.fixture
-def trained(monkeypatch) -> list[tuple[TrainConfig, set[str]]]:
-    """What was trained with which settings and people, in order."""
+@dataclass(frozen=True)
+class Whole:
+    """A cross-validation of two folds that nobody disturbs, and what was trained for it."""
+
+    config: TrainConfig
+    out: Path
+    judged: Sequence[Judged]
+    trained: Sequence[tuple[TrainConfig, set[str]]]
+
+
+@pytest.fixture(scope="module")
+def whole(families: Path, tmp_path_factory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "settings.toml").write_text(TOML, encoding="utf-8")
+    config = load_config(folder / "settings.toml", steps=6, checkpoint_every=2)
+    with pytest.MonkeyPatch.context() as patch:
+        calls = watch_training(patch)
+        protocol = CrossValidation(config, folder / "cv", folds=2)
+        judged = crossval(load_samples(families), protocol)
+    return Whole(config, folder / "cv", judged, calls)
+
+
+def watch_training(patch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, set[str]]]:
+    """What is trained from now on, with which settings and people, in order."""
     calls: list[tuple[TrainConfig, set[str]]] = []
     real = module.train
 
@@ -60,8 +80,13 @@ def trained(monkeypatch) -> list[tuple[TrainConfig, set[str]]]:
         calls.append((run.config, {sample.participant_id for sample in run.samples}))
         return real(run)
 
-    monkeypatch.setattr(module, "train", spy)
+    patch.setattr(module, "train", spy)
     return calls
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[tuple[TrainConfig, set[str]]]:
+    return watch_training(monkeypatch)
 
 
 @pytest.fixture
@@ -152,26 +177,22 @@ def test_repeats_deal_people_anew(balls, toy: Toy, tmp_path, interrupted):
     assert len(set(splits.values())) == 3
 
 
-def test_both_networks_get_the_same_settings_but_for_their_kind(
-    families, toy: Toy, tmp_path, trained
-):
-    crossval(load_samples(families), CrossValidation(toy(steps=1), tmp_path / "cv", folds=2))
-    (first, taught), (second, also_taught) = trained[:2]
+def test_both_networks_get_the_same_settings_but_for_their_kind(whole: Whole):
+    (first, taught), (second, also_taught) = whole.trained[:2]
     assert (first.network.kind, second.network.kind) == ("deepmrseg", "unet")
     assert taught == also_taught
     assert first.loop == second.loop
     assert first.augment == second.augment
-    bundles = [ModelBundle.open(tmp_path / f"cv/repeat-0/fold-0/{kind}/bundle")
+    bundles = [ModelBundle.open(whole.out / f"repeat-0/fold-0/{kind}/bundle")
                for kind in ("deepmrseg", "unet")]  # fmt: skip
     assert bundles[0].network.width == bundles[1].network.width
     assert bundles[0].preparation == bundles[1].preparation
 
 
 def test_a_killed_cross_validation_goes_on_and_ends_as_if_nothing_had_happened(
-    families, toy: Toy, tmp_path, monkeypatch
+    families, whole: Whole, tmp_path, monkeypatch
 ):
-    samples, config = load_samples(families), toy(steps=6, checkpoint_every=2)
-    whole = crossval(samples, CrossValidation(config, tmp_path / "whole", folds=2))
+    samples, config = load_samples(families), whole.config
     real, calls = module.train, []
 
     def dies(run: TrainingRun) -> Path:
@@ -187,7 +208,7 @@ def test_a_killed_cross_validation_goes_on_and_ends_as_if_nothing_had_happened(
         crossval(samples, protocol)
     assert not (tmp_path / "killed/summary.tsv").exists()
     again = crossval(samples, protocol)
-    assert again == whole
+    assert again == whole.judged
     assert calls == ["repeat-0/fold-0/deepmrseg", "repeat-0/fold-0/unet",
                      "repeat-0/fold-0/unet", "repeat-0/fold-1/deepmrseg",
                      "repeat-0/fold-1/unet"]  # fmt: skip
@@ -209,13 +230,10 @@ def test_one_fold_is_one_job_and_the_last_job_writes_the_tables(
     assert (tmp_path / "cv/summary.tsv").exists()
 
 
-def test_processes_beside_each_other_find_what_one_alone_finds(families, toy: Toy, tmp_path):
-    samples, config = load_samples(families), toy(steps=2)
-    alone = crossval(samples, CrossValidation(config, tmp_path / "one", folds=2))
-    spread = crossval(
-        samples, CrossValidation(config, tmp_path / "two", folds=2), processes=2, threads=2
-    )
-    assert spread == alone
+def test_processes_beside_each_other_find_what_one_alone_finds(families, whole: Whole, tmp_path):
+    protocol = CrossValidation(whole.config, tmp_path / "two", folds=2)
+    spread = crossval(load_samples(families), protocol, processes=2, threads=2)
+    assert spread == whole.judged
 
 
 def test_another_set_of_samples_or_settings_does_not_enter_the_same_folder(

@@ -86,6 +86,10 @@ def test_every_distribution_that_the_package_imports_is_declared() -> None:
     assert {name: path for name, path in found.items() if name not in declared()} == {}
 
 
+def test_every_distribution_that_the_package_declares_is_imported() -> None:
+    assert declared() - imported("deepmrseg_bids").keys() == set()
+
+
 def test_every_distribution_that_the_tests_import_is_declared_and_the_other_way_round() -> None:
     found = imported("tests")
     assert {name: path for name, path in found.items() if name not in declared("test")} == {}

@@ -17,19 +17,38 @@ from tests.tiny import tiny_head
 PEOPLE = ("01", "02", "03")
 
 
+def words(place: Path, *flags: object) -> list[object]:
+    raw, out, model = place / "bids", place / "out", place / "model"
+    asked = [raw, out, "participant", "--tasks", "brain", "--nprocs", "2", *flags]
+    return [*asked, "--model", f"brain={model}"]
+
+
+@pytest.fixture(scope="module")
+def first(
+    tiny_data: Path,
+    tiny_model: Path,
+    nursery: Nursery,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A small data set, a model, and what a first run made of them."""
+    place = tmp_path_factory.mktemp("first")
+    for person in PEOPLE:
+        shutil.copytree(tiny_data / f"sub-{person}", place / "bids" / f"sub-{person}")
+    shutil.copy(tiny_data / "dataset_description.json", place / "bids")
+    shutil.copytree(tiny_model, place / "model")
+    nursery.run(words(place), until=None)
+    return place
+
+
 @pytest.fixture
-def again(
-    tiny_data: Path, tiny_model: Path, nursery: Nursery, tmp_path: Path
-) -> Callable[..., set[str]]:
-    """Run a small data set; returns the people of whom anything was written anew.
+def again(first: Path, nursery: Nursery, tmp_path: Path) -> Callable[..., set[str]]:
+    """Run a small data set once more; returns the people of whom anything was written anew.
 
     Each run has a work folder of its own, and the outputs of the one before.
     """
-    raw, out, model = tmp_path / "bids", tmp_path / "out", tmp_path / "model"
-    for person in PEOPLE:
-        shutil.copytree(tiny_data / f"sub-{person}", raw / f"sub-{person}")
-    shutil.copy(tiny_data / "dataset_description.json", raw)
-    shutil.copytree(tiny_model, model)
+    place = tmp_path / "place"
+    shutil.copytree(first, place)  # with the times of the files
+    raw, out, model = place / "bids", place / "out", place / "model"
 
     def times() -> dict[Path, int]:
         found = [*out.glob("sub-*/anat/*"), *out.glob("sub-*.html")]
@@ -37,16 +56,20 @@ def again(
 
     def run(*flags: object) -> set[str]:
         before = times()
-        words = [raw, out, "participant", "--tasks", "brain", "--nprocs", "2", *flags]
-        nursery.run([*words, "--model", f"brain={model}"], until=None)
+        nursery.run(words(place, *flags), until=None)
         changed = {path for path, time in times().items() if before.get(path) != time}
         return {path.relative_to(out).parts[0].removesuffix(".html")[4:] for path in changed}
 
-    assert run() == set(PEOPLE)
-    assert run() == set()
-    assert {row["status"] for row in rows(out).values()} == {"resumed"}
     run.raw, run.out, run.model = raw, out, model  # type: ignore[attr-defined]
     return run
+
+
+def test_what_is_finished_is_not_done_again(again: Callable[..., set[str]]) -> None:
+    assert again() == set()
+    told = rows(again.out)  # type: ignore[attr-defined]
+    assert {person: row["status"] for person, row in told.items()} == {
+        f"sub-{person}": "resumed" for person in PEOPLE
+    }
 
 
 def test_a_changed_scan_is_done_again_and_no_other(again: Callable[..., set[str]]) -> None:

@@ -15,10 +15,10 @@ from typing import Any, get_type_hints
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.imaging.templates import output_spaces
 from deepmrseg_bids.system import usable_cores
+from deepmrseg_bids.tasks.registry import task_names
 
-__all__ = ["TASKS", "RunConfig", "parse_shard", "parse_size", "read_config"]
+__all__ = ["RunConfig", "parse_shard", "parse_size", "read_config"]
 
-TASKS = ("brain", "deepbrain", "hippocampus", "wml")
 _UNITS = {"K": 2**-10, "M": 1, "": 1, "G": 2**10, "T": 2**20}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.ASCII)
 _HEADER = """\
@@ -36,7 +36,8 @@ class RunConfig:
         omp_nthreads: threads of one process; 0 lets the run choose.
         mem: MiB that the whole run may take; 0 for what the machine has to spare.
         force_header: read images without sform and qform too.
-        models: bundles in the place of the shipped ones, as (task, folder).
+        models: bundles in the place of the shipped ones, and of tasks of one's own, as
+            (task, folder).
         shard: ``K/N`` for the K-th of N parts of the run; empty for the whole.
         use_plugin: YAML that says which scheduler runs the sessions.
         output_spaces: label maps are written in these, besides the scan's own; as
@@ -84,10 +85,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.level not in ("participant", "group"):
             raise UsageError(f"the analysis level is participant or group, got {self.level!r}")
-        unknown = [task for task in self.tasks if task not in TASKS]
-        unknown += [task for task, _ in self.models if task not in TASKS]
-        if unknown:
-            raise UsageError(f"unknown tasks {unknown}; known are {', '.join(TASKS)}")
+        known = (*task_names(), *(name for name, _ in self.models if name not in task_names()))
+        unknown = [task for task in self.tasks if task not in known]
+        if unknown and self.level == "participant":  # the group level knows those in OUT_DIR too
+            raise UsageError(f"unknown tasks {unknown}; known are {', '.join(known)}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"precision is auto, float32 or bfloat16, got {self.precision!r}")
         for name in ("nprocs", "omp_nthreads", "mem"):

@@ -29,7 +29,7 @@ from deepmrseg_bids.group.tables import write_morphs
 from deepmrseg_bids.group.volumes import read_volumes
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume, voxel_count
-from deepmrseg_bids.session.resume import Digests, findings_of
+from deepmrseg_bids.bids.provenance import Digests, findings_of
 from deepmrseg_bids.train.samples import load_samples
 
 _SECONDS, _MEBIBYTES = 5.0, 64

@@ -6,12 +6,13 @@ import contextlib
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepmrseg_bids.bids.names import BidsName, anat_folder, label_map_path, label_table_path
+from deepmrseg_bids.bids.derivatives import label_maps_of
+from deepmrseg_bids.bids.names import BidsName, label_table_path
 from deepmrseg_bids.bids.participants import SessionKey, listed
 from deepmrseg_bids.bids.references import Match, Reference
 from deepmrseg_bids.errors import DeepMRSegError
@@ -20,6 +21,7 @@ from deepmrseg_bids.execution.worker_pool import Answer, Crew
 from deepmrseg_bids.group.agreement import Compared, PairJob, compare_pair
 from deepmrseg_bids.group.volumes import TaskVolumes
 from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["Agreement", "find_agreement"]
 
@@ -99,12 +101,12 @@ def _pairs(
             continue
         for key, source in task.sources.items():
             try:
-                pair = _pair(out_dir, task.task, source, reference, table)
+                pair = _pair(out_dir, task.spec, source, reference, table)
             except DeepMRSegError as error:
                 failed.append(str(error))
                 continue
             if pair is not None:
-                jobs.append(_job(key, source, task.task, reference, table, *pair))
+                jobs.append(_job(key, source, task.spec, reference, table, *pair))
     if jobs:
         # a reference that knows one task need not know the others
         for line in failed:
@@ -133,29 +135,20 @@ def _nothing(reference: Reference, ours: set[SessionKey]) -> str:
 
 
 def _pair(
-    out_dir: Path, task: str, source: str, reference: Reference, table: LabelTable
+    out_dir: Path, task: TaskSpec, source: str, reference: Reference, table: LabelTable
 ) -> tuple[Path, Match] | None:
     """A label map of ours and the reference's; lesions on the FLAIR's grid if it has them there."""
-    for ours in _label_maps(out_dir, task, source):
+    for ours in label_maps_of(out_dir, task, source):
         match = reference.find(BidsName.parse(ours), task, table)
         if match is not None:
             return ours, match
     return None
 
 
-def _label_maps(out_dir: Path, task: str, source: str) -> Iterator[Path]:
-    t1w = f"{source}_T1w.nii.gz"
-    if task == "wml":
-        yield from sorted((out_dir / anat_folder(t1w)).glob("*_space-FLAIR_seg-wml_dseg.nii.gz"))
-    path = out_dir / label_map_path(t1w, task)
-    if path.exists():
-        yield path
-
-
 def _job(
     key: SessionKey,
     source: str,
-    task: str,
+    task: TaskSpec,
     reference: Reference,
     table: LabelTable,
     ours: Path,
@@ -165,7 +158,9 @@ def _job(
         sample_id=source,
         participant_id=key[0],
         session_id=key[1],
-        task=task,
+        task=task.name,
+        brain_mask=task.brain_mask,
+        lesions=task.lesions,
         reference=reference.name,
         ours=str(ours),
         theirs=str(match.path),
@@ -252,7 +247,7 @@ def _facts(
 
 
 def _matched_by(compared: Sequence[Compared]) -> str:
-    if compared[0].job.task == "brain":
+    if compared[0].job.brain_mask:
         return "any label is brain, holes filled"
     return "name" if all(one.job.by_name for one in compared) else "number"
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TextIO
 
 from deepmrseg_bids.errors import DeepMRSegError
-from deepmrseg_bids.execution.cost_model import Cost, Speed, predict, start_seconds
+from deepmrseg_bids.execution.cost_model import Cost, Extras, Speed, predict, start_seconds
 from deepmrseg_bids.execution.progress import spell
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import read_grid
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.session.job import SessionJob
-from deepmrseg_bids.tasks import NEEDS
+from deepmrseg_bids.tasks.spec import MODALITIES, T1W
 from deepmrseg_bids.tsv import tsv_text
 
 __all__ = ["Planned", "plan", "write_plan"]
 
-_COLUMNS = ("participant_id", "session_id", "T1w", "FLAIR", "tasks", "finished", "left_out",
+_COLUMNS = ("participant_id", "session_id", *MODALITIES, "tasks", "finished", "left_out",
             "seconds", "memory_mib")  # fmt: skip
 
 
@@ -71,32 +71,42 @@ def plan(
         cost = None
         if left:
             try:
-                grid = _grid(job.t1w, job)
-                flair = _grid(job.flair, job) if "wml" in left else None
+                grids = _grids(job, left)
             except DeepMRSegError as error:
                 reasons |= dict.fromkeys(left, " ".join(str(error).split()))
             else:
                 measured = measured or speed()
                 templates = {space.template.space.label for space in job.spaces}
                 cost = predict(
-                    grid, left, measured, flair=flair, probabilities=job.probabilities,
-                    page=reports, registrations=len(templates), spaces=len(job.spaces),
-                )  # fmt: skip
+                    grids,
+                    [job.spec(task) for task in left],
+                    measured,
+                    Extras(job.probabilities, reports, len(templates), len(job.spaces)),
+                )
         planned.append(Planned(job, reasons, cost))
     return planned, 0.0 if measured is None else start_seconds(measured)
 
 
-def _grid(scan: Path | None, job: SessionJob) -> Grid | None:
-    return None if scan is None else read_grid(scan, force_header=job.force_header)
+def _grids(job: SessionJob, tasks: Sequence[str]) -> dict[str, Grid]:
+    """The grids of the images that the tasks look at, and of the T1w.
+
+    Raises:
+        ImageError: one of them cannot be used.
+    """
+    wanted = {T1W} | {mode for task in tasks for mode in job.spec(task).images(job.images)}
+    return {
+        modality: read_grid(path, force_header=job.force_header)
+        for modality, path in job.images.items()
+        if modality in wanted
+    }
 
 
 def _reason(task: str, job: SessionJob, bundles: Mapping[str, ModelBundle]) -> str:
     """Why a task of a session will be skipped; empty if nothing is known against it."""
-    if job.t1w is None and (task != "wml" or job.flair is None):
-        return "the session has no T1w image"
-    if task == "wml" and job.flair is None:
-        return "wml needs a FLAIR, and the session has none"
-    if any(model not in bundles for model in NEEDS[task]):
+    spec = job.spec(task)
+    if reason := spec.missing(job.images):
+        return reason
+    if any(model not in bundles for model in spec.models):
         return f"{task}: this version ships no model of it"
     return ""
 
@@ -156,8 +166,7 @@ def _row(planned: Planned) -> tuple[str, ...]:
     cells = (
         f"sub-{job.subject}",
         f"ses-{job.session}" if job.session else "",
-        _relative(job.t1w, job.bids_dir),
-        _relative(job.flair, job.bids_dir),
+        *(_relative(job.images.get(modality), job.bids_dir) for modality in MODALITIES),
         " ".join(planned.tasks),
         " ".join(outcome.task for outcome in (*job.finished, *job.finished_spaces)),
         left_out,

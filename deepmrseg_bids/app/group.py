@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepmrseg_bids.app.agreement import find_agreement
+from deepmrseg_bids.bids.derivatives import tasks_in
 from deepmrseg_bids.bids.names import group_report_path
 from deepmrseg_bids.bids.participants import read_people
 from deepmrseg_bids.bids.query import check_output_dir
 from deepmrseg_bids.bids.references import Reference, read_references
-from deepmrseg_bids.config import TASKS, RunConfig
-from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.config import RunConfig
+from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.group.agreement import old_agreement, write_agreement
 from deepmrseg_bids.group.qc import write_qc
 from deepmrseg_bids.group.tables import (
@@ -48,7 +49,10 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
         )
     check_output_dir(config.bids_dir, config.out_dir)
     references = read_references(config.reference)
-    volumes = [read_volumes(config.out_dir, task) for task in config.tasks or TASKS]
+    tasks = tasks_in(config.out_dir)
+    if unknown := [task for task in config.tasks if task not in tasks]:
+        raise UsageError(f"unknown tasks {unknown}; known are {', '.join(tasks)}")
+    volumes = [read_volumes(config.out_dir, tasks[task]) for task in config.tasks or tasks]
     problems = [f"{task.task}: {line}" for task in volumes for line in task.problems]
     problems += [
         f"{config.out_dir}: no {task.task} volumes to gather; run the participant level first"
@@ -145,7 +149,10 @@ def _write_page(
     )
     path = config.out_dir / group_report_path()
     shown = list(dict.fromkeys([*problems, *cohort.problems]))
-    write_group_report(path, cohort, command=command, mosaics=mosaics, problems=shown)
+    titles = {task.task: task.spec.title for task in volumes}
+    write_group_report(
+        path, cohort, titles=titles, command=command, mosaics=mosaics, problems=shown
+    )
     _log.info("%s: the study at a glance", path)
     missing = [tile.problem for tiles in mosaics.values() for tile in tiles if tile.problem]
     if missing:

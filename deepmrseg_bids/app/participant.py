@@ -21,6 +21,7 @@ from deepmrseg_bids.app.session_log import DONE, Ledger
 from deepmrseg_bids.app.sharding import deal, expected_work
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.names import report_path
+from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig, parse_shard
@@ -39,14 +40,11 @@ from deepmrseg_bids.imaging.templates import Template, find_templates, output_sp
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.inference.precision import decide_precision
 from deepmrseg_bids.session.job import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
-from deepmrseg_bids.session.publish import (
-    finished_session,
-    finished_tasks,
-    spaces_left,
-    tasks_there,
-)
-from deepmrseg_bids.session.resume import Digests
+from deepmrseg_bids.session.resume import FinishedWork, tasks_there
+from deepmrseg_bids.session.segment import finished_session
 from deepmrseg_bids.system import usable_memory_mib
+from deepmrseg_bids.tasks.registry import known_tasks, needed_models
+from deepmrseg_bids.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.session.template_spaces import SpaceJob
@@ -112,8 +110,13 @@ def run_participant(config: RunConfig, *, command: str) -> int:
             config.save(logs / f"run-{run_id}.toml")
             _log.info("deepmrseg-bids %s: %s", __version__, command)
             remove_leftovers(config.out_dir)
+            possible = _possible(config, bundles)
             write_dataset_files(
-                config.out_dir, config.bids_dir, tables=_tables(bundles), version=__version__
+                config.out_dir,
+                config.bids_dir,
+                tasks=possible,
+                tables=_tables(possible, bundles),
+                version=__version__,
             )
             folder = work / f"run-{run_id}"
             rows = _run(config, sessions, bundles, templates, folder, logs, command, scheduler)
@@ -345,11 +348,11 @@ def _dealt(
     config: RunConfig, sessions: Sequence[Session], bundles: Mapping[str, ModelBundle]
 ) -> list[Session]:
     """The sessions of this shard."""
+    known = known_tasks(dict(config.models))
 
     def work(session: Session) -> float:
-        tasks = _tasks(config, session, bundles)
-        grid, flair = _grid(config, session.t1w), _grid(config, session.flair)
-        return expected_work(grid, tasks, bundles, flair=flair)
+        tasks = [known[task] for task in _tasks(config, session, bundles)]
+        return expected_work(_grids(config, session.images), tasks, bundles)
 
     own = deal(sessions, parse_shard(config.shard), work)
     _log.info("shard %s: %d of %d sessions", config.shard, len(own), len(sessions))
@@ -375,10 +378,9 @@ def _job(
         subject=session.subject,
         session=session.session,
         bids_dir=config.bids_dir,
-        t1w=session.t1w,
-        flair=session.flair,
-        tasks=_tasks(config, session, bundles),
-        models=config.models,
+        images=session.images,
+        tasks=tasks,
+        models=_folders(config, bundles),
         device=config.device,
         flips=config.tta,
         probabilities=config.probabilities,
@@ -393,10 +395,11 @@ def _resumed(
     job: SessionJob, out_dir: Path, bundles: Mapping[str, ModelBundle], digests: Digests
 ) -> SessionJob:
     """The same job without the tasks and output spaces that an earlier run has finished."""
-    finished = finished_tasks(job, out_dir, bundles, digests)
+    work = FinishedWork(out_dir, bundles, digests)
+    finished = work.tasks(job)
     done = {outcome.task for outcome in finished}
     left = tuple(task for task in job.tasks if task not in done)
-    spaces, made = spaces_left(job, out_dir, bundles, digests)
+    spaces, made = work.spaces(job)
     return replace(job, tasks=left, finished=finished, spaces=spaces, finished_spaces=made)
 
 
@@ -443,9 +446,8 @@ def _lost(
     verdict: Verdict,
 ) -> SessionOutcome:
     """What became of a session without a record: its process died, or it never began."""
-    done = tuple(
-        replace(task, status="done") for task in finished_tasks(job, out_dir, bundles, digests)
-    )
+    work = FinishedWork(out_dir, bundles, digests)
+    done = tuple(replace(task, status="done") for task in work.tasks(job))
     reason, status = verdict.reasons.get(job.name, ""), "failed"
     if not reason and verdict.interrupted:
         reason = _INTERRUPTED
@@ -456,7 +458,7 @@ def _lost(
         TaskOutcome(task, status, reason or _NO_RECORD) for task in job.tasks if task not in known
     )
     asked = tuple(task.task for task in job.finished) + job.tasks
-    missing, made = spaces_left(replace(job, tasks=asked), out_dir, bundles, digests)
+    missing, made = work.spaces(replace(job, tasks=asked))
     spaces = (
         *(replace(space, status="done") for space in made),
         *(TaskOutcome(space.title, status, reason or _NO_RECORD) for space in missing),
@@ -474,30 +476,44 @@ def _tasks(
     """What was asked for, or else all that the session's images and the models allow."""
     if config.tasks:
         return config.tasks
-    return tuple(task for task in bundles if task != "wml" or session.flair is not None)
+    return tuple(task.name for task in _possible(config, bundles) if task.suits(session.images))
+
+
+def _folders(config: RunConfig, bundles: Mapping[str, ModelBundle]) -> tuple[tuple[str, Path], ...]:
+    """The bundles that are not the shipped ones: those asked for, and those of other packages."""
+    offered = {
+        name: task.bundle
+        for name, task in known_tasks(dict(config.models)).items()
+        if task.bundle is not None and name in bundles
+    }
+    return tuple({**offered, **dict(config.models)}.items())
 
 
 def _bundles(config: RunConfig) -> dict[str, ModelBundle]:
     """Every model of the run, opened and checked before any work."""
-    from deepmrseg_bids.tasks import NEEDS, TASKS
-
     own, shipped = dict(config.models), shipped_bundles()
-    wanted = {model for task in config.tasks or TASKS for model in NEEDS[task]}
+    tasks = known_tasks(own)
     opened = {}
-    for task in TASKS:
-        if task in wanted and (task in own or task in shipped):
-            bundle = ModelBundle.open(own.get(task) or shipped[task])
-            if bundle.task != task:
-                raise UsageError(f"--model {task}={bundle.path}: a model of {bundle.task!r}")
-            opened[task] = bundle
+    for model in needed_models(tasks[task] for task in config.tasks or tasks):
+        folder = own.get(model) or tasks[model].bundle if model in tasks else None
+        folder = folder or shipped.get(model)
+        if folder is not None:
+            bundle = ModelBundle.open(folder)
+            if bundle.task != model:
+                raise UsageError(f"--model {model}={bundle.path}: a model of {bundle.task!r}")
+            opened[model] = bundle
     return opened
 
 
-def _tables(bundles: Mapping[str, ModelBundle]) -> dict[str, LabelTable]:
-    from deepmrseg_bids.tasks import brain, hippocampus
+def _tables(tasks: Sequence[TaskSpec], bundles: Mapping[str, ModelBundle]) -> dict[str, LabelTable]:
+    """The labels that each task writes."""
+    return {task.name: task.table or bundles[task.models[-1]].labels for task in tasks}
 
-    own = {"brain": brain.TABLE, "hippocampus": hippocampus.TABLE}
-    return {task: own.get(task, bundle.labels) for task, bundle in bundles.items()}
+
+def _possible(config: RunConfig, bundles: Mapping[str, ModelBundle]) -> list[TaskSpec]:
+    """The tasks whose models are there."""
+    tasks = known_tasks(dict(config.models)).values()
+    return [task for task in tasks if set(task.models) <= set(bundles)]
 
 
 def _check_device(config: RunConfig) -> None:
@@ -526,9 +542,14 @@ def _memory_limit_gb(config: RunConfig) -> float:
 
 def _memory_gb(config: RunConfig, job: SessionJob) -> float:
     """What a session is expected to take."""
-    flair = _grid(config, job.flair) if "wml" in job.runs else None
-    grid = _grid(config, job.t1w)
-    return memory_mib(grid, job.runs, flair=flair, spaces=len(job.spaces)) / 1024
+    specs = [job.spec(task) for task in job.runs]
+    return memory_mib(_grids(config, job.images), specs, spaces=len(job.spaces)) / 1024
+
+
+def _grids(config: RunConfig, images: Mapping[str, Path]) -> dict[str, Grid]:
+    """The grids of the images that can be used, by modality."""
+    found = {modality: _grid(config, path) for modality, path in images.items()}
+    return {modality: grid for modality, grid in found.items() if grid is not None}
 
 
 def _grid(config: RunConfig, scan: Path | None) -> Grid | None:

@@ -13,12 +13,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import locked, temporary
 from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
-from deepmrseg_bids.session.resume import Digests
 
 __all__ = ["DONE", "Ledger", "merged", "rows_of"]
 

@@ -9,40 +9,40 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.execution.cost_model import Speed, predict
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.tasks.registry import known_tasks
+from deepmrseg_bids.tasks.spec import Costs, TaskSpec
 
 __all__ = ["deal", "expected_work"]
 
-# a machine that all shards agree on: seconds of a window of each network, and of a step
-_WINDOWS = {"brain": 0.3, "deepbrain": 0.6, "hippocampus": 0.16, "wml": 0.05}
+# a machine that all shards agree on: seconds of a step; those of a window are each task's
 _STEP = 0.04
 
 
 def expected_work(
-    grid: Grid | None,
-    tasks: Collection[str],
-    bundles: Mapping[str, ModelBundle],
-    *,
-    flair: Grid | None = None,
+    grids: Mapping[str, Grid], tasks: Sequence[TaskSpec], bundles: Mapping[str, ModelBundle]
 ) -> float:
     """About how many seconds a session takes on one core; only ratios matter.
 
     Args:
-        grid: of the scan to segment; None if it cannot be read.
+        grids: of the images that can be read, by modality.
         tasks: of the session.
         bundles: the models of the run.
-        flair: the grid of the FLAIR; None if there is none, or no use in it.
     """
-    if grid is None and (flair is None or "wml" not in tasks):
+    if all(task.missing(grids) for task in tasks):
         return _STEP  # no more than to say so
-    preparations = {task: bundle.preparation for task, bundle in bundles.items()}
-    windows = {task: _WINDOWS[task] for task in bundles}
-    return predict(grid, tasks, Speed(windows, _STEP, preparations), flair=flair).seconds
+    known = known_tasks()
+    windows = {
+        model: (known[model].costs if model in known else Costs()).window_seconds
+        for model in bundles
+    }
+    speed = Speed(windows, _STEP, {model: one.preparation for model, one in bundles.items()})
+    return predict(grids, tasks, speed).seconds
 
 
 def deal(
@@ -58,8 +58,7 @@ def deal(
         shard: (K, N), the K-th of N, counted from 1.
         work: what a session is expected to cost, in any unit.
 
-    >>> from pathlib import Path
-    >>> four = [Session(label, None, Path(label), None) for label in "abcd"]
+    >>> four = [Session(label, None, {}) for label in "abcd"]
     >>> cost = {"a": 1.0, "b": 1.0, "c": 2.0, "d": 4.0}
     >>> [s.subject for s in deal(four, (2, 2), lambda s: cost[s.subject])]
     ['a', 'b', 'c']

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from deepmrseg_bids.bids.names import label_table_path
+from deepmrseg_bids.bids.names import anat_folder, label_map_path, label_table_path
 from deepmrseg_bids.bids.tables import (
     MORPH_COLUMNS,
     MorphRow,
@@ -28,22 +28,24 @@ from deepmrseg_bids.files import (
     write_json,
     write_text,
 )
-from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.tasks.custom import unknown_task
+from deepmrseg_bids.tasks.registry import known_tasks
+from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
 __all__ = [
-    "DESCRIPTIONS",
     "MORPH_COLUMNS",
     "TEMPLATES",
     "MorphRow",
     "SessionRow",
     "Staging",
-    "described",
+    "label_maps_of",
     "publish",
     "read_morph",
     "read_sessions",
     "remove_leftovers",
-    "sidecar",
+    "task_facts",
+    "tasks_in",
     "write_bytes",
     "write_dataset_files",
     "write_json",
@@ -52,12 +54,6 @@ __all__ = [
     "write_text",
 ]
 
-DESCRIPTIONS = {
-    "brain": "Brain mask",
-    "deepbrain": "Deep brain structures",
-    "hippocampus": "Anterior and posterior hippocampus",
-    "wml": "White-matter lesions",
-}
 RAW = "raw"  # the name of BIDS_DIR in BIDS URIs
 TEMPLATES = "templateflow"  # that of the templates
 _TEMPLATEFLOW = "https://github.com/templateflow/templateflow"
@@ -95,10 +91,49 @@ cards (`deepmrseg models`).
 """
 
 
+def task_facts(task: TaskSpec) -> dict[str, Any]:
+    """What ``seg-<task>_dseg.json`` says of a task, so that its results can be shown later."""
+    return {
+        "Description": f"Labels of the task {task.name}: {task.description}",
+        "Title": task.title,
+        "NativeImage": task.native,
+    }
+
+
+def tasks_in(out_dir: Path) -> dict[str, TaskSpec]:
+    """The tasks that are known, and those of which only the results in OUT_DIR are."""
+    tasks = known_tasks()
+    for path in sorted(out_dir.glob("seg-*_dseg.tsv")):
+        name = path.name.removeprefix("seg-").removesuffix("_dseg.tsv")
+        if name not in tasks and name.isascii() and name.isalnum():
+            try:
+                facts = read_json(path.with_suffix(".json"))
+            except (OSError, ValueError):
+                facts = {}
+            tasks[name] = unknown_task(name, facts if isinstance(facts, dict) else {})
+    return tasks
+
+
+def label_maps_of(out_dir: Path, task: TaskSpec, source: str) -> Iterator[Path]:
+    """The label maps of a session: first that on the grid of the image it was found in.
+
+    Args:
+        source: the stem of the image that the tables of the session are named after.
+    """
+    t1w = f"{source}_{T1W}.nii.gz"
+    if task.native != T1W:
+        pattern = label_map_path(f"sub-x_{task.native}.nii.gz", task.label_map, space=task.native)
+        yield from sorted((out_dir / anat_folder(t1w)).glob(pattern.name.replace("sub-x", "*")))
+    path = out_dir / label_map_path(t1w, task.label_map)
+    if path.exists():
+        yield path
+
+
 def write_dataset_files(
     out_dir: str | os.PathLike[str],
     bids_dir: str | os.PathLike[str],
     *,
+    tasks: Sequence[TaskSpec],
     tables: Mapping[str, LabelTable],
     version: str,
 ) -> None:
@@ -109,6 +144,7 @@ def write_dataset_files(
     variable ``DEEPMRSEG_CONTAINER`` (``TYPE:TAG``, as ``docker:deepmrseg-bids:1.0``) is noted.
 
     Args:
+        tasks: those of the run.
         tables: the label table of each task.
         version: of this software.
 
@@ -123,77 +159,8 @@ def write_dataset_files(
     write_text(out / "CITATION.md", _CITATION.format(version=version))
     for task, table in tables.items():
         write_text(out / label_table_path(task), _table_text(table))
-
-
-def sidecar(
-    *,
-    description: str,
-    sources: Sequence[str],
-    inputs: Mapping[str, str],
-    software: Mapping[str, str],
-    models: Mapping[str, Mapping[str, str]],
-    parameters: Mapping[str, Any],
-    findings: Sequence[Finding] = (),
-    spatial_reference: str | None = None,
-    kind: str | None = None,
-    label_map: Sequence[str] | None = None,
-    resolution: str | None = None,
-) -> dict[str, Any]:
-    """What the JSON beside an output says; no time and no place, so equal runs give equal bytes.
-
-    Args:
-        description: one sentence for people.
-        sources: BIDS URIs of the images it was made from.
-        inputs: SHA-256 of each input, by BIDS URI.
-        software: versions by name.
-        models: by task: ``{"Version": ..., "SHA256": ...}``.
-        parameters: what was asked for.
-        findings: about the input and the result. ``Warnings`` repeats the messages of those
-            that are not mere information.
-        spatial_reference: BIDS URI or URI of the image whose grid it lies on.
-        kind: the BIDS ``Type`` of a mask, as ``Brain``.
-        label_map: the name of each volume of 4D posteriors.
-        resolution: in words; BIDS wants it where the name has ``res``.
-    """
-    findings = worst_first(findings)
-    tree: dict[str, Any] = {
-        "Description": description,
-        "Sources": list(sources),
-        "InputSHA256": dict(inputs),
-        "Software": dict(software),
-        "Models": {task: dict(facts) for task, facts in models.items()},
-        "Parameters": dict(parameters),
-        "Findings": [finding.to_json() for finding in findings],
-        "Warnings": [one.message for one in findings if one.severity != "info"],
-    }
-    optional = {
-        "SpatialReference": spatial_reference,
-        "Type": kind,
-        "LabelMap": None if label_map is None else list(label_map),
-        "Resolution": resolution,
-    }
-    return {**tree, **{key: value for key, value in optional.items() if value is not None}}
-
-
-def described(
-    text: str, made: Mapping[str, Any], findings: Sequence[Finding], **more: Any
-) -> dict[str, Any]:
-    """The :func:`sidecar` of a file of which ``made`` says from what and by what it was made.
-
-    Args:
-        made: InputSHA256, Software, Models and Parameters.
-        more: the other arguments of :func:`sidecar`.
-    """
-    return sidecar(
-        description=text,
-        sources=list(made["InputSHA256"]),
-        inputs=made["InputSHA256"],
-        software=made["Software"],
-        models=made["Models"],
-        parameters=made["Parameters"],
-        findings=findings,
-        **more,
-    )
+    for spec in tasks:
+        write_json(out / label_table_path(spec.name).with_suffix(".json"), task_facts(spec))
 
 
 def _description(link: str, raw: Path, version: str) -> dict[str, Any]:

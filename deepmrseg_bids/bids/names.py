@@ -3,7 +3,7 @@
 Pure: nothing here looks at a disk. Every path that is returned is relative to OUT_DIR.
 
 >>> t1w = "sub-01_ses-2_run-1_T1w.nii.gz"
->>> str(label_map_path(t1w, "hippocampus"))
+>>> str(label_map_path(t1w, Output({"seg": "hippocampus"})))
 'sub-01/ses-2/anat/sub-01_ses-2_run-1_seg-hippocampus_dseg.nii.gz'
 """
 
@@ -17,12 +17,14 @@ from pathlib import PurePath, PurePosixPath
 from urllib.parse import quote
 
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.tasks.spec import T1W, Output, TaskSpec
 
 __all__ = [
     "ENTITIES",
     "BidsName",
     "anat_folder",
     "bids_uri",
+    "entities_text",
     "figure_path",
     "group_path",
     "group_qc_path",
@@ -32,6 +34,7 @@ __all__ = [
     "lesions_path",
     "morph_path",
     "mosaic_path",
+    "native_label_map_path",
     "probabilities_path",
     "report_path",
     "sidecar_path",
@@ -152,23 +155,42 @@ def anat_folder(source: str | os.PathLike[str]) -> PurePosixPath:
 
 def label_map_path(
     source: str | os.PathLike[str],
-    task: str,
+    output: Output,
     *,
     space: str | None = None,
     res: str | None = None,
 ) -> PurePosixPath:
-    """The label map of a task; for ``brain``, the mask.
+    """The label map of a task.
 
     Args:
         source: the image whose grid or person it is: T1w, or FLAIR with ``space="FLAIR"``.
-        task: brain, deepbrain, hippocampus or wml.
+        output: how the task calls it (:attr:`~deepmrseg_bids.tasks.spec.TaskSpec.label_map`).
         space: where the labels lie, if not on the T1w's own grid.
         res: which of the template's resolutions, as ``2``.
     """
     where = _of_space(space, res)
-    if task == "brain":
-        return _anat(source, "mask", ".nii.gz", {**where, "desc": "brain"})
-    return _anat(source, "dseg", ".nii.gz", {**where, "seg": task})
+    return _anat(source, output.suffix, ".nii.gz", {**where, **output.entities})
+
+
+def entities_text(output: Output) -> str:
+    """The entities and the suffix of a label map, without a source.
+
+    >>> entities_text(Output({"seg": "deepbrain"}))
+    'seg-deepbrain_dseg'
+    """
+    return "_".join([*(f"{key}-{value}" for key, value in output.entities.items()), output.suffix])
+
+
+def native_label_map_path(
+    task: TaskSpec, images: Mapping[str, str | os.PathLike[str]]
+) -> PurePosixPath:
+    """The label map of a task on the grid of the image that it was found in.
+
+    Args:
+        images: of the session, by modality.
+    """
+    space = None if task.native == T1W else task.native
+    return label_map_path(images[task.native], task.label_map, space=space)
 
 
 def probabilities_path(

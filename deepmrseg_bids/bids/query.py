@@ -23,11 +23,12 @@ from deepmrseg_bids.bids.index import OWN_CHECK, find_images
 from deepmrseg_bids.bids.names import BidsName, strip_prefix
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.files import read_json
+from deepmrseg_bids.tasks.spec import MODALITIES
 
 __all__ = ["Session", "check_output_dir", "find_sessions"]
 
 _log = logging.getLogger(__name__)
-_SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
+_SUFFIXES = {modality.lower(): modality for modality in MODALITIES}
 _FOLDER = re.compile(r"(sub|ses)-([0-9a-zA-Z+]+)")
 _MOST_LISTED = 40
 
@@ -39,15 +40,13 @@ class Session:
     Attributes:
         subject: label without ``sub-``.
         session: label without ``ses-``; None where the data set has no sessions.
-        t1w: the T1w to segment, absolute; None if there is none.
-        flair: the FLAIR, absolute; None if there is none.
+        images: the image of each modality (``T1w``, ``FLAIR``) that it has, absolute.
         notes: what was decided on the way, one line each.
     """
 
     subject: str
     session: str | None
-    t1w: Path | None
-    flair: Path | None
+    images: Mapping[str, Path]
     notes: tuple[str, ...] = ()
 
     @property
@@ -322,11 +321,12 @@ def _session(
     key: tuple[str, str | None],
     images: Mapping[str, Mapping[tuple[str, str | None], list[_Image]]],
 ) -> Session:
-    chosen: dict[str, Path | None] = {}
+    chosen: dict[str, Path] = {}
     notes = []
     for kind, by_session in images.items():
         ranked = sorted(by_session.get(key, []), key=lambda image: image.rank)
-        chosen[kind] = ranked[0].path if ranked else None
+        if ranked:
+            chosen[_SUFFIXES[kind]] = ranked[0].path
         if len(ranked) > 1:
             others = ", ".join(image.path.name for image in ranked[1:])
             notes.append(
@@ -334,4 +334,4 @@ def _session(
                 f"{others} (plainest name first, then lowest run); "
                 f"to choose another, give --bids-filter-file with {kind!r}"
             )
-    return Session(key[0], key[1], chosen["t1w"], chosen["flair"], tuple(notes))
+    return Session(key[0], key[1], chosen, tuple(notes))

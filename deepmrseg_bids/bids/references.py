@@ -12,11 +12,12 @@ from deepmrseg_bids.bids.names import BidsName
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.metrics.label_matching import FEWEST_NUMBERS, match_by_name
+from deepmrseg_bids.tasks.registry import find_task, task_names
+from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["Match", "Reference", "parse_reference", "read_references"]
 
 _NAME = re.compile(r"[0-9A-Za-z._+-]+")
-_PARTS = ("deepbrain", "hippocampus", "wml")  # tasks whose label maps are no whole brain
 _FREE = ("seg", "desc", "atlas", "res", "den", "space")  # may differ, or are compared elsewhere
 
 
@@ -86,7 +87,7 @@ class Reference:
     name: str
     folder: Path
 
-    def find(self, ours: BidsName, task: str, labels: LabelTable) -> Match | None:
+    def find(self, ours: BidsName, task: TaskSpec, labels: LabelTable) -> Match | None:
         """Its label map for one of ours; None if no file of it is named as that.
 
         Participant, session and space must be the same, and so must every entity that both
@@ -107,12 +108,12 @@ class Reference:
         for path, name in fitting:
             labels_by = self._labels(path, name, task, labels)
             if labels_by is None or labels_by:
-                by_name = task == "brain" or self.table_of(path) is not None
+                by_name = task.brain_mask or self.table_of(path) is not None
                 known.append((_rank(name, ours, task), Match(path, labels_by, by_name)))
         if fitting and not known:
             raise DatasetError(
-                f"{self.name}: {fitting[0][0].name} has none of the structures of {task}, by the "
-                "names in the label tables"
+                f"{self.name}: {fitting[0][0].name} has none of the structures of {task.name}, by "
+                "the names in the label tables"
                 if any(self.table_of(path) for path, _ in fitting)
                 else f"{self.name}: {fitting[0][0].name} has no label table, so its numbers mean "
                 f"nothing; put a _dseg.tsv with index and name beside it or at {self.folder}"
@@ -127,15 +128,15 @@ class Reference:
         return known[0][1] if known else None
 
     def _labels(
-        self, path: Path, name: BidsName, task: str, labels: LabelTable
+        self, path: Path, name: BidsName, task: TaskSpec, labels: LabelTable
     ) -> dict[int, int] | None:
         """Ours to theirs; None if only a look into the image can tell; empty if none matches."""
-        if task == "brain":
+        if task.brain_mask:
             return {labels.indices[0]: 1}
         table = self.table_of(path)
         if table is not None:
             return match_by_name(labels, table)
-        if name.get("seg") == task:
+        if name.get("seg") == task.name:
             return {index: index for index in labels.indices}
         return None if len(labels) >= FEWEST_NUMBERS else {}
 
@@ -203,20 +204,25 @@ def _tables_in(folder: Path) -> list[tuple[dict[str, str], Path]]:
     return sorted(found, key=lambda pair: -len(pair[0]))
 
 
-def _rank(name: BidsName, ours: BidsName, task: str) -> int:
+def _rank(name: BidsName, ours: BidsName, task: TaskSpec) -> int:
     shared = sum(ours.get(key) == label for key, label in name.entities)
-    best = name.suffix == "mask" if task == "brain" else name.get("seg") == task
+    best = name.suffix == "mask" if task.brain_mask else name.get("seg") == task.name
     return 100 * best + shared
 
 
-def _fits(name: BidsName, ours: BidsName, task: str) -> bool:
-    if name.suffix == "mask" and (task != "brain" or name.get("desc") != "brain"):
+def _fits(name: BidsName, ours: BidsName, task: TaskSpec) -> bool:
+    if name.suffix == "mask" and (not task.brain_mask or name.get("desc") != "brain"):
         return False
-    if name.get("seg") in _PARTS and name.get("seg") != task:
+    if name.get("seg") != task.name and _is_part(name.get("seg")):
         return False
     if not name.extension.startswith(".nii") or _space(name) != _space(ours):
         return False
     return all(ours.get(key) == label for key, label in name.entities if key not in _FREE)
+
+
+def _is_part(seg: str | None) -> bool:
+    """Whether ``seg-`` is that of a task whose label maps are no whole brain."""
+    return seg in task_names() and not find_task(seg).whole_brain
 
 
 def _space(name: BidsName) -> str:

@@ -87,14 +87,13 @@ def model_paths(entries: list[str]) -> dict[str, Path]:
     >>> model_paths(["brain=/models/b"])
     {'brain': PosixPath('/models/b')}
     """
-    from deepmrseg_bids.tasks import TASKS
-
     models = {}
     for entry in entries:
         task, mark, path = entry.partition("=")
-        if not mark or task not in TASKS or not path:
+        if not mark or not path or not (task.isascii() and task.isalnum()):
             raise UsageError(
-                f"--model takes TASK=PATH with a task of {', '.join(TASKS)}; got {entry!r}"
+                "--model takes TASK=PATH: a task, or a name of letters and digits for one of "
+                f"your own, and the folder of a bundle; got {entry!r}"
             )
         models[task] = Path(path)
     return models

@@ -24,14 +24,17 @@ from deepmrseg_bids.cli.common import (
 )
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask, UsageError
 from deepmrseg_bids.system import peak_memory_mib, prepare_process
+from deepmrseg_bids.tasks.registry import task_names
+from deepmrseg_bids.tasks.spec import PAIRED, T1W
 
 if TYPE_CHECKING:
+    from deepmrseg_bids.inference.predictor import PredictorPool
     from deepmrseg_bids.tasks.results import Segmentation
+    from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["main"]
 
 _log = logging.getLogger("deepmrseg")
-_TASKS = ("brain", "deepbrain", "hippocampus", "wml")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,12 +63,16 @@ def _add_predict(commands: Any) -> None:
     parser = _add(commands, "predict", "Segment images: label maps and tables of volumes.")
     parser.add_argument("images", nargs="+", type=Path, metavar="T1W", help="T1w images (NIfTI)")
     parser.add_argument(
-        "--task", action="append", choices=_TASKS, required=True, help="what to find; repeatable"
+        "--task", action="append", metavar="TASK",
+        help=f"what to find, of {', '.join(task_names())} and the tasks of --model; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--flair", dest="pair", type=Path, help="the FLAIR of the one T1w (for wml)"
     )
-    parser.add_argument("--flair", type=Path, help="the FLAIR of the one T1w (for wml)")
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
-    parser.add_argument("--model", action="append", default=[], metavar="TASK=PATH",
-                        help="use another bundle for a task")  # fmt: skip
+    parser.add_argument("--model", action="append", default=[], metavar="[TASK=]PATH",
+                        help="another bundle for a task; a path alone also asks for the "
+                        "bundle's own task")  # fmt: skip
     parser.add_argument("--probabilities", action="store_true", help="write the posteriors too")
     parser.add_argument("--force-header", "--force_header", action="store_true",
                         help="segment images with neither sform nor qform too")  # fmt: skip
@@ -133,7 +140,7 @@ def _add_crossval(commands: Any) -> None:
 def _add_evaluate(commands: Any) -> None:
     parser = _add(commands, "evaluate", "Compare a model with reference labels.")
     parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
-    parser.add_argument("--task", choices=_TASKS, help="the shipped model of this task")
+    parser.add_argument("--task", choices=task_names(), help="the shipped model of this task")
     parser.add_argument("--model", type=Path, help="a bundle's folder")
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--prepared", action="store_true",
@@ -151,79 +158,122 @@ def _add_models(commands: Any) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from deepmrseg_bids.findings import worst_first
-    from deepmrseg_bids.imaging.nifti import read_volume
     from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
-    from deepmrseg_bids.tasks import needed_models, run
-    from deepmrseg_bids.tasks.qc import check_image
-    from deepmrseg_bids.tasks.results import Segmentation
+    from deepmrseg_bids.tasks.registry import needed_models
 
-    if args.flair and len(args.images) > 1:
+    if args.pair and len(args.images) > 1:
         raise UsageError("--flair goes with one T1w")
     names = [_stem(path) for path in args.images]
     if len(set(names)) < len(names):
         raise UsageError("two images have the same file name: predict them into two folders")
+    models, tasks = _asked_tasks(args)
     set_threads(thread_count(args.omp_nthreads))
     pool = PredictorPool(
-        model_paths(args.model),
+        models,
         resolve_device(args.device),
         args.precision,
         args.tta,
         fallback=args.device == "auto",
     )
-    for model in needed_models(args.task):
+    for model in needed_models(tasks):
         with suppress(SkippedTask):  # said for each image
             pool(model)
     args.out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for path, name in zip(args.images, names, strict=True):
-        start = time.perf_counter()
-        try:
-            volume = read_volume(path, force_header=args.force_header)
-            seen = (*volume.findings, *check_image(volume))
-            flair = read_volume(args.flair) if args.flair else None
-            results = list(run(volume, args.task, pool, flair=flair))
-        except DeepMRSegError as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        for task, result in results:
-            if not isinstance(result, Segmentation):
-                print(f"{name}: {task}: {result}", file=sys.stderr)
-                failed += 1
-                continue
-            _write_result(args, name, result)
-            for finding in worst_first((*seen, *result.findings)):
-                level = logging.INFO if finding.severity == "info" else logging.WARNING
-                _log.log(level, "%s: %s: %s", name, task, finding)
-        seconds = time.perf_counter() - start
-        _log.info("%s: %.1f s, %.1f s of it in the networks, peak %.0f MiB",
-                  name, seconds, pool.seconds, peak_memory_mib())  # fmt: skip
+    failed = sum(
+        _predict_one(args, path, name, tasks, pool)
+        for path, name in zip(args.images, names, strict=True)
+    )
     return 3 if failed else 0
 
 
-def _write_result(args: argparse.Namespace, name: str, result: Segmentation) -> None:
+def _asked_tasks(args: argparse.Namespace) -> tuple[dict[str, Path], list[TaskSpec]]:
+    """The bundles of ``--model``, by task, and the tasks to do.
+
+    ``--model PATH`` alone asks for the task of that bundle.
+    """
+    from deepmrseg_bids.inference.bundle import ModelBundle
+    from deepmrseg_bids.tasks.registry import known_tasks
+
+    bare = [entry for entry in args.model if "=" not in entry or Path(entry).is_dir()]
+    models = model_paths([entry for entry in args.model if entry not in bare])
+    asked = list(args.task or [])
+    for entry in bare:
+        bundle = ModelBundle.open(entry)
+        models[bundle.task] = bundle.path
+        asked.append(bundle.task)
+    if not asked:
+        raise UsageError("predict needs --task TASK, or --model PATH for the task of a bundle")
+    known = known_tasks(models)
+    if unknown := [name for name in asked if name not in known]:
+        raise UsageError(f"unknown task {unknown[0]!r}; known are {', '.join(known)}")
+    offered = {name: task.bundle for name, task in known.items() if task.bundle is not None}
+    return {**offered, **models}, [task for name, task in known.items() if name in asked]
+
+
+def _predict_one(
+    args: argparse.Namespace, path: Path, name: str, tasks: Sequence[TaskSpec], pool: PredictorPool
+) -> int:
+    """Segment one image; the number of tasks that failed."""
+    from deepmrseg_bids.findings import worst_first
+    from deepmrseg_bids.imaging.nifti import read_volume
+    from deepmrseg_bids.tasks.pipeline import run
+    from deepmrseg_bids.tasks.qc import check_image
+    from deepmrseg_bids.tasks.results import Segmentation
+
+    start = time.perf_counter()
+    failed = 0
+    try:
+        volume = read_volume(path, force_header=args.force_header)
+        seen = (*volume.findings, *check_image(volume))
+        images = {T1W: volume}
+        if args.pair:
+            images[PAIRED] = read_volume(args.pair)
+        results = list(run(images, tasks, pool))
+    except DeepMRSegError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    specs = {task.name: task for task in tasks}
+    for task, result in results:
+        if not isinstance(result, Segmentation):
+            print(f"{name}: {task}: {result}", file=sys.stderr)
+            failed += 1
+            continue
+        _write_result(args, name, specs[task], result)
+        for finding in worst_first((*seen, *result.findings)):
+            level = logging.INFO if finding.severity == "info" else logging.WARNING
+            _log.log(level, "%s: %s: %s", name, task, finding)
+    seconds = time.perf_counter() - start
+    _log.info("%s: %.1f s, %.1f s of it in the networks, peak %.0f MiB",
+              name, seconds, pool.seconds, peak_memory_mib())  # fmt: skip
+    return failed
+
+
+def _write_result(
+    args: argparse.Namespace, name: str, task: TaskSpec, result: Segmentation
+) -> None:
     """Label map, table and, if asked for, posteriors of one task."""
+    from deepmrseg_bids.bids.names import entities_text
     from deepmrseg_bids.bids.tables import write_lesions, write_morph
     from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
     from deepmrseg_bids.session.publish import morph_rows
     from deepmrseg_bids.tasks.results import native_posteriors
     from deepmrseg_bids.tasks.wml import LesionSegmentation
 
-    task = result.task
+    kind = entities_text(task.label_map)
+    aligned = True
     if isinstance(result, LesionSegmentation):
-        on_flair = f"{_stem(args.flair)}_space-FLAIR_seg-{task}_dseg.nii.gz"
-        write_labels(args.out / on_flair, result.on_flair)
-        write_lesions(args.out / f"{name}_seg-{task}_lesions.tsv", result.lesions)
-    if not isinstance(result, LesionSegmentation) or result.aligned:
-        kind = "desc-brain_mask" if task == "brain" else f"seg-{task}_dseg"
+        aligned = result.aligned
+        native = f"{_stem(args.pair)}_space-{task.native}"
+        write_labels(args.out / f"{native}_{kind}.nii.gz", result.on_flair)
+        if result.lesions is not None:
+            write_lesions(args.out / f"{name}_seg-{task.name}_lesions.tsv", result.lesions)
+    if aligned:
         write_labels(args.out / f"{name}_{kind}.nii.gz", result.labels)
-    write_morph(args.out / f"{name}_seg-{task}_morph.tsv", morph_rows(result))
+    write_morph(args.out / f"{name}_seg-{task.name}_morph.tsv", morph_rows(result))
     if args.probabilities and result.posteriors:
-        in_flair = isinstance(result, LesionSegmentation) and not result.aligned
-        stem = f"{_stem(args.flair)}_space-FLAIR" if in_flair else name
+        stem = name if aligned else native
         write_probabilities(
-            args.out / f"{stem}_seg-{task}_probseg.nii.gz",
+            args.out / f"{stem}_seg-{task.name}_probseg.nii.gz",
             native_posteriors(result),
             result.labels.grid,
             count=len(result.table),
@@ -303,6 +353,7 @@ def _crossval(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from deepmrseg_bids.inference.bundle import ModelBundle
     from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
+    from deepmrseg_bids.tasks.registry import task_of_model
     from deepmrseg_bids.train.config import load_config
     from deepmrseg_bids.train.evaluation import evaluate, write_tables
     from deepmrseg_bids.train.samples import load_samples
@@ -316,7 +367,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     )
     rows = evaluate(
         load_samples(args.samples),
-        bundle.task,
+        task_of_model(bundle.task, bundle.path),
         pool,
         load_config(bundle.path / "train.toml"),
         prepared=args.prepared,

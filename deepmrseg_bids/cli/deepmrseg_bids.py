@@ -22,10 +22,11 @@ from deepmrseg_bids.cli.common import (
     positive,
     set_up_logging,
 )
-from deepmrseg_bids.config import TASKS, RunConfig, parse_size, read_config
+from deepmrseg_bids.config import RunConfig, parse_size, read_config
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.execution.signals import interruptible
 from deepmrseg_bids.system import prepare_process
+from deepmrseg_bids.tasks.registry import task_names
 
 __all__ = ["build_parser", "config_from", "main", "parse"]
 
@@ -85,11 +86,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
                        help="subjects, with or without sub-")  # fmt: skip
     group.add_argument(*both("--session-label", "--session-id"), nargs="+", metavar="LABEL",
                        help="sessions, with or without ses-")  # fmt: skip
-    group.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK",
-                       help=f"of {', '.join(TASKS)}; default: all that the session's images "
+    group.add_argument("--tasks", nargs="+", metavar="TASK",
+                       help=f"of {', '.join(task_names())}; default: all that the session's images "
                        "allow")  # fmt: skip
     group.add_argument("--model", action="append", metavar="TASK=PATH",
-                       help="use another bundle for a task")  # fmt: skip
+                       help="use another bundle for a task, or add a task of your own: "
+                       "NAME=PATH")  # fmt: skip
     group.add_argument(*both("--bids-filter-file"), type=_path, metavar="FILE",
                        help='JSON with pybids filters: {"t1w": {...}, "flair": {...}}')  # fmt: skip
     group.add_argument(*both("--bids-database-dir"), type=_path, metavar="DIR",

@@ -17,30 +17,26 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
-from deepmrseg_bids.tasks import NEEDS, needed_models
 from deepmrseg_bids.tasks.flair_slices import slice_axis
+from deepmrseg_bids.tasks.registry import find_task, needed_models, task_names
+from deepmrseg_bids.tasks.spec import T1W, Costs, TaskSpec
 
-__all__ = ["Cost", "Speed", "memory_mib", "predict", "start_seconds"]
+__all__ = ["Cost", "Extras", "Speed", "memory_mib", "predict", "start_seconds"]
 
 # steps (see Speed.step) for a million voxels of the scan: reading it and finding the brain,
 # writing the files of a task, drawing it; for each label that is kept as posteriors
 _SCAN, _WRITE, _DRAW, _POSTERIOR = 4.0, 0.7, 0.5, 1.5
 _OBLIQUE, _OBLIQUE_CHOICE = 20.0, 1.4  # interpolated in 3D: once, and in the choice of labels
 _CHOICE = 4.7  # for a million voxels of the crop in which labels are chosen, and each label
-_CROP_MM3 = {"deepbrain": 96 * 96 * 80, "hippocampus": 2 * 40 * 56 * 40, "wml": 160 * 192 * 150}
-_LABELS = {"brain": 1, "deepbrain": 14, "hippocampus": 4, "wml": 1}
 _SESSION, _PAGE = 18.0, 25.0  # whatever the scan; a page for each task
 _START = 350.0  # from the command to the first session
 _REGISTRATION, _SPACE = 750.0, 130.0  # onto a template; label maps on one of its grids
-_DEEPBRAIN_PASSES = 1.2  # one, and a second where the first crop was off
-_HIPPOCAMPUS_LOOKS = 2.5  # two are usual, six the most, each at both sides
 
 _SLICE = (160, 192)  # pixels of a slice that is cropped to a brain
 _BRAIN_MM = 180.0  # of which slices are asked about, along any axis
 _RIGID, _LESIONS = 160.0, 25.0  # steps: a T1w onto a FLAIR; what surrounds the lesions
 
 _BASE_MIB = 350  # Python, torch, nipype
-_NETWORK_MIB = {"brain": 180, "deepbrain": 430, "hippocampus": 430, "wml": 430}
 _REGISTRATION_MIB = 600  # antspyx and its images: onto a template
 _RIGID_MIB = 250  # and of a T1w onto a FLAIR
 _BYTES = 10.0  # a voxel: the scan (4), what it was read from or a part of it, labels
@@ -53,6 +49,23 @@ class Cost:
 
     seconds: float
     memory_mib: int
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a session takes beside its tasks.
+
+    Attributes:
+        probabilities: posteriors are written.
+        page: the subject's page is written.
+        registrations: templates that the scan is registered with.
+        spaces: output spaces, each a grid of a template.
+    """
+
+    probabilities: bool = False
+    page: bool = True
+    registrations: int = 0
+    spaces: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,52 +123,52 @@ def _step_seconds() -> float:
 
 
 def predict(
-    grid: Grid | None,
-    tasks: Collection[str],
+    grids: Mapping[str, Grid],
+    tasks: Sequence[TaskSpec],
     speed: Speed,
-    *,
-    flair: Grid | None = None,
-    probabilities: bool = False,
-    page: bool = True,
-    registrations: int = 0,
-    spaces: int = 0,
+    extras: Extras | None = None,
 ) -> Cost:
     """What the tasks of one session take.
 
     Args:
-        grid: the T1w's, see :func:`~deepmrseg_bids.imaging.nifti.read_grid`; None: no T1w.
+        grids: of its images, by modality, see :func:`~deepmrseg_bids.imaging.nifti.read_grid`.
         tasks: those that are left to do.
-        flair: the grid of the FLAIR, for ``wml``.
-        page: the subject's page is written.
-        registrations: templates that the scan is registered with.
-        spaces: output spaces, each a grid of a template.
     """
-    seconds, steps = 0.0, _SESSION + registrations * _REGISTRATION + spaces * _SPACE
-    if grid is not None:
-        models = set(needed_models(tasks)) & set(speed.windows) - {"wml"}
-        seconds += sum(_windows(model, grid, speed) * speed.windows[model] for model in models)
-        steps += math.prod(grid.shape) / 1e6 * _SCAN + (_OBLIQUE if _is_oblique(grid) else 0)
-    if flair is not None and "wml" in tasks:
-        seconds += _windows("brain", flair, speed) * speed.windows.get("brain", 0.0)
-        seconds += _slices(flair) * speed.windows.get("wml", 0.0)
-        steps += math.prod(flair.shape) / 1e6 * _SCAN + (_OBLIQUE if _is_oblique(flair) else 0)
-        steps += _LESIONS + (_RIGID if grid is not None else 0)
+    more = extras or Extras()
+    seconds = 0.0
+    steps = _SESSION + more.registrations * _REGISTRATION + more.spaces * _SPACE
+    slices = [task for task in tasks if task.native != T1W]
+    t1w = grids.get(T1W)
+    if t1w is not None:
+        own = {task.models[-1] for task in slices}
+        for model in set(needed_models(tasks)) & set(speed.windows) - own:
+            seconds += _windows(model, t1w, speed) * speed.windows[model]
+        steps += math.prod(t1w.shape) / 1e6 * _SCAN + (_OBLIQUE if _is_oblique(t1w) else 0)
+    for task in slices:
+        if (native := grids.get(task.native)) is None:
+            continue
+        *before, last = task.models  # the brain is looked for in this image too
+        for model in before:
+            seconds += _windows(model, native, speed) * speed.windows.get(model, 0.0)
+        seconds += _slices(native) * speed.windows.get(last, 0.0)
+        steps += math.prod(native.shape) / 1e6 * _SCAN + (_OBLIQUE if _is_oblique(native) else 0)
+        steps += _LESIONS + (_RIGID if t1w is not None else 0)
     for task in tasks:
-        steps += _steps(task, (grid, flair) if task == "wml" else (grid,), probabilities, page)
-    return Cost(seconds + steps * speed.step, memory_mib(grid, tasks, flair=flair, spaces=spaces))
+        steps += _steps(task, task.images(grids).values(), more)
+    return Cost(seconds + steps * speed.step, memory_mib(grids, tasks, spaces=more.spaces))
 
 
-def _steps(task: str, grids: Sequence[Grid | None], probabilities: bool, page: bool) -> float:
+def _steps(task: TaskSpec, grids: Collection[Grid], more: Extras) -> float:
     """Steps of choosing, writing and drawing the labels of a task on each grid."""
-    labels = _LABELS.get(task, 1)
-    steps = _PAGE if page else 0.0
-    for grid in filter(None, grids):
+    labels = task.costs.labels
+    steps = _PAGE if more.page else 0.0
+    for grid in grids:
         millions = math.prod(grid.shape) / 1e6
-        crop = min(_CROP_MM3.get(task, 0) / grid.voxel_volume / 1e6, millions)
+        crop = min(task.costs.crop_mm3 / grid.voxel_volume / 1e6, millions)
         choice = _CHOICE * (_OBLIQUE_CHOICE if _is_oblique(grid) else 1)
         steps += millions * _WRITE + crop * labels * choice
-        steps += millions * labels * _POSTERIOR if probabilities else 0
-        steps += millions * _DRAW if page else 0
+        steps += millions * labels * _POSTERIOR if more.probabilities else 0
+        steps += millions * _DRAW if more.page else 0
     return steps
 
 
@@ -201,27 +214,28 @@ def _windows(model: str, grid: Grid, speed: Speed) -> float:
 
     whole = canonical_grid(grid, preparation.spacing).shape
     shape = preparation.shape if all(preparation.shape) else whole
-    if model == "hippocampus":
-        return 2 * (_HIPPOCAMPUS_LOOKS + places(shape))
-    return places(shape) * (_DEEPBRAIN_PASSES if model == "deepbrain" else 1)
+    costs = _costs_of(model)
+    return costs.crops * (costs.looks + costs.passes * places(shape))
 
 
-def memory_mib(
-    grid: Grid | None, tasks: Collection[str], *, flair: Grid | None = None, spaces: int = 0
-) -> int:
-    """The largest size that a process gets while it works on a scan (None: it has none).
+def _costs_of(model: str) -> Costs:
+    return find_task(model).costs if model in task_names() else Costs(passes=1.2)
+
+
+def memory_mib(grids: Mapping[str, Grid], tasks: Sequence[TaskSpec], *, spaces: int = 0) -> int:
+    """The largest size that a process gets while it works on a session.
 
     Args:
-        flair: the grid of the FLAIR, for ``wml``.
+        grids: of the images that can be used, by modality.
         spaces: output spaces, each a grid of a template.
     """
-    models = {model for task in tasks for model in NEEDS[task]}
-    fixed = _BASE_MIB + max((_NETWORK_MIB[model] for model in models), default=0)
-    pair = "wml" in tasks and flair is not None
-    fixed += _REGISTRATION_MIB if spaces else _RIGID_MIB if pair else 0
+    networks = (_costs_of(model).network_mib for task in tasks for model in task.models)
+    fixed = _BASE_MIB + max(networks, default=0)
+    pairs = [task for task in tasks if task.pair and task.native in grids]
+    fixed += _REGISTRATION_MIB if spaces else _RIGID_MIB if pairs else 0
     total = float(fixed)
-    for scan in (grid, flair if pair else None):
-        if scan is not None:
-            each = _BYTES + (_OBLIQUE_BYTES if _is_oblique(scan) else 0)
-            total += each * math.prod(scan.shape) / 2**20
+    for modality in {T1W, *(task.native for task in pairs)} & set(grids):
+        scan = grids[modality]
+        each = _BYTES + (_OBLIQUE_BYTES if _is_oblique(scan) else 0)
+        total += each * math.prod(scan.shape) / 2**20
     return round(total)

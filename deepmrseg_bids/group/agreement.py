@@ -44,6 +44,8 @@ class PairJob:
     Attributes:
         labels: our index and theirs, in pairs; None to take their numbers for ours.
         by_name: the pairs come from two label tables.
+        brain_mask: any label of theirs is brain.
+        lesions: single lesions are compared, too.
     """
 
     sample_id: str
@@ -57,6 +59,8 @@ class PairJob:
     table: tuple[tuple[int, str], ...]
     labels: tuple[tuple[int, int], ...] | None
     by_name: bool
+    brain_mask: bool = False
+    lesions: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def compare_pair(job: PairJob) -> Compared:
 def _comparison(job: PairJob) -> Comparison:
     ours, theirs = read_labels(job.ours), read_labels(job.theirs)
     names = dict(job.table)
-    if job.task == "brain":
+    if job.brain_mask:
         return compare(ours, whole_brain(theirs), {next(iter(names)): 1})
     labels = dict(job.labels) if job.labels is not None else match_by_number(names, theirs)
     if not labels:
@@ -109,7 +113,7 @@ def _comparison(job: PairJob) -> Comparison:
             "it has no label table, and not all of our numbers are in it; put a _dseg.tsv with "
             "index and name beside it or at the root of the reference"
         )
-    return compare(ours, theirs, labels, lesions=job.task == "wml")
+    return compare(ours, theirs, labels, lesions=job.lesions)
 
 
 def _row(job: PairJob, one: StructureAgreement, found: Comparison) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def write_agreement(
     Args:
         facts: what the sidecars say besides the columns.
     """
-    lesions = task == "wml"
+    lesions = any("lesion_f1" in row for row in rows)
     paths = [out_dir / group_path(task, f"agreement{part}") for part in ("", "_summary", "_table")]
     columns: Columns = {**AGREEMENT, **(LESION_AGREEMENT if lesions else {})}
     write_table(paths[0], columns, pd.DataFrame(rows), **facts)

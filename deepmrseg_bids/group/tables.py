@@ -96,7 +96,7 @@ def _adjusted(
     """Volumes by the residual method, and the line of each structure for the JSON."""
     residual = pd.DataFrame(np.nan, index=sizes.index, columns=sizes.columns)
     lines: dict[str, Any] = {}
-    if volumes.task == "brain":
+    if volumes.spec.brain_mask:
         return residual, lines
     usual = ~(np.abs(deviations(np.cbrt(brains))) > LIMIT)
     for name in sizes:

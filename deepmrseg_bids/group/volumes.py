@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.bids.names import BidsName, morph_path, source_stem
 from deepmrseg_bids.bids.participants import SessionKey
+from deepmrseg_bids.bids.provenance import findings_of
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, read_morph, read_sessions
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import worst_first
-from deepmrseg_bids.session.resume import findings_of
+from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["SESSION", "TaskVolumes", "read_log", "read_volumes", "sessions_of", "tags_of"]
 
@@ -39,7 +40,7 @@ class TaskVolumes:
         broken: the sessions of files that could not be read.
     """
 
-    task: str
+    spec: TaskSpec
     table: pd.DataFrame
     sources: Mapping[SessionKey, str]
     problems: tuple[str, ...] = ()
@@ -49,6 +50,11 @@ class TaskVolumes:
     def sessions(self) -> pd.MultiIndex:
         """The sessions in order, as an index of `SESSION`."""
         return sessions_of(self.sources)
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self.spec.name
 
     @cached_property
     def structures(self) -> dict[int, str]:
@@ -94,8 +100,9 @@ def sessions_of(keys: Iterable[SessionKey]) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(pd.DataFrame(list(keys), columns=SESSION, dtype=object))
 
 
-def read_volumes(out_dir: Path, task: str) -> TaskVolumes:
+def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
     """Every ``_seg-<task>_morph.tsv`` of OUT_DIR; one that cannot be used costs itself alone."""
+    task = spec.name
     rows: dict[SessionKey, list[MorphRow]] = {}
     sources: dict[SessionKey, str] = {}
     problems = []
@@ -121,7 +128,7 @@ def read_volumes(out_dir: Path, task: str) -> TaskVolumes:
             sources[key] = source_stem(str(name.replace(seg=None)))
     order = sorted(rows)
     return TaskVolumes(
-        task,
+        spec,
         _table({key: rows[key] for key in order}),
         {key: sources[key] for key in order},
         tuple(problems),

@@ -47,6 +47,8 @@ class Preparation:
             the crop's middle: a head is nearly its own mirror image.
         window: voxels of the crops the network was trained on; a larger image is seen in
             windows of this size. (0, 0, 0) stands for the whole image at once.
+        around: structures of ``deepbrain`` in whose middle the crop of a task of one's own is
+            cut, or ``Brain``; if empty, the middle of the deep structures as ``brain`` finds it.
     """
 
     spacing: float
@@ -55,6 +57,7 @@ class Preparation:
     margin: int = 0
     position: bool = False
     window: tuple[int, int, int] = (0, 0, 0)
+    around: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.2 <= self.spacing <= 10:
@@ -80,6 +83,11 @@ class ModelBundle:
     path: Path
     facts: dict[str, Any]
 
+    @property
+    def label(self) -> str:
+        """``version hash``, as tables and pages name it."""
+        return f"{self.version} {self.sha256[:12]}"
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> ModelBundle:
         """Read a bundle and check its weights against their SHA-256.
@@ -100,7 +108,7 @@ class ModelBundle:
             )
         try:
             preparation = {"window": (0, 0, 0), **facts["preparation"]}
-            for name in ("shape", "window"):
+            for name in {"shape", "window", "around"} & set(preparation):
                 preparation[name] = tuple(preparation[name])
             return cls(
                 task=facts["task"],

@@ -12,7 +12,7 @@ from nipype.interfaces.base import (
 )
 
 from deepmrseg_bids.session.job import SessionJob
-from deepmrseg_bids.session.publish import segment_session
+from deepmrseg_bids.session.segment import segment_session
 
 __all__ = ["SegmentSession"]
 

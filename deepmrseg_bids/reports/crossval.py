@@ -14,6 +14,7 @@ from deepmrseg_bids.imaging.grid import Array, Grid, resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.reports.figures import to_ras
+from deepmrseg_bids.tasks.spec import TaskSpec
 from deepmrseg_bids.train.comparison import Judged, compare, summaries
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.crossval import CrossValidation
@@ -210,10 +211,8 @@ def _cases(
 def _draw_case(axes: Sequence[Axes], sample: Sample, found: Path, config: TrainConfig) -> None:
     """Cuts of one sample in two directions with both label maps."""
     labels = read_labels(found)
-    expected = reference_labels(sample, config.task, config, _table(config))
-    seen = sample.flair if _slices(config) else sample.t1w
-    assert seen is not None
-    volume = read_volume(seen)
+    expected = reference_labels(sample, _task(config), config, _table(config))
+    volume = read_volume(sample.images[_task(config).native])
     image = volume.data
     if volume.grid != labels.grid:
         image = resample(volume.data, volume.grid, labels.grid)
@@ -245,10 +244,20 @@ def _slices(config: TrainConfig) -> bool:
     return config.network.spatial_dims == 2
 
 
-def _table(config: TrainConfig) -> LabelTable:
-    from deepmrseg_bids.tasks import brain
+def _task(config: TrainConfig) -> TaskSpec:
+    """The task that was trained for; of one's own, as its settings say."""
+    from deepmrseg_bids.tasks.custom import unknown_task
+    from deepmrseg_bids.tasks.registry import find_task, task_names
 
-    return brain.TABLE if config.task == "brain" else config.labels
+    if config.task in task_names():
+        return find_task(config.task)
+    return unknown_task(config.task, {"NativeImage": "FLAIR"} if _slices(config) else {})
+
+
+def _table(config: TrainConfig) -> LabelTable:
+    """The labels that are judged: those of the network, or the one that a mask has."""
+    task = _task(config)
+    return task.table if task.brain_mask and task.table else config.labels
 
 
 def _slice(data: Array, axis: int, cut: int) -> Array:

@@ -20,6 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from deepmrseg_bids.imaging.grid import Array, Grid, resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
+from deepmrseg_bids.tasks.spec import Figure as FigureStyle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,10 +41,7 @@ _WIDTH = 1600  # pixels: twice what a page shows, for dense screens and for prin
 _DPI = 100
 _CUTS = 5
 _GAP = 0.02  # between two cuts, in widths of a cut
-_MARGINS_MM = {"brain": 45.0, "wml": 30.0}  # the whole head; the brain around the lesions
-_MARGIN_MM = 15.0
-_THUMBNAILS = {"brain": 0, "deepbrain": 1, "hippocampus": 0, "wml": 2}
-"""The plane of the one cut that a mosaic shows: sagittal, coronal or axial."""
+_SURROUNDINGS_MM = 15.0  # whose intensities set black and white
 _BACKGROUND = "#000000"
 _UNKNOWN = "#ffffff"  # a label that the table does not name is still drawn
 _QUALITIES = (90, 75, 55)
@@ -102,7 +100,12 @@ class _Scene:
 
 
 def contour_figure(
-    volume: Volume, labels: LabelMap, table: LabelTable, *, task: str, limit: int | None = None
+    volume: Volume,
+    labels: LabelMap,
+    table: LabelTable,
+    *,
+    style: FigureStyle,
+    limit: int | None = None,
 ) -> bytes:
     """Draw the contours of a label map on sagittal, coronal and axial cuts of its scan.
 
@@ -112,24 +115,29 @@ def contour_figure(
     Args:
         labels: on the scan's grid, or on another one that is then brought to it.
         table: the colours; a label that it lacks is drawn in white.
-        task: ``brain`` shows the whole head; others the surroundings of their structures.
+        style: how much of the surroundings is shown.
         limit: if given, the largest number of bytes to aim at, at the cost of sharpness.
 
     Returns:
         A WebP file, 1600 pixels wide unless the limit asks for less.
     """
-    return encode(_pixels(_figure(_scene(volume, labels, table, task)))[..., :3], limit)
+    return encode(_pixels(_figure(_scene(volume, labels, table, style)))[..., :3], limit)
 
 
 def contour_layers(
-    volume: Volume, labels: LabelMap, table: LabelTable, *, task: str, limit: int | None = None
+    volume: Volume,
+    labels: LabelMap,
+    table: LabelTable,
+    *,
+    style: FigureStyle,
+    limit: int | None = None,
 ) -> Layers:
     """The picture of :func:`contour_figure` as two layers.
 
     Args:
         limit: for both, in bytes.
     """
-    scene = _scene(volume, labels, table, task)
+    scene = _scene(volume, labels, table, style)
     figure = _figure(scene, scan=False)
     contours = _svg(figure)
     if limit is not None and len(contours) > limit / 2:
@@ -139,11 +147,11 @@ def contour_layers(
 
 
 def thumbnail(
-    volume: Volume, labels: LabelMap, table: LabelTable, *, task: str, edge: int
+    volume: Volume, labels: LabelMap, table: LabelTable, *, style: FigureStyle, edge: int
 ) -> Array:
     """Draw the cut that holds most labelled voxels, small, with the contours on it.
 
-    ``brain`` and ``hippocampus`` are cut sagittally, ``deepbrain`` coronally, ``wml`` axially.
+    The style says in which plane.
 
     Args:
         edge: of the picture, in pixels; the cut lies in its middle, at its true proportions.
@@ -153,8 +161,8 @@ def thumbnail(
     """
     from PIL import Image, ImageDraw
 
-    scene = _scene(volume, labels, table, task)
-    plane = _PLANES[_THUMBNAILS.get(task, 1)]
+    scene = _scene(volume, labels, table, style)
+    plane = _PLANES[style.plane]
     others = tuple(axis for axis in range(3) if axis != plane.axis)
     area = np.count_nonzero(scene.marked, axis=others)
     place = int(np.argmax(area)) if area.any() else sum(scene.view[plane.axis]) // 2
@@ -178,12 +186,12 @@ def thumbnail(
     return np.asarray(small)
 
 
-def _scene(volume: Volume, labels: LabelMap, table: LabelTable, task: str) -> _Scene:
+def _scene(volume: Volume, labels: LabelMap, table: LabelTable, style: FigureStyle) -> _Scene:
     scan, grid = to_ras(volume.data, volume.grid)
     marked, _ = to_ras(_on_grid(labels, volume.grid), volume.grid)
     content = label_box(marked)
-    view = _field_of_view(scan, content, grid, _MARGINS_MM.get(task, _MARGIN_MM))
-    window = _window(scan, marked, content or view, grid, inside=task == "brain")
+    view = _field_of_view(scan, content, grid, style.margin_mm)
+    window = _window(scan, marked, content or view, grid, inside=style.window_inside)
     colours = {label.index: label.color for label in table}
     return _Scene(scan, marked, grid, content, view, window, colours)
 
@@ -308,7 +316,7 @@ def _window(
     """
     parts = []
     for (low, high), spacing, edge in zip(box, grid.spacing, scan.shape, strict=True):
-        extra = 0 if inside else round(_MARGIN_MM / spacing)
+        extra = 0 if inside else round(_SURROUNDINGS_MM / spacing)
         step = max(1, (high - low) // 96)
         parts.append(slice(max(low - extra, 0), min(high + extra, edge), step))
     values = scan[tuple(parts)]

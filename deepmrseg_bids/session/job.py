@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from deepmrseg_bids.bids.provenance import FileDigest
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.inference.precision import Precision
-from deepmrseg_bids.session.resume import FileDigest
 from deepmrseg_bids.session.template_spaces import SpaceJob
+from deepmrseg_bids.tasks.brain import TASK as BRAIN
+from deepmrseg_bids.tasks.registry import known_tasks
+from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
 __all__ = ["SessionJob", "SessionOutcome", "TaskOutcome", "outcome_from_json"]
 
@@ -42,7 +47,8 @@ class SessionJob:
     Attributes:
         subject, session: labels without prefix; session None where there is none.
         bids_dir: the raw data set, for BIDS URIs.
-        models: bundles in the place of the shipped ones, as (task, folder).
+        images: the image of each modality.
+        models: bundles that are not the shipped ones, as (task, folder).
         precision: what ``auto`` means is decided by whoever makes the job.
         force_header: read images without sform and qform too.
         memory_gb: what the session is expected to take.
@@ -56,8 +62,7 @@ class SessionJob:
     subject: str
     session: str | None
     bids_dir: Path
-    t1w: Path | None
-    flair: Path | None
+    images: Mapping[str, Path]
     tasks: tuple[str, ...]
     models: tuple[tuple[str, Path], ...] = ()
     device: str = "auto"
@@ -82,22 +87,34 @@ class SessionJob:
     def runs(self) -> tuple[str, ...]:
         """The tasks that must run: those to write, and what output spaces are made from."""
         carried = [task for space in self.spaces for task in space.tasks]
-        brain = ["brain"] if self.spaces else []  # what the registration looks at
+        brain = [BRAIN.name] if self.spaces else []  # what the registration looks at
         return tuple(dict.fromkeys((*self.tasks, *brain, *carried)))
+
+    @property
+    def t1w(self) -> Path | None:
+        """The T1w; None where there is none."""
+        return self.images.get(T1W)
 
     @property
     def name(self) -> str:
         """``sub-01_ses-2``, or ``sub-01``."""
         return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
 
+    def spec(self, task: str) -> TaskSpec:
+        """What a task of this session is."""
+        return _tasks_of(self.models)[task]
+
     def inputs(self, task: str) -> tuple[Path, ...]:
         """The images that a task is made from, the one that its tables are named after first.
 
         Empty where the one that it cannot do without is not there.
         """
-        if task != "wml":
-            return (self.t1w,) if self.t1w else ()
-        return tuple(filter(None, (self.t1w, self.flair))) if self.flair else ()
+        return tuple(self.spec(task).images(self.images).values())
+
+
+@lru_cache(maxsize=8)
+def _tasks_of(models: tuple[tuple[str, Path], ...]) -> Mapping[str, TaskSpec]:
+    return known_tasks(dict(models))
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,7 @@ class SessionOutcome:
     """What became of one session.
 
     Attributes:
-        t1w, flair: the images that were used.
+        images: those that were used, by modality.
         findings: about the T1w.
         inputs: the SHA-256 of each image that was read.
         spaces: what became of each output space; its ``task`` is the title of the space.
@@ -113,13 +130,12 @@ class SessionOutcome:
 
     subject: str
     session: str | None
-    t1w: str | None
+    images: Mapping[str, str]
     tasks: tuple[TaskOutcome, ...]
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     inputs: tuple[FileDigest, ...] = ()
     spaces: tuple[TaskOutcome, ...] = ()
-    flair: str | None = None
 
     def to_json(self) -> str:
         """The same as text."""

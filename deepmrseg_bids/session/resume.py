@@ -1,137 +1,112 @@
-"""What is finished already, told from the outputs alone.
-
-A sidecar stands only where its file is whole (see :class:`deepmrseg_bids.files.Staging`)
-and says how it was made. If that is how it would be made now, it is not made again.
-"""
+"""What earlier runs have finished of a session, told from the outputs alone."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from deepmrseg_bids.bids.names import sidecar_path
-from deepmrseg_bids.errors import DatasetError
-from deepmrseg_bids.files import read_json, write_text
-from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.inference.bundle import file_sha256
-from deepmrseg_bids.tsv import read_tsv, tsv_text
+from deepmrseg_bids.bids import names
+from deepmrseg_bids.bids.provenance import (
+    Digests,
+    Provenance,
+    findings_of,
+    model_of,
+    same_provenance,
+)
+from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.session.job import SessionJob, TaskOutcome
+from deepmrseg_bids.session.publish import provenance_of, task_files
+from deepmrseg_bids.session.template_spaces import SpaceJob, left_to_make
+from deepmrseg_bids.tasks.brain import TASK as BRAIN
 
-__all__ = ["Digests", "FileDigest", "findings_of", "model_of", "same_provenance"]
-
-_COLUMNS = ("path", "size", "mtime_ns", "sha256")
-_PROVENANCE = ("InputSHA256", "Software", "Models", "Parameters")
-
-
-class FileDigest(NamedTuple):
-    """The SHA-256 of a file, and what tells that it has not changed since."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: str | os.PathLike[str]) -> FileDigest:
-        """Read a file; its size and time are those of before it was read."""
-        found = os.stat(path)
-        return cls(str(path), found.st_size, found.st_mtime_ns, file_sha256(path))
+__all__ = ["FinishedWork", "tasks_there"]
 
 
-@dataclass
-class Digests:
-    """SHA-256 of input files, remembered for as long as size and time of a file stay.
+@dataclass(frozen=True)
+class FinishedWork:
+    """What is in OUT_DIR already, as these models would make it.
 
     Attributes:
-        table: where they are kept between runs.
+        bundles: the models of the run, by name.
+        digests: SHA-256 of the inputs; remembers what it had to read.
     """
 
-    table: Path
-    known: dict[str, FileDigest] = field(default_factory=dict)
+    out_dir: Path
+    bundles: Mapping[str, ModelBundle]
+    digests: Digests
 
-    @classmethod
-    def read(cls, table: Path) -> Digests:
-        """What was remembered; a table that cannot be read only costs time."""
-        known = {}
-        with suppress(DatasetError, KeyError, ValueError):
-            for row in read_tsv(table).rows:
-                path, size, mtime_ns, sha256 = (row[column] for column in _COLUMNS)
-                known[path] = FileDigest(path, int(size), int(mtime_ns), sha256)
-        return cls(table, known)
+    def tasks(self, job: SessionJob) -> tuple[TaskOutcome, ...]:
+        """The tasks of a session whose files are what this job would make."""
+        begun = [
+            task
+            for task in job.tasks
+            if job.inputs(task)
+            and (
+                self.out_dir / names.sidecar_path(task_files(job, task, self.out_dir)[0])
+            ).is_file()
+        ]
+        found = []
+        for task, made in self._expected(job, begun).items():
+            files = task_files(job, task, self.out_dir)
+            if same_provenance(self.out_dir, files, made):
+                model = self.bundles[job.spec(task).models[-1]].label
+                found.append(_resumed(task, files, self.out_dir, model))
+        return tuple(found)
 
-    def sha256(self, path: Path) -> str:
-        """The SHA-256 of a file, from memory if it has not changed.
+    def spaces(self, job: SessionJob) -> tuple[tuple[SpaceJob, ...], tuple[TaskOutcome, ...]]:
+        """The output spaces in which something is left to make, and those in which nothing is.
 
-        Raises:
-            OSError: the file cannot be read.
+        Args:
+            job: with all tasks that were asked for.
         """
-        found, kept = path.stat(), self.known.get(str(path))
-        if kept is None or (kept.size, kept.mtime_ns) != (found.st_size, found.st_mtime_ns):
-            kept = self.known[str(path)] = FileDigest.of(path)
-        return kept.sha256
+        left: list[SpaceJob] = []
+        finished = []
+        for space in job.spaces:
+            rest: SpaceJob | None = space
+            if job.t1w and (self.out_dir / _transform_sidecar(space, job.t1w)).is_file():
+                native = self._expected(job, (BRAIN.name, *job.tasks))
+                maps = {task: job.spec(task).label_map for task in space.tasks}
+                rest = left_to_make(space, job.t1w, native, maps, self.out_dir) if native else space
+            if rest is None:
+                finished.append(TaskOutcome(space.title, "resumed"))
+            else:
+                left.append(rest)
+        return tuple(left), tuple(finished)
 
-    def add(self, digests: Iterable[FileDigest]) -> None:
-        """Remember what a worker found out."""
-        self.known |= {digest.path: digest for digest in digests}
-
-    def save(self) -> None:
-        """Write the table, whole or not at all, with what other runs have added to it."""
-        self.known = Digests.read(self.table).known | self.known
-        # a path that no cell can hold is read anew each time
-        plain = [path for path in sorted(self.known) if not set(path) & set('\t\r\n"')]
-        text = tsv_text(_COLUMNS, [self.known[path] for path in plain], quote=True)
-        write_text(self.table, text)
-
-
-def same_provenance(
-    out_dir: Path, files: Iterable[os.PathLike[str]], expected: Mapping[str, Any]
-) -> bool:
-    """Whether all files are there, made from and by what ``expected`` says.
-
-    Args:
-        files: relative to OUT_DIR.
-        expected: as in a sidecar: inputs, software, models and parameters; what it lacks may
-            be anything.
-    """
-    for file in files:
-        tree = _sidecar(out_dir, file)
-        if tree is None or any(
-            tree.get(key) != expected[key] for key in _PROVENANCE if key in expected
-        ):
-            return False
-        try:
-            if not (out_dir / file).stat().st_size:
-                return False
-        except OSError:
-            return False
-    return True
+    def _expected(self, job: SessionJob, tasks: Iterable[str]) -> dict[str, Provenance]:
+        """How each task that has its models would be made; nothing of it without the scan."""
+        expected = {}
+        for task in tasks:
+            if any(model not in self.bundles for model in job.spec(task).models):
+                continue
+            try:
+                inputs = {path: self.digests.sha256(path) for path in job.inputs(task)}
+            except OSError:
+                continue
+            expected[task] = provenance_of(job, task, self.bundles, inputs)
+        return expected
 
 
-def findings_of(out_dir: Path, file: os.PathLike[str]) -> tuple[Finding, ...]:
-    """The findings in the sidecar of a file; entries that are none are left out."""
-    entries = (_sidecar(out_dir, file) or {}).get("Findings", ())
+def tasks_there(job: SessionJob, out_dir: Path) -> tuple[TaskOutcome, ...]:
+    """The tasks of a session whose files are there, whatever they were made by."""
     found = []
-    for entry in entries if isinstance(entries, list) else ():
-        with suppress(ValueError):
-            found.append(Finding.from_json(entry))
+    for task in job.tasks:
+        if not job.inputs(task):
+            continue
+        files = task_files(job, task, out_dir)
+        if same_provenance(out_dir, files, None):
+            model = model_of(out_dir, files[0], job.spec(task).models[-1])
+            found.append(_resumed(task, files, out_dir, model))
     return tuple(found)
 
 
-def model_of(out_dir: Path, file: os.PathLike[str], task: str) -> str:
-    """``version hash`` of the model that made a file, from its sidecar; empty if it is silent."""
-    try:
-        model = (_sidecar(out_dir, file) or {})["Models"][task]
-        return f"{model['Version']} {model['SHA256'][:12]}"
-    except (KeyError, TypeError):
-        return ""
+def _transform_sidecar(space: SpaceJob, t1w: Path) -> PurePosixPath:
+    return names.sidecar_path(space.transforms(t1w)[0])
 
 
-def _sidecar(out_dir: Path, file: os.PathLike[str]) -> dict[str, Any] | None:
-    try:
-        tree = read_json(out_dir / sidecar_path(file))
-    except (OSError, ValueError):
-        return None
-    return tree if isinstance(tree, dict) else None
+def _resumed(task: str, files: Sequence[PurePosixPath], out_dir: Path, model: str) -> TaskOutcome:
+    """The outcome of a task that an earlier run did."""
+    every = [str(name) for file in files for name in (file, names.sidecar_path(file))]
+    findings = findings_of(out_dir, files[0])
+    return TaskOutcome(task, "resumed", files=tuple(every), findings=findings, model=model)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.derivatives import DESCRIPTIONS, TEMPLATES, described
+from deepmrseg_bids.bids.derivatives import TEMPLATES
+from deepmrseg_bids.bids.provenance import Digests, Provenance, Sidecar, same_provenance
 from deepmrseg_bids.files import Staging, write_json
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid, resample
@@ -25,14 +26,13 @@ from deepmrseg_bids.imaging.registration import (
     register_to_template,
 )
 from deepmrseg_bids.imaging.templates import Template
-from deepmrseg_bids.session.resume import Digests, same_provenance
+from deepmrseg_bids.tasks.brain import TASK as BRAIN
 from deepmrseg_bids.tasks.results import Segmentation, labels_at
+from deepmrseg_bids.tasks.spec import Output, TaskSpec
 
 __all__ = ["Carrier", "SpaceJob", "left_to_make", "space_jobs"]
 
 _MARGIN = 12.0  # millimetres around the template's brain in which labels are looked for
-
-Provenance = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class SpaceJob:
         """How ``sessions.tsv`` calls it."""
         return self.template.space.title
 
-    def files(self, source: Path, task: str) -> PurePosixPath:
+    def file(self, source: Path, output: Output) -> PurePosixPath:
         """The label map of a task in this space, relative to OUT_DIR."""
         space = self.template.space
-        return names.label_map_path(source, task, space=space.label, res=space.res)
+        return names.label_map_path(source, output, space=space.label, res=space.res)
 
     def transforms(self, source: Path) -> tuple[PurePosixPath, PurePosixPath]:
         """From the scan to the template, and back; relative to OUT_DIR."""
@@ -66,7 +66,7 @@ class SpaceJob:
             names.transform_path(source, label, "T1w", ".h5"),
         )
 
-    def made(self, native: Provenance, *, grid: bool) -> dict[str, dict[str, Any]]:
+    def made(self, native: Provenance, *, grid: bool) -> Provenance:
         """What the sidecar of a file in this space says of its making.
 
         Args:
@@ -74,12 +74,12 @@ class SpaceJob:
             grid: whether the file lies on the template's grid (transforms do not).
         """
         inputs = self.inputs if grid else self.inputs[:2]
-        return {
-            "InputSHA256": {**native["InputSHA256"], **dict(inputs)},
-            "Software": {**native["Software"], "antspyx": ants_version()},
-            "Models": dict(native["Models"]),
-            "Parameters": {**native["Parameters"], "Registration": METHOD},
-        }
+        return Provenance(
+            inputs={**native.inputs, **dict(inputs)},
+            software={**native.software, "antspyx": ants_version()},
+            models=native.models,
+            parameters={**native.parameters, "Registration": METHOD},
+        )
 
 
 def space_jobs(templates: Iterable[Template], digests: Digests) -> tuple[SpaceJob, ...]:
@@ -100,7 +100,11 @@ def space_jobs(templates: Iterable[Template], digests: Digests) -> tuple[SpaceJo
 
 
 def left_to_make(
-    job: SpaceJob, source: Path, native: Mapping[str, Provenance], out_dir: Path
+    job: SpaceJob,
+    source: Path,
+    native: Mapping[str, Provenance],
+    label_maps: Mapping[str, Output],
+    out_dir: Path,
 ) -> SpaceJob | None:
     """The same job without the label maps that are there as they would be made now.
 
@@ -108,6 +112,7 @@ def left_to_make(
         job: with all tasks that were asked for.
         source: the scan.
         native: how each task's own label map is made, by task; with ``brain``.
+        label_maps: how that of each task is called.
 
     Returns:
         None where nothing is left; no tasks where only the transforms are.
@@ -115,10 +120,10 @@ def left_to_make(
 
     def there(task: str) -> bool:
         made = job.made(native[task], grid=True)
-        return same_provenance(out_dir, [job.files(source, task)], made)
+        return same_provenance(out_dir, [job.file(source, label_maps[task])], made)
 
     tasks = tuple(task for task in job.tasks if task not in native or not there(task))
-    both = job.made(native["brain"], grid=False)
+    both = job.made(native[BRAIN.name], grid=False)
     if not tasks and same_provenance(out_dir, job.transforms(source), both):
         return None
     return replace(job, tasks=tasks)
@@ -132,6 +137,7 @@ class Carrier:
         source: the scan's file, as it lies in BIDS_DIR.
         volume: the scan.
         results: the segmentations, ``brain`` among them.
+        specs: their tasks.
         native: how each task's own label map is made, by task; with ``brain``.
         findings: about the scan.
         again: do not use the transforms of an earlier run.
@@ -140,6 +146,7 @@ class Carrier:
     source: Path
     volume: Volume
     results: Mapping[str, Segmentation]
+    specs: Mapping[str, TaskSpec]
     native: Mapping[str, Provenance]
     findings: Sequence[Finding]
     out_dir: Path
@@ -166,7 +173,7 @@ class Carrier:
                     continue
                 labels = np.zeros(grid.shape, dtype=np.uint32)
                 labels[box] = labels_at(self.results[task].posteriors, points)
-                path = job.files(self.source, task)
+                path = job.file(self.source, self.specs[task].label_map)
                 write_labels(staging.path(path), LabelMap(labels, grid))
                 beside = names.sidecar_path(path)
                 about = self._about_labels(job, task, grid, quality["RegistrationQuality"])
@@ -177,33 +184,22 @@ class Carrier:
     def _about_labels(
         self, job: SpaceJob, task: str, grid: Grid, quality: Mapping[str, float]
     ) -> dict[str, Any]:
-        space = job.template.space
+        space, spec = job.template.space, self.specs[task]
         edges = " x ".join(f"{edge:g}" for edge in np.round(grid.spacing, 3))
-        return self._about(
+        return Sidecar(
+            f"{spec.description} in the space of the template {space.label}",
             job.made(self.native[task], grid=True),
-            f"{DESCRIPTIONS[task]} in the space of the template {space.label}",
-            quality,
             (*self.findings, *self.results[task].findings),
-            kind="Brain" if task == "brain" else None,
+            kind=spec.label_map.kind,
             spatial_reference=job.inputs[2][0],
             resolution=f"{edges} mm, the grid of {job.template.grid.name}",
-        )
-
-    def _about(
-        self,
-        made: Mapping[str, Mapping[str, Any]],
-        text: str,
-        quality: Mapping[str, float],
-        findings: Sequence[Finding],
-        **more: Any,
-    ) -> dict[str, Any]:
-        about = described(text, made, findings, **more)
-        return {**about, "RegistrationQuality": dict(quality)}
+            more={"RegistrationQuality": dict(quality)},
+        ).to_json()
 
     def _transforms(self, job: SpaceJob) -> list[str]:
         """See that both transforms of a template are in OUT_DIR; their files."""
         both = job.transforms(self.source)
-        made = job.made(self.native["brain"], grid=False)
+        made = job.made(self.native[BRAIN.name], grid=False)
         label = job.template.space.label
         known = label in self._registered or not self.again
         if not (known and same_provenance(self.out_dir, both, made)):
@@ -211,13 +207,13 @@ class Carrier:
         self._registered.add(label)
         return [str(name) for path in both for name in (path, names.sidecar_path(path))]
 
-    def _register(self, job: SpaceJob, made: Mapping[str, Mapping[str, Any]]) -> None:
+    def _register(self, job: SpaceJob, made: Provenance) -> None:
         template, mask = read_volume(job.template.image), _mask_on_image(job.template)
         self.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="xfm-", dir=self.work) as folder:
             fit = register_to_template(
                 self.volume,
-                self.results["brain"].labels.data > 0,
+                self.results[BRAIN.name].labels.data > 0,
                 template,
                 mask,
                 folder=Path(folder),
@@ -230,7 +226,8 @@ class Carrier:
                 ):
                     found.rename(staging.path(path))
                     text = f"Resamples images of {moving} onto {fixed} (antsApplyTransforms)"
-                    about = self._about(made, text, fit.quality.to_json(), self.findings)
+                    quality = {"RegistrationQuality": dict(fit.quality.to_json())}
+                    about = Sidecar(text, made, self.findings, more=quality).to_json()
                     write_json(staging.path(names.sidecar_path(path)), about)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +17,30 @@ from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.qc import check_brain
-from deepmrseg_bids.tasks.results import Posteriors, Segmentation, expected_dice, measure
+from deepmrseg_bids.tasks.results import (
+    Posteriors,
+    Segmentation,
+    expected_dice,
+    found_in,
+    measure,
+)
+from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, Output, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.bundle import Preparation
     from deepmrseg_bids.inference.predictor import Predictor
+    from deepmrseg_bids.tasks.pipeline import SessionContext
 
-__all__ = ["TABLE", "Brain", "check_orientation", "find_brain", "segment"]
+__all__ = [
+    "TABLE",
+    "TASK",
+    "Brain",
+    "brain_of",
+    "check_orientation",
+    "find_brain",
+    "orientation_of",
+    "segment",
+]
 
 TABLE = LabelTable((Label(1, "Brain", "BR", "#3cb44b"),))
 
@@ -186,3 +204,51 @@ def _deep_centre(
     low, high = np.percentile(np.argwhere(deep), (0.5, 99.5), axis=0)
     centre = grid.to_world([(low + high) / 2])[0]
     return float(centre[0]), float(centre[1]), float(centre[2])
+
+
+def brain_of(context: SessionContext) -> Brain:
+    """The brain in the T1w of a session, looked for once.
+
+    Raises:
+        SkippedTask: there is no T1w.
+        SegmentationError: no brain was found.
+    """
+    return context.once("brain", lambda: find_brain(context.t1w, context.predictors("brain")))
+
+
+def orientation_of(context: SessionContext) -> tuple[Finding, ...]:
+    """Whether the T1w looks better turned over; asked only where something is odd."""
+    return context.once(
+        "orientation", lambda: check_orientation(context.t1w, context.predictors("brain"))
+    )
+
+
+def _segment(context: SessionContext) -> Segmentation:
+    brain = brain_of(context)
+    turned = orientation_of(context) if brain.centre is None else ()
+    result = found_in(brain, segment(context.t1w, brain, context.predictors("brain")), *turned)
+    (row,) = result.measures or (None,)
+    return result if row is None else replace(result, brain_mm3=row.volume_mm3)
+
+
+def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
+    volume = images[T1W]
+    return segment(volume, find_brain(volume, predictor), predictor)
+
+
+TASK = TaskSpec(
+    name="brain",
+    title="Brain",
+    description="Brain mask",
+    segment=_segment,
+    segment_prepared=_segment_prepared,
+    models=("brain",),
+    table=TABLE,
+    output=Output({"desc": "brain"}, suffix="mask", kind="Brain"),
+    brain_mask=True,
+    whole_brain=True,
+    methods="The brain was separated from the rest of the head.",
+    judged_raw=True,
+    figure=Figure(margin_mm=45.0, plane=0, window_inside=True),
+    costs=Costs(window_seconds=0.3, network_mib=180),
+)

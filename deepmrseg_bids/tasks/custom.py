@@ -1,27 +1,201 @@
-"""Any model on an image that is already what its network sees: for tasks of one's own."""
+"""Tasks of one's own: any bundle at work, as its preparation says.
+
+A network in 3D sees the whole image, the brain, or a crop around structures that ``brain`` and
+``deepbrain`` find; one in 2D sees the slices of a FLAIR with the T1w registered to them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmrseg_bids.imaging.grid import Grid, centred_grid, resample
+from deepmrseg_bids.errors import SegmentationError, UsageError
+from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, resample
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
+from deepmrseg_bids.tasks import wml
+from deepmrseg_bids.tasks.brain import Brain, brain_of
+from deepmrseg_bids.tasks.crops import look, settle
+from deepmrseg_bids.tasks.deepbrain import deep_structures_of
+from deepmrseg_bids.tasks.qc import check_structures
 from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     confidences,
+    found_in,
     label_map,
+    largest_parts,
     measure,
 )
+from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
+    from deepmrseg_bids.tasks.pipeline import SessionContext
 
-__all__ = ["segment"]
+__all__ = ["WHOLE_BRAIN", "segment", "task_of", "unknown_task"]
+
+WHOLE_BRAIN = "Brain"
+"""In ``Preparation.around``: the middle of the brain mask."""
+_ROOM_MM = 8.0  # around the brain, for a network that sees all of it
+
+
+def task_of(bundle: ModelBundle) -> TaskSpec:
+    """The task of a bundle that is of none of the known ones."""
+    title = str(bundle.facts.get("title") or bundle.task)
+    if bundle.network.spatial_dims == 2:
+        return TaskSpec(
+            name=bundle.task,
+            title=title,
+            description=title,
+            segment=partial(_segment_slices, model=bundle.task),
+            segment_prepared=_slices_prepared,
+            models=("brain", bundle.task),
+            required=wml.TASK.required,
+            optional=wml.TASK.optional,
+            native=wml.TASK.native,
+            methods=wml.TASK.methods.replace("Lesions", "Structures"),
+            figure=wml.TASK.figure,
+            costs=wml.TASK.costs,
+        )
+    where = bundle.preparation
+    return TaskSpec(
+        name=bundle.task,
+        title=title,
+        description=title,
+        segment=partial(_segment_session, model=bundle.task),
+        segment_prepared=_segment_prepared,
+        models=(*_models_before(where), bundle.task),
+        methods=_methods(where),
+        costs=Costs(labels=len(bundle.labels), crop_mm3=_crop_mm3(where), passes=1.2),
+    )
+
+
+def unknown_task(name: str, facts: Mapping[str, object]) -> TaskSpec:
+    """A task of which only the results are there, to gather and show them.
+
+    Args:
+        facts: what OUT_DIR says of it; see :func:`deepmrseg_bids.session.publish.task_facts`.
+    """
+    title = str(facts.get("Title") or name)
+
+    def refuse(*_: object) -> Segmentation:
+        raise UsageError(f"unknown task {name!r}: add --model {name}=PATH with its bundle")
+
+    in_slices = facts.get("NativeImage") == wml.TASK.native
+    return TaskSpec(
+        name=name,
+        title=title,
+        description=title,
+        segment=refuse,
+        segment_prepared=refuse,
+        models=(name,),
+        native=wml.TASK.native if in_slices else T1W,
+        figure=wml.TASK.figure if in_slices else Figure(),
+    )
+
+
+def _segment_slices(context: SessionContext, model: str) -> Segmentation:
+    return replace(wml.segment_pair_of(context, model), lesions=None)
+
+
+def _slices_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
+    found = wml.segment_prepared(images.get(T1W), images.get(wml.TASK.native), predictor)
+    return replace(found, lesions=None)
+
+
+def _models_before(where: Preparation) -> tuple[str, ...]:
+    """The models that find the crop."""
+    if set(where.around) - {WHOLE_BRAIN}:
+        return ("brain", "deepbrain")
+    return ("brain",) if _needs_brain(where) else ()
+
+
+def _needs_brain(where: Preparation) -> bool:
+    return bool(any(where.shape) or where.around or where.intensity == "brain")
+
+
+def _methods(where: Preparation) -> str:
+    if not _needs_brain(where):
+        return "The structures were segmented in the whole image."
+    if not any(where.shape):
+        return "The structures were segmented within the brain."
+    names = ", ".join(where.around) if where.around else "the deep structures of the brain"
+    return f"The structures were segmented in a crop around {names}."
+
+
+def _crop_mm3(where: Preparation) -> float:
+    edges = where.shape if any(where.shape) else (160, 200, 160)
+    return float(np.prod(edges)) * (where.spacing**3 if any(where.shape) else 1.0)
+
+
+def _segment_session(context: SessionContext, model: str) -> Segmentation:
+    predictor = context.predictors(model)
+    where = predictor.bundle.preparation
+    if not _needs_brain(where):
+        return segment(context.t1w, predictor)
+    brain = brain_of(context)
+    turned: tuple[Finding, ...] = ()
+    if any(where.shape):
+        centre, turned = _centre(context, brain, where)
+        posteriors = settle(context.t1w, centre, brain.mask_on, predictor)
+    else:
+        posteriors = look(context.t1w, _around_mask(brain, where.spacing), brain.mask_on, predictor)
+    result = _measured(context.t1w, largest_parts(posteriors), predictor)
+    doubts = check_structures(result, brain.mask_on(posteriors.grid))
+    result = replace(result, findings=(*result.findings, *doubts))
+    return found_in(brain, result, *turned)
+
+
+def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
+    return segment(images[T1W], predictor)
+
+
+def _centre(
+    context: SessionContext, brain: Brain, where: Preparation
+) -> tuple[Array, tuple[Finding, ...]]:
+    """Where to look first, RAS+ millimetres, and what is odd about the way there."""
+    if where.around == (WHOLE_BRAIN,):
+        inside = np.argwhere(brain.probability > 0.5)
+        return brain.grid.to_world([inside.mean(axis=0)])[0], ()
+    if not where.around:
+        if brain.centre is None:
+            raise SegmentationError(
+                f"{context.t1w.source or 'the image'}: no deep structures were found in the brain"
+            )
+        return np.array(brain.centre), ()
+    deep, turned = deep_structures_of(context)
+    found = deep.posteriors[0]
+    known = {label.name: number for number, label in enumerate(deep.table, start=1)}
+    unknown = [name for name in where.around if name not in known]
+    if unknown:
+        raise SegmentationError(
+            f"the model's crop is cut around {', '.join(unknown)}, which deepbrain does not know; "
+            f"it knows {', '.join(known)}"
+        )
+    voxels = np.argwhere(np.isin(found.labels(), [known[name] for name in where.around]))
+    if not len(voxels):
+        raise SegmentationError(
+            f"{context.t1w.source or 'the image'}: {', '.join(where.around)} not found, so there "
+            "is no crop to look at"
+        )
+    return found.grid.to_world([(voxels.min(axis=0) + voxels.max(axis=0)) / 2])[0], turned
+
+
+def _around_mask(brain: Brain, spacing: float) -> Grid:
+    """The box around the brain, with some room."""
+    inside = np.argwhere(brain.probability > 0.5)
+    corners = brain.grid.to_world([inside.min(axis=0), inside.max(axis=0)])
+    low, high = corners.min(axis=0) - _ROOM_MM, corners.max(axis=0) + _ROOM_MM
+    edges = np.ceil((high - low) / spacing).astype(int)
+    return centred_grid((low + high) / 2, (int(edges[0]), int(edges[1]), int(edges[2])), spacing)
 
 
 def segment(volume: Volume, predictor: Predictor) -> Segmentation:
@@ -43,10 +217,16 @@ def segment(volume: Volume, predictor: Predictor) -> Segmentation:
     else:
         counted = resample(np.ones(volume.grid.shape, np.uint8), volume.grid, grid, order=0) > 0
     answer = predictor(normalise(image, mode=mode, mask=counted))
-    posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))
+    return _measured(volume, Posteriors(answer, grid, (0, *bundle.labels.indices)), predictor)
+
+
+def _measured(volume: Volume, posteriors: Posteriors, predictor: Predictor) -> Segmentation:
+    bundle = predictor.bundle
     labels = label_map(posteriors, volume.grid)
     rows = measure(labels, bundle.labels, confidences(posteriors), bundle)
-    return Segmentation(bundle.task, labels, bundle.labels, rows, (posteriors,))
+    missing = [row.name for row in rows if row.volume_mm3 == 0]
+    lost = tuple(Finding("structure-missing", "error", f"{name} was not found") for name in missing)
+    return Segmentation(bundle.task, labels, bundle.labels, rows, (posteriors,), lost)
 
 
 def _around(grid: Grid, shape: tuple[int, int, int], spacing: float) -> Grid:

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deepmrseg_bids.errors import SegmentationError, SignalError
+from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, resample
-from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.tasks.brain import Brain
+from deepmrseg_bids.tasks.brain import Brain, brain_of, orientation_of
+from deepmrseg_bids.tasks.crops import extracted_brain, settle
 from deepmrseg_bids.tasks.qc import check_structures
 from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     confidences,
+    found_in,
     label_map,
     largest_parts,
     measure,
 )
+from deepmrseg_bids.tasks.spec import T1W, Costs, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
+    from deepmrseg_bids.tasks.pipeline import SessionContext
 
-__all__ = ["segment", "segment_prepared"]
+__all__ = ["TASK", "deep_structures_of", "segment", "segment_prepared"]
 
-_MaskOn = Callable[[Grid], NDArray[np.bool_]]
-_RECENTRE_MM = 4.0  # a crop further off its structures than this is cut again
+_WHAT = "deep structure"
+_DOUBTFUL = {"structure-missing", "structure-unsure"}  # findings that call for another look
 
 
 def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
@@ -44,45 +45,66 @@ def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
         raise SegmentationError(
             f"{volume.source or 'the image'}: no deep structures were found in the brain"
         )
-    result = _segment(volume, np.array(brain.centre), brain.mask_on, predictor)
+    posteriors = settle(volume, np.array(brain.centre), brain.mask_on, predictor, what=_WHAT)
+    result = _measured(volume, posteriors, predictor)
     doubts = check_structures(result, brain.mask_on(result.posteriors[0].grid))
     return replace(result, findings=(*result.findings, *doubts))
 
 
 def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     """The deep structures of a brain-extracted scan (zero outside the brain)."""
-    extracted = (volume.data > 0).astype(np.float32)
-    voxels = np.argwhere(extracted[::2, ::2, ::2] > 0) * 2
-    if not len(voxels):
-        raise SignalError(f"{volume.source or 'the image'}: no voxel above 0: no brain in it")
-    middle = volume.grid.to_world([voxels.mean(axis=0)])[0]
-
-    def mask_on(grid: Grid) -> NDArray[np.bool_]:
-        inside: NDArray[np.bool_] = resample(extracted, volume.grid, grid) > 0.5
-        return inside
-
-    return _segment(volume, middle, mask_on, predictor)
+    middle, mask_on = extracted_brain(volume)
+    return _measured(volume, settle(volume, middle, mask_on, predictor, what=_WHAT), predictor)
 
 
-def _segment(volume: Volume, centre: Array, mask_on: _MaskOn, predictor: Predictor) -> Segmentation:
-    preparation = predictor.bundle.preparation
+def _measured(volume: Volume, posteriors: Posteriors, predictor: Predictor) -> Segmentation:
     table = predictor.bundle.labels
-    for _ in range(3):
-        grid = centred_grid(centre, preparation.shape, preparation.spacing)
-        image = resample(volume.data, volume.grid, grid)
-        answer = predictor(normalise(image, mode="brain", mask=mask_on(grid)))
-        posteriors = Posteriors(answer, grid, (0, *table.indices))
-        voxels = np.argwhere(posteriors.labels())
-        if not len(voxels):
-            raise SegmentationError(f"{volume.source or 'the image'}: no deep structure found")
-        low, high = np.percentile(voxels, (0.5, 99.5), axis=0)
-        found = grid.to_world([(low + high) / 2])[0]
-        if np.abs(found - centre).max() <= _RECENTRE_MM:
-            break
-        centre = found
     posteriors = largest_parts(posteriors)
     labels = label_map(posteriors, volume.grid)
     rows = measure(labels, table, confidences(posteriors), predictor.bundle)
     missing = [row.name for row in rows if row.volume_mm3 == 0]
     lost = tuple(Finding("structure-missing", "error", f"{name} was not found") for name in missing)
     return Segmentation("deepbrain", labels, table, rows, (posteriors,), lost)
+
+
+def deep_structures_of(context: SessionContext) -> tuple[Segmentation, tuple[Finding, ...]]:
+    """The deep structures of a session, looked for once, and whether its scan is turned over.
+
+    Raises:
+        SkippedTask: there is no T1w.
+        SegmentationError: no brain, or no deep structure, was found.
+    """
+    result = context.once("deepbrain", lambda: _found(context))
+    odd = _DOUBTFUL & {finding.code for finding in result.findings}
+    return result, orientation_of(context) if odd else ()
+
+
+def _found(context: SessionContext) -> Segmentation:
+    brain = brain_of(context)
+    try:
+        return segment(context.t1w, brain, context.predictors("deepbrain"))
+    except SegmentationError as error:
+        doubts = "".join(f"; {finding.message}" for finding in orientation_of(context))
+        raise SegmentationError(f"{error}{doubts}") from error
+
+
+def _segment_session(context: SessionContext) -> Segmentation:
+    brain = brain_of(context)
+    result, turned = deep_structures_of(context)
+    return found_in(brain, result, *turned)
+
+
+def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
+    return segment_prepared(images[T1W], predictor)
+
+
+TASK = TaskSpec(
+    name="deepbrain",
+    title="Deep brain structures",
+    description="Deep brain structures",
+    segment=_segment_session,
+    segment_prepared=_segment_prepared,
+    models=("brain", "deepbrain"),
+    methods="Deep structures were segmented in a crop around them, within the brain.",
+    costs=Costs(window_seconds=0.6, network_mib=430, labels=14, crop_mm3=96 * 96 * 80, passes=1.2),
+)

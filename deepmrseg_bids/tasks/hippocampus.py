@@ -16,7 +16,7 @@ both parts is made one: see :func:`with_coronal_border`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,20 +32,25 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import custom
+from deepmrseg_bids.tasks.brain import brain_of
+from deepmrseg_bids.tasks.deepbrain import deep_structures_of
 from deepmrseg_bids.tasks.qc import check_hippocampus
 from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     confidences,
+    found_in,
     label_map,
     largest_parts,
     measure,
 )
+from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
+    from deepmrseg_bids.tasks.pipeline import SessionContext
 
-__all__ = ["TABLE", "segment", "segment_prepared", "with_coronal_border"]
+__all__ = ["TABLE", "TASK", "segment", "segment_prepared", "with_coronal_border"]
 
 TABLE = LabelTable(
     (
@@ -340,3 +345,35 @@ def _largest(share: Array) -> Array:
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     return np.where(pieces == sizes.argmax(), share, 0)
+
+
+def _segment_session(context: SessionContext) -> Segmentation:
+    brain = brain_of(context)
+    deep, turned = deep_structures_of(context)
+    result = segment(context.t1w, deep, context.predictors("hippocampus"))
+    return found_in(brain, result, *turned)
+
+
+def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
+    return segment_prepared(images[T1W], predictor)
+
+
+TASK = TaskSpec(
+    name="hippocampus",
+    title="Hippocampus",
+    description="Anterior and posterior hippocampus",
+    segment=_segment_session,
+    segment_prepared=_segment_prepared,
+    models=("brain", "deepbrain", "hippocampus"),
+    table=TABLE,
+    methods=("Each hippocampus was segmented in a crop around it and divided by a coronal plane."),
+    figure=Figure(plane=0),
+    costs=Costs(
+        window_seconds=0.16,
+        network_mib=430,
+        labels=4,
+        crop_mm3=2 * 40 * 56 * 40,
+        looks=2.5,
+        crops=2,
+    ),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ __all__ = [
     "Segmentation",
     "confidences",
     "expected_dice",
+    "found_in",
     "label_map",
     "labels_at",
     "largest_parts",
@@ -76,6 +77,15 @@ class Posteriors:
         return likely
 
 
+class BrainFound(Protocol):
+    """What :func:`found_in` reads of a brain."""
+
+    @property
+    def volume_mm3(self) -> float: ...
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """The result of one task for one image.
@@ -94,6 +104,17 @@ class Segmentation:
     posteriors: tuple[Posteriors, ...] = ()
     findings: tuple[Finding, ...] = ()
     brain_mm3: float | None = None
+
+
+def found_in(brain: BrainFound, result: Segmentation, *findings: Finding) -> Segmentation:
+    """A result with what is known of the brain it was found in, each finding once.
+
+    Args:
+        brain: whose volume and findings hold for the result too.
+        findings: more of the way to the result.
+    """
+    every = tuple(dict.fromkeys((*brain.findings, *findings, *result.findings)))
+    return replace(result, brain_mm3=brain.volume_mm3, findings=every)
 
 
 def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:

@@ -5,7 +5,7 @@ The network sees the slices of the FLAIR as they were scanned, and the T1w laid 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,19 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.errors import SignalError, SkippedTask
+from deepmrseg_bids.errors import DeepMRSegError, SignalError, SkippedTask
 from deepmrseg_bids.imaging.grid import Grid, overlap, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
-from deepmrseg_bids.tasks.brain import Brain
+from deepmrseg_bids.tasks.brain import Brain, brain_of
 from deepmrseg_bids.tasks.coregistration import Pair, pair_scans
 from deepmrseg_bids.tasks.flair_slices import across, prepare_pair, slice_grid
 from deepmrseg_bids.tasks.lesions import Lesion, Surroundings, drop_specks, find_lesions
 from deepmrseg_bids.tasks.results import Posteriors, Segmentation, confidences, label_map, measure
+from deepmrseg_bids.tasks.spec import PAIRED, T1W, Costs, Figure, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
+    from deepmrseg_bids.tasks.pipeline import SessionContext
 
-__all__ = ["LesionSegmentation", "segment", "segment_prepared"]
+__all__ = ["TASK", "LesionSegmentation", "segment", "segment_pair_of", "segment_prepared"]
 
 _MaskOn = Callable[[Grid], NDArray[np.bool_]]
 
@@ -39,12 +41,12 @@ class LesionSegmentation(Segmentation):
 
     Attributes:
         on_flair: the lesions on the FLAIR's own grid.
-        lesions: each of them.
+        lesions: each of them; None for structures that are no lesions.
         pair: the two scans; None for prepared ones.
     """
 
     on_flair: LabelMap
-    lesions: tuple[Lesion, ...]
+    lesions: tuple[Lesion, ...] | None
     pair: Pair | None = None
 
     @property
@@ -69,20 +71,23 @@ def segment(
     brain: Brain | None,
     flair: Volume | None,
     predictors: Callable[[str], Predictor],
+    *,
+    model: str = "wml",
 ) -> LesionSegmentation:
     """White-matter lesions of one session.
 
     Args:
         t1w: where there is one; it may lie anywhere.
         brain: of the T1w.
+        model: whose network sees the slices.
 
     Raises:
         SkippedTask: there is no FLAIR.
         SegmentationError: no brain was found in the FLAIR.
     """
     if flair is None:
-        raise SkippedTask("wml needs a FLAIR, and the session has none")
-    network = predictors("wml")
+        raise SkippedTask(f"{model} needs a FLAIR, and the session has none")
+    network = predictors(model)
     pair = pair_scans(flair, t1w, predictors("brain"), brain=brain)
     found = _segment(pair.flair, pair.t1w, pair.brain.mask_on, network, rigid=pair.rigid,
                      centre=pair.brain.centre)  # fmt: skip
@@ -104,7 +109,7 @@ def segment_prepared(
         SignalError: no voxel of the FLAIR is above zero.
     """
     if flair is None:
-        raise SkippedTask("wml needs a FLAIR, and the sample has none")
+        raise SkippedTask(f"{predictor.bundle.task} needs a FLAIR, and the sample has none")
     inside = ndimage.binary_fill_holes(flair.data > 0)
     if not inside.any():
         raise SignalError(f"{flair.source or 'the FLAIR'}: no voxel above 0: no brain in it")
@@ -138,7 +143,7 @@ def _segment(
     fluid = resample(flair.data, flair.grid, grid)
     around = Surroundings.of(fluid, mask, chosen, grid, centre=centre)
     return LesionSegmentation(
-        task="wml",
+        task=bundle.task,
         labels=labels,
         table=bundle.labels,
         measures=measure(labels, bundle.labels, confidences(posteriors), bundle),
@@ -161,3 +166,44 @@ def _lesions(labels: LabelMap, posteriors: Posteriors, around: Surroundings) -> 
         return ()
     box = labels.grid.crop([s.start for s in part], [s.stop for s in part])
     return find_lesions(labels.data[part] > 0, box, 1 - posteriors.data[0], around)
+
+
+def segment_pair_of(context: SessionContext, model: str) -> LesionSegmentation:
+    """What a network of slices finds in the FLAIR and the T1w of a session."""
+    brain = None
+    t1w = context.images.get(T1W)
+    if t1w is not None:
+        try:
+            brain = brain_of(context)
+        except DeepMRSegError:  # that of the FLAIR is looked for all the same
+            brain = None
+    return segment(t1w, brain, context.images.get(PAIRED), context.predictors, model=model)
+
+
+def _segment_session(context: SessionContext) -> LesionSegmentation:
+    return segment_pair_of(context, "wml")
+
+
+def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> LesionSegmentation:
+    return segment_prepared(images.get(T1W), images.get(PAIRED), predictor)
+
+
+TASK = TaskSpec(
+    name="wml",
+    title="White-matter lesions",
+    description="White-matter lesions",
+    segment=_segment_session,
+    segment_prepared=_segment_prepared,
+    models=("brain", "wml"),
+    required=(PAIRED,),
+    optional=(T1W,),
+    native=PAIRED,
+    lesions=True,
+    methods=(
+        "Lesions were segmented on the slices of the FLAIR image, with the T1w image registered "
+        "to it by a rigid transform where there was one."
+    ),
+    judged_raw=True,
+    figure=Figure(margin_mm=30.0, plane=2),
+    costs=Costs(window_seconds=0.05, network_mib=430, crop_mm3=160 * 192 * 150),
+)

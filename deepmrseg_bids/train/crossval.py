@@ -24,6 +24,7 @@ import numpy as np
 from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.imaging.nifti import write_labels
 from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
+from deepmrseg_bids.tasks.registry import task_of_model
 from deepmrseg_bids.train.comparison import Judged
 from deepmrseg_bids.train.config import TrainConfig, changed_settings, load_config
 from deepmrseg_bids.train.crossval_tables import write_tables
@@ -242,14 +243,15 @@ def _train_and_judge(job: _Job) -> None:
             job.teaching, job.config, run.folder, resume=True, device=job.device, cache=job.cache
         )
     )
+    spec = task_of_model(task, bundle)
     labels = run.folder / "labels"
     labels.mkdir(exist_ok=True)
     rows = evaluate(
         job.judging,
-        task,
+        spec,
         PredictorPool({task: bundle}, resolve_device(job.device)),
         job.config,
-        prepared=task not in ("brain", "wml"),  # those are judged on raw heads
+        prepared=not spec.judged_raw,
         keep=lambda sample, found: write_labels(labels / f"{sample.sample_id}.nii.gz", found),
     )
     write_rows(rows, run.table)

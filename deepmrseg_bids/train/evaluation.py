@@ -26,8 +26,10 @@ from deepmrseg_bids.metrics.overlap import (
     presence,
     summarise,
 )
-from deepmrseg_bids.tasks import run, segment_prepared, table_of, wml
+from deepmrseg_bids.tasks.pipeline import Result, run
 from deepmrseg_bids.tasks.results import Segmentation
+from deepmrseg_bids.tasks.spec import T1W, TaskSpec
+from deepmrseg_bids.tasks.wml import LesionSegmentation
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.csv_log import write_text
 from deepmrseg_bids.train.label_codes import reference_classes
@@ -72,7 +74,7 @@ class Evaluated:
 
 def evaluate(
     samples: Sequence[Sample],
-    task: str,
+    task: TaskSpec,
     predictors: Callable[[str], Predictor],
     config: TrainConfig,
     *,
@@ -92,11 +94,10 @@ def evaluate(
         DeepMRSegError: a sample cannot be segmented; the message names it.
     """
     rows: list[Evaluated] = []
+    own = predictors(task.models[-1]).bundle.labels
+    table = own if prepared and not task.brain_mask else task.table or own
     for sample in samples:
         found, labels = _segmented(sample, task, predictors, config, prepared)
-        table = predictors(task).bundle.labels if prepared else table_of(task, predictors(task))
-        if task == "brain":
-            table = table_of(task, predictors(task))
         reference = reference_labels(sample, task, config, table)
         data = labels.data
         if labels.grid != reference.grid:
@@ -113,7 +114,7 @@ def evaluate(
                 a,
                 confidence.get(a.index),
                 lesion_agreement(data == a.index, reference.data == a.index)
-                if task == "wml"
+                if task.lesions
                 else None,
             )
             for a in agreements
@@ -125,53 +126,39 @@ def evaluate(
 
 def _segmented(
     sample: Sample,
-    task: str,
+    task: TaskSpec,
     predictors: Callable[[str], Predictor],
     config: TrainConfig,
     prepared: bool,
 ) -> tuple[Segmentation, LabelMap]:
     """What was found in a sample, and its labels in the space of the reference."""
-    if config.network.spatial_dims == 2:
-        if sample.flair is None:
-            raise TrainingError(f"{sample.sample_id} has no FLAIR to segment")
-        if task != "wml" or sample.mask is not None:
-            own = segment_pair(sample, config, predictors(task), prepared=prepared)
-            return own, own.labels
-        return _lesions(sample, predictors, prepared)
-    if sample.t1w is None:
-        raise TrainingError(f"{sample.sample_id} has no image to segment")
-    volume = read_volume(sample.t1w)
-    found: Segmentation | DeepMRSegError
+    lacking = [modality for modality in task.required if modality not in sample.images]
+    if lacking:
+        what = "image" if lacking[0] == T1W else lacking[0]
+        raise TrainingError(f"{sample.sample_id} has no {what} to segment")
+    model = task.models[-1]
+    if task.native != T1W and sample.mask is not None:
+        own = segment_pair(sample, config, predictors(model), prepared=prepared)
+        return own, own.labels
+    images = {mode: read_volume(path) for mode, path in task.images(sample.images).items()}
+    found: Result
     if prepared:
-        found = segment_prepared(task, volume, predictors(task))
+        found = task.segment_prepared(images, predictors(model))
     else:
-        found = dict(run(volume, [task], predictors))[task]
+        ((_, found),) = run(images, [task], predictors)
     if isinstance(found, DeepMRSegError):
         raise found
-    return found, found.labels
+    labels = found.on_flair if isinstance(found, LesionSegmentation) else found.labels
+    return found, labels
 
 
-def _lesions(
-    sample: Sample, predictors: Callable[[str], Predictor], prepared: bool
-) -> tuple[Segmentation, LabelMap]:
-    """What the task ``wml`` finds, and its labels on the FLAIR's own grid."""
-    t1w = None if sample.t1w is None else read_volume(sample.t1w)
-    flair = None if sample.flair is None else read_volume(sample.flair)
-    if prepared:
-        found: Segmentation | DeepMRSegError = wml.segment_prepared(t1w, flair, predictors("wml"))
-    else:
-        found = dict(run(t1w, ["wml"], predictors, flair=flair))["wml"]
-    if isinstance(found, DeepMRSegError):
-        raise found
-    assert isinstance(found, wml.LesionSegmentation)
-    return found, found.on_flair
-
-
-def reference_labels(sample: Sample, task: str, config: TrainConfig, table: LabelTable) -> LabelMap:
+def reference_labels(
+    sample: Sample, task: TaskSpec, config: TrainConfig, table: LabelTable
+) -> LabelMap:
     """The reference of a sample in the indices of ``table``, on its own grid."""
     labels = read_labels(sample.dseg)
     classes = reference_classes(labels, sample.protocol, config)
-    if task == "brain":
+    if task.brain_mask:
         return LabelMap((classes > 0).astype(np.uint8), labels.grid)
     lookup: NDArray[np.int64] = np.array([0, *config.labels.indices])
     if set(table.indices) != set(config.labels.indices):

@@ -55,6 +55,12 @@ class Sample:
     teaches_only: bool = False
     lesions: Path | None = field(default=None, repr=False)  # not part of a cached sample
 
+    @property
+    def images(self) -> dict[str, Path]:
+        """The images that it has, by modality."""
+        every = {"T1w": self.t1w, "FLAIR": self.flair}
+        return {modality: path for modality, path in every.items() if path is not None}
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:

@@ -12,7 +12,7 @@ from nipype.pipeline import engine as pe
 
 from deepmrseg_bids.interfaces import SegmentSession, SubjectReport
 from deepmrseg_bids.session.job import SessionJob
-from deepmrseg_bids.session.publish import finished_session
+from deepmrseg_bids.session.segment import finished_session
 
 __all__ = ["init_participant_wf", "init_subject_wf"]
 

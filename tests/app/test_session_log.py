@@ -5,7 +5,7 @@ import pytest
 from deepmrseg_bids.app.session_log import Ledger, merged, rows_of
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
-from deepmrseg_bids.session.resume import Digests, FileDigest
+from deepmrseg_bids.bids.provenance import Digests, FileDigest
 
 
 def outcome(subject, status="done", **changes):

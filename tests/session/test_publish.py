@@ -16,7 +16,7 @@ from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.session import publish
 from deepmrseg_bids.session.job import SessionJob, SessionOutcome, TaskOutcome, outcome_from_json
 from deepmrseg_bids.session.publish import finished_session, finished_tasks, segment_session
-from deepmrseg_bids.session.resume import Digests, FileDigest
+from deepmrseg_bids.bids.provenance import Digests, FileDigest
 from deepmrseg_bids.tasks.results import Measure, Posteriors, Segmentation
 
 TABLE = LabelTable((Label(1, "Brain"),))

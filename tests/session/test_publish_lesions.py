@@ -19,7 +19,7 @@ from deepmrseg_bids.imaging.registration import Quality, RigidFit
 from deepmrseg_bids.session import publish
 from deepmrseg_bids.session.job import SessionJob
 from deepmrseg_bids.session.publish import finished_tasks, segment_session, tasks_there
-from deepmrseg_bids.session.resume import Digests
+from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.tasks.coregistration import Pair
 from deepmrseg_bids.tasks.lesions import Lesion
 from deepmrseg_bids.tasks.results import Measure, Posteriors

@@ -21,7 +21,7 @@ from deepmrseg_bids.imaging.templates import Template, find_templates, output_sp
 from deepmrseg_bids.session import publish, template_spaces
 from deepmrseg_bids.session.job import SessionJob, SessionOutcome, outcome_from_json
 from deepmrseg_bids.session.publish import segment_session, spaces_left
-from deepmrseg_bids.session.resume import Digests
+from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.session.template_spaces import space_jobs
 from deepmrseg_bids.tasks.results import Posteriors, Segmentation
 from tests.integration.conftest import add_scan, coarse, coarse_brain, make_dataset, make_templates

@@ -12,6 +12,8 @@ function choices(id, pairs) {
 }
 
 const taskTitle = (task) => cohort.titles[task] || task;
+// what is shown first: a task of several structures, rather than a single volume
+const firstTask = () => (cohort.tasks.find((one) => one.measures.some((measure) => measure.names.length > 1)) || cohort.tasks[0])?.task;
 const taskOf = (id) => cohort.tasks.find((one) => one.task === byId(id).value);
 const plain = (name) => name.replaceAll("-", " ");
 const SIDE = /^(left|right)-/i;
@@ -62,7 +64,7 @@ function strips(measure, indices, labels, look, groups) {
 const distributions = {
   start() {
     choices("d-task", cohort.tasks.map((one) => [one.task, taskTitle(one.task)]));
-    byId("d-task").value = (cohort.tasks.find((one) => one.task === "deepbrain") || cohort.tasks[0])?.task;
+    byId("d-task").value = firstTask();
     choices("d-colour", [["", "outliers"], ...cohort.groups().map((one) => [one.column, one.column])]);
     byId("d-task").addEventListener("change", () => { distributions.measures(); distributions.build(); });
     byId("d-measure").addEventListener("change", distributions.build);
@@ -131,7 +133,7 @@ const ages = {
       + `. Curves are least-squares quadratic fits, for groups of at least ten sessions.`
       + (without ? ` ${without} of ${cohort.size} sessions ${without === 1 ? "has" : "have"} no numeric age.` : "");
     choices("a-task", cohort.tasks.map((one) => [one.task, taskTitle(one.task)]));
-    byId("a-task").value = (cohort.tasks.find((one) => one.task === "deepbrain") || cohort.tasks[0])?.task;
+    byId("a-task").value = firstTask();
     byId("a-task").addEventListener("change", () => { ages.measures(); ages.build(); });
     byId("a-measure").addEventListener("change", ages.build);
     ages.measures();
@@ -189,7 +191,7 @@ const agreement = {
     agreement.all = cohort.tasks.flatMap((one) => one.agreements.map((own) => ({ ...own, task: one.task })));
     if (!agreement.all.length) return;
     choices("g-which", agreement.all.map((one, n) => [n, `${taskTitle(one.task)}, ${one.reference}`]));
-    byId("g-which").value = Math.max(0, agreement.all.findIndex((one) => one.task === "deepbrain"));
+    byId("g-which").value = Math.max(0, agreement.all.findIndex((one) => one.task === firstTask()));
     byId("g-which").addEventListener("change", () => { agreement.structures(); agreement.build(); });
     byId("g-structure").addEventListener("change", agreement.build);
     agreement.structures();

@@ -107,7 +107,7 @@ class Viewer {
     this.viewer = viewer;
     this.scans = {};
     this.maps = {};
-    const first = this.places.findIndex((one) => one.task !== "brain");
+    const first = this.places.findIndex((one) => !one.mask);
     await this.show(Math.max(first, 0));
     viewer.createOnLocationChange();
   }

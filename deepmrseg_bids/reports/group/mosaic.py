@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,19 +11,15 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from deepmrseg_bids.bids.names import (
-    anat_folder,
-    label_map_path,
-    label_table_path,
-    mosaic_path,
-    sidecar_path,
-)
+from deepmrseg_bids.bids.derivatives import label_maps_of, tasks_in
+from deepmrseg_bids.bids.names import label_table_path, mosaic_path, sidecar_path
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.files import read_json, write_bytes, write_json
 from deepmrseg_bids.imaging.grid import Array
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.reports.figures import encode, thumbnail
+from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["COLUMNS", "EDGE", "SheetJob", "Tile", "draw_sheets", "read_tiles", "sheet_jobs"]
 
@@ -82,6 +78,7 @@ def draw_sheets(job: SheetJob, record: Path) -> None:
     A scan is read once for all tasks. What cannot be drawn stays black, and is told.
     """
     tasks = dict.fromkeys(task for _, sources in job.sources for task in sources)
+    specs = tasks_in(job.out_dir)
     sheets = {task: np.zeros((COLUMNS * EDGE, COLUMNS * EDGE, 3), np.uint8) for task in tasks}
     tiles: dict[str, list[list[int | str]]] = {task: [] for task in tasks}
     for place, (session, sources) in enumerate(job.sources):
@@ -89,9 +86,10 @@ def draw_sheets(job: SheetJob, record: Path) -> None:
         for task, source in sources.items():
             problem = ""
             try:
-                labels, scan = _images(job, task, source)
+                labels, scan = _images(job, specs[task], source)
                 marked = read_labels(labels)
-                picture = thumbnail(read(scan), marked, _table(job, task), task=task, edge=EDGE)
+                style = specs[task].figure
+                picture = thumbnail(read(scan), marked, _table(job, task), style=style, edge=EDGE)
                 _put(sheets[task], place, picture)
             except DeepMRSegError as error:
                 problem = str(error)
@@ -124,9 +122,9 @@ def _table(job: SheetJob, task: str) -> LabelTable:
     return LabelTable.read(job.out_dir / label_table_path(task))
 
 
-def _images(job: SheetJob, task: str, source: str) -> tuple[Path, Path]:
+def _images(job: SheetJob, task: TaskSpec, source: str) -> tuple[Path, Path]:
     """The label map of a session, and the scan on whose grid it lies."""
-    for labels in _label_maps(job.out_dir, task, source):
+    for labels in label_maps_of(job.out_dir, task, source):
         try:
             reference = read_json(sidecar_path(labels)).get("SpatialReference", "")
         except (OSError, ValueError, AttributeError) as error:
@@ -134,13 +132,4 @@ def _images(job: SheetJob, task: str, source: str) -> tuple[Path, Path]:
         if isinstance(reference, str) and reference.startswith(_RAW):
             return labels, job.bids_dir / unquote(reference.removeprefix(_RAW))
         raise DeepMRSegError(f"{sidecar_path(labels)}: does not say on which scan it lies")
-    raise DeepMRSegError(f"{source}: no label map of {task}")
-
-
-def _label_maps(out_dir: Path, task: str, source: str) -> Iterator[Path]:
-    t1w = f"{source}_T1w.nii.gz"
-    if task == "wml":  # lesions are best seen where they were found
-        yield from sorted((out_dir / anat_folder(t1w)).glob("*_space-FLAIR_seg-wml_dseg.nii.gz"))
-    path = out_dir / label_map_path(t1w, task)
-    if path.exists():
-        yield path
+    raise DeepMRSegError(f"{source}: no label map of {task.name}")

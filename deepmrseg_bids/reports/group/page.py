@@ -13,7 +13,7 @@ from deepmrseg_bids.metrics.cohort import FEWEST
 from deepmrseg_bids.reports.group.data import Cohort, payload
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.page import packed, render_page
-from deepmrseg_bids.reports.subject.page import TITLES
+from deepmrseg_bids.tasks.registry import find_task, task_names
 
 __all__ = ["write_group_report"]
 
@@ -22,6 +22,7 @@ def write_group_report(
     path: Path,
     cohort: Cohort,
     *,
+    titles: Mapping[str, str] | None = None,
     command: str,
     mosaics: Mapping[str, Sequence[Tile]] | None = None,
     problems: Sequence[str] | None = None,
@@ -30,13 +31,16 @@ def write_group_report(
     """Write the report, in one step; the same values give the same bytes.
 
     Args:
+        titles: of the tasks; those of the known ones unless given.
         command: the command line that was run.
         problems: what could not be used, one line each; those of the cohort unless given.
         mosaics: by task, the position of each session's picture.
         version: that of this package, unless given.
     """
+    if titles is None:
+        titles = {name: find_task(name).title for name in task_names()}
     data = payload(cohort) | {
-        "titles": TITLES,
+        "titles": titles,
         "codes": CODES,
         "fewest": FEWEST,
         "mosaics": {task: _mosaic(task, tiles) for task, tiles in (mosaics or {}).items()},
@@ -50,7 +54,7 @@ def write_group_report(
         beside=True,
         cohort=cohort,
         problems=cohort.problems if problems is None else problems,
-        titles=TITLES,
+        titles=titles,
         codes=CODES,
         fewest=FEWEST,
         mosaics=sorted(data["mosaics"]),

@@ -10,6 +10,7 @@ from typing import Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
+from deepmrseg_bids.bids.derivatives import tasks_in
 from deepmrseg_bids.bids.tables import read_morph
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.files import read_json
@@ -23,6 +24,7 @@ from deepmrseg_bids.reports.subject.page import (
 )
 from deepmrseg_bids.reports.subject.percentiles import read_standing
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
+from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
 __all__ = ["subject_page"]
 
@@ -32,14 +34,17 @@ _log = logging.getLogger(__name__)
 def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: str) -> Path:
     """Write ``sub-<label>.html`` for the sessions of one subject and return its path."""
     page = out_dir / names.report_path(outcomes[0].subject)
-    results = [_session(outcome, out_dir) for outcome in outcomes]
+    specs = tasks_in(out_dir)
+    results = [_session(outcome, specs, out_dir) for outcome in outcomes]
     models = {task.task: task.model for o in outcomes for task in o.tasks if task.model}
     write_subject_report(page, results, version=__version__, command=command, models=models)
     return page
 
 
-def _session(outcome: SessionOutcome, out_dir: Path) -> SessionResult:
-    tasks = tuple(_task(outcome, task, out_dir) for task in outcome.tasks)
+def _session(
+    outcome: SessionOutcome, specs: Mapping[str, TaskSpec], out_dir: Path
+) -> SessionResult:
+    tasks = tuple(_task(outcome, task, specs[task.task], out_dir) for task in outcome.tasks)
     found = [*outcome.findings, *(one for task in outcome.tasks for one in task.findings)]
     return SessionResult(
         subject=outcome.subject,
@@ -56,15 +61,13 @@ def _about_space(space: TaskOutcome) -> str:
     return f"{space.task}: {space.status}" + (f", {space.reason}" if space.reason else "")
 
 
-def _task(outcome: SessionOutcome, task: TaskOutcome, out_dir: Path) -> TaskResult:
-    bare = TaskResult(task.task, task.status, task.reason, None, None, None, (), task.seconds)
-    source = outcome.t1w or (outcome.flair if task.task == "wml" else None)
-    if not bare.finished or source is None:
+def _task(outcome: SessionOutcome, task: TaskOutcome, spec: TaskSpec, out_dir: Path) -> TaskResult:
+    bare = TaskResult(spec, task.status, task.reason, None, None, None, (), task.seconds)
+    images = spec.images(outcome.images)
+    if not bare.finished or not images:
         return bare
-    image, dseg = source, out_dir / names.label_map_path(source, task.task)
-    if task.task == "wml" and outcome.flair is not None:  # where the lesions were seen
-        image = outcome.flair
-        dseg = out_dir / names.label_map_path(image, "wml", space="FLAIR")
+    source = next(iter(images.values()))
+    dseg = out_dir / names.native_label_map_path(spec, images)
     morph = out_dir / names.morph_path(source, task.task)
     try:
         table = LabelTable.read(out_dir / names.label_table_path(task.task))
@@ -76,7 +79,7 @@ def _task(outcome: SessionOutcome, task: TaskOutcome, out_dir: Path) -> TaskResu
     session = f"ses-{outcome.session}" if outcome.session else None
     return replace(
         bare,
-        image=Path(image),
+        image=Path(images[spec.native]),
         dseg=dseg,
         table=table,
         rows=rows,
@@ -93,12 +96,13 @@ def _alignment(outcome: SessionOutcome, tasks: Sequence[TaskResult]) -> Alignmen
         facts = task.provenance.get("Registration")
         if not isinstance(facts, dict) or not isinstance(facts.get("Matrix"), list):
             continue
-        if outcome.t1w is None or task.image is None or task.image == Path(outcome.t1w):
+        t1w = outcome.images.get(T1W)
+        if t1w is None or task.image is None or task.image == Path(t1w):
             continue
         quality = facts.get("Quality")
         measures = quality.items() if isinstance(quality, dict) else ()
         known = {key: value for key, value in measures if isinstance(value, int | float)}
-        return Alignment(task.image, Path(outcome.t1w), facts["Matrix"], known)
+        return Alignment(task.image, Path(t1w), facts["Matrix"], known)
     return None
 
 

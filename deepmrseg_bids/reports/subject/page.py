@@ -29,26 +29,12 @@ from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
 from deepmrseg_bids.reports.subject.viewer import Scene, ViewerMap, make_scene
 from deepmrseg_bids.reports.subject.volumes import Change, Pair, Standing, changes, paired, unit_of
+from deepmrseg_bids.tasks.spec import TaskSpec
 
-__all__ = ["TITLES", "Alignment", "SessionResult", "TaskResult", "write_subject_report"]
+__all__ = ["Alignment", "SessionResult", "TaskResult", "write_subject_report"]
 
 _PICTURE_BUDGET = 2_400_000  # bytes for all pictures of a page; base64 adds a third
 _VIEWER_BUDGET = 3_000_000  # bytes, as base64, for all scans in the viewer
-TITLES = {
-    "brain": "Brain",
-    "deepbrain": "Deep brain structures",
-    "hippocampus": "Hippocampus",
-    "wml": "White-matter lesions",
-}
-_METHODS = {
-    "brain": "The brain was extracted from the head.",
-    "deepbrain": (
-        "Accumbens, amygdala, caudate, hippocampus, pallidum, putamen and thalamus were "
-        "segmented on both sides within the brain."
-    ),
-    "hippocampus": "The anterior and posterior part of each hippocampus were segmented.",
-    "wml": "White-matter lesions were segmented on the FLAIR image.",
-}
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ class TaskResult:
         tsv: the table of volumes as it was written, and its name, to download.
     """
 
-    task: str
+    spec: TaskSpec
     status: str
     reason: str
     image: Path | None
@@ -79,6 +65,11 @@ class TaskResult:
     standing: Mapping[str, Standing] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     tsv: tuple[str, str] = ("", "")
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self.spec.name
 
     @property
     def finished(self) -> bool:
@@ -153,7 +144,7 @@ def write_subject_report(
         changes=_changes(results),
         counts=_counts(results),
         tasks=_task_names(results),
-        titles=TITLES,
+        titles=_titles(results),
         methods=_methods(results, models),
         software=_torch(results),
         intervals=any(row.volume_low_mm3 is not None for row in _rows(results)),
@@ -199,8 +190,14 @@ class _Session:
     @property
     def places(self) -> list[dict[str, Any]]:
         """For the viewer's script: on which scan each label map lies, and its structures."""
+        masks = {task.result.task for task in self.tasks if task.result.spec.brain_mask}
         return [
-            {"task": one.task, "scan": number, "places": [asdict(place) for place in one.places]}
+            {
+                "task": one.task,
+                "mask": one.task in masks,
+                "scan": number,
+                "places": [asdict(place) for place in one.places],
+            }
             for number, scene in enumerate(self.scenes)
             for one in scene.maps
         ]
@@ -245,7 +242,7 @@ def _session(result: SessionResult, number: int, limit: int, viewer_limit: int) 
 
 
 def _task(result: TaskResult, anchor: str, picture: _Picture) -> _Task:
-    title = TITLES.get(result.task, result.task)
+    title = result.spec.title
     scale, unit = unit_of(result.rows)
     pairs = paired(result.rows, result.table, result.standing, scale)
     return _Task(anchor, title, result, picture, pairs, unit, _made(result.provenance))
@@ -277,7 +274,7 @@ def _picture(result: TaskResult, read: _Read, limit: int) -> tuple[_Picture, Lab
         labels = read_labels(result.dseg)
     except DeepMRSegError as error:
         return _Picture(problem=str(error)), None
-    layers = contour_layers(volume, labels, result.table, task=result.task, limit=limit)
+    layers = contour_layers(volume, labels, result.table, style=result.spec.figure, limit=limit)
     shape = " x ".join(str(edge) for edge in volume.grid.shape)
     spacing = " x ".join(f"{edge:.2f}" for edge in volume.grid.spacing)
     scan = f"{result.image.name}: {shape} voxels of {spacing} mm, {volume.grid.orientation}"
@@ -325,7 +322,7 @@ def _changes(results: Sequence[SessionResult]) -> list[_Changes]:
             scale, unit = unit_of(done[-1][1].rows)
             rows = changes([task.rows for _, task in done], done[-1][1].table, scale)
             labels = tuple(label for label, _ in done)
-            found.append(_Changes(TITLES.get(name, name), unit, labels, rows))
+            found.append(_Changes(_titles(results)[name], unit, labels, rows))
     return found
 
 
@@ -341,16 +338,27 @@ def _task_names(results: Sequence[SessionResult]) -> list[str]:
     return list(dict.fromkeys(task.task for result in results for task in result.tasks))
 
 
+def _titles(results: Sequence[SessionResult]) -> dict[str, str]:
+    """The title of each task."""
+    return {task.task: task.spec.title for result in results for task in result.tasks}
+
+
 def _methods(results: Sequence[SessionResult], models: Mapping[str, str]) -> list[str]:
-    """One sentence for each task that was done in some session, with its model."""
-    done = {task.task for result in results for task in result.tasks if task.finished}
-    sentences = []
-    for task in _task_names(results):
-        if task in done:
-            sentence = _METHODS.get(task, f"The structures of the task {task} were segmented.")
-            model = f" (model {models[task]})." if task in models else "."
-            sentences.append(sentence.removesuffix(".") + model)
-    return sentences
+    """A paragraph for each task that was done in some session: what its bundles say of it."""
+    texts = []
+    for name in _task_names(results):
+        done = [t for r in results for t in r.tasks if t.task == name and t.finished]
+        if done:
+            known = (t.provenance["Methods"] for t in done if _has_methods(t))
+            facts: Mapping[str, Any] = next(known, {})
+            model = f" (model {models[name]})." if name in models else "."
+            text = str(facts.get("Text") or done[0].spec.methods or f"{done[0].spec.title}.")
+            texts.append(f"{done[0].spec.title}: {text.removesuffix('.')}{model}")
+    return texts
+
+
+def _has_methods(task: TaskResult) -> bool:
+    return isinstance(task.provenance.get("Methods"), Mapping)
 
 
 def _rows(results: Sequence[SessionResult]) -> list[MorphRow]:

@@ -7,7 +7,7 @@ import pytest
 
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.inference.bundle import file_sha256
-from deepmrseg_bids.session.resume import Digests, FileDigest, findings_of, same_provenance
+from deepmrseg_bids.bids.provenance import Digests, FileDigest, findings_of, same_provenance
 
 MADE = {
     "InputSHA256": {"bids:raw:a": "1"},

@@ -1,0 +1,91 @@
+"""What a network in 3D is shown of a scan: its crop, its channels, and a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmrseg_bids.errors import SegmentationError, SignalError
+from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, covered, resample
+from deepmrseg_bids.imaging.intensity import normalise
+from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.tasks.results import Posteriors
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference.predictor import Predictor
+
+__all__ = ["MaskOn", "extracted_brain", "look", "settle"]
+
+MaskOn = Callable[[Grid], NDArray[np.bool_]]
+"""The brain mask on any grid, (*grid.shape)."""
+_RECENTRE_MM = 4.0  # a crop further off its structures than this is cut again
+_LOOKS = 3
+
+
+def look(volume: Volume, grid: Grid, mask_on: MaskOn, predictor: Predictor) -> Posteriors:
+    """What a network says of one part of a scan.
+
+    Args:
+        grid: where it looks, at the spacing of its preparation.
+        mask_on: the brain; the intensity mode ``brain`` scales by it.
+    """
+    bundle = predictor.bundle
+    image = resample(volume.data, volume.grid, grid)
+    mode = bundle.preparation.intensity
+    mask = mask_on(grid) if mode == "brain" else covered(volume.grid, grid)
+    answer = predictor(normalise(image, mode=mode, mask=mask))
+    return Posteriors(answer, grid, (0, *bundle.labels.indices))
+
+
+def settle(
+    volume: Volume,
+    centre: Array,
+    mask_on: MaskOn,
+    predictor: Predictor,
+    *,
+    what: str = "structure",
+) -> Posteriors:
+    """What a network says of a crop around its structures, cut again where it was off.
+
+    Args:
+        centre: (3,) where to look first, RAS+ millimetres.
+        what: is looked for, for the message.
+
+    Raises:
+        SegmentationError: none of the structures is in the crop.
+    """
+    preparation = predictor.bundle.preparation
+    for _ in range(_LOOKS):
+        grid = centred_grid(centre, preparation.shape, preparation.spacing)
+        posteriors = look(volume, grid, mask_on, predictor)
+        voxels = np.argwhere(posteriors.labels())
+        if not len(voxels):
+            raise SegmentationError(f"{volume.source or 'the image'}: no {what} found")
+        low, high = np.percentile(voxels, (0.5, 99.5), axis=0)
+        found = grid.to_world([(low + high) / 2])[0]
+        if np.abs(found - centre).max() <= _RECENTRE_MM:
+            break
+        centre = found
+    return posteriors
+
+
+def extracted_brain(volume: Volume) -> tuple[Array, MaskOn]:
+    """The middle (3,) of a brain-extracted scan (zero outside), RAS+ mm, and its mask.
+
+    Raises:
+        SignalError: no voxel is above zero.
+    """
+    extracted = (volume.data > 0).astype(np.float32)
+    voxels = np.argwhere(extracted[::2, ::2, ::2] > 0) * 2
+    if not len(voxels):
+        raise SignalError(f"{volume.source or 'the image'}: no voxel above 0: no brain in it")
+    middle = volume.grid.to_world([voxels.mean(axis=0)])[0]
+
+    def mask_on(grid: Grid) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = resample(extracted, volume.grid, grid) > 0.5
+        return inside
+
+    return middle, mask_on

@@ -1,0 +1,101 @@
+"""Several tasks on the images of one session, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
+from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.tasks.registry import find_task, task_names
+from deepmrseg_bids.tasks.results import Segmentation
+from deepmrseg_bids.tasks.spec import T1W, TaskSpec
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference.predictor import Predictor
+
+__all__ = ["Result", "SessionContext", "run"]
+
+T = TypeVar("T")
+Result = Segmentation | DeepMRSegError
+
+
+@dataclass(eq=False)
+class SessionContext:
+    """The images of a session, and what its tasks share.
+
+    Attributes:
+        images: by modality.
+        predictors: gives the predictor of a model.
+    """
+
+    images: Mapping[str, Volume]
+    predictors: Callable[[str], Predictor]
+    _made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def t1w(self) -> Volume:
+        """The T1w.
+
+        Raises:
+            SkippedTask: the session has none.
+        """
+        if T1W not in self.images:
+            raise SkippedTask(f"the session has no {T1W} image")
+        return self.images[T1W]
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """What several tasks need, made when it is first asked for; so is the error it ends in."""
+        if what not in self._made:
+            try:
+                self._made[what] = make()
+            except DeepMRSegError as error:
+                self._made[what] = error
+        made = self._made[what]
+        if isinstance(made, DeepMRSegError):
+            raise made
+        return made  # type: ignore[no-any-return]
+
+
+def run(
+    images: Mapping[str, Volume],
+    tasks: Iterable[str | TaskSpec],
+    predictors: Callable[[str], Predictor],
+) -> Iterator[tuple[str, Result]]:
+    """Run tasks on one session, one after the other; a task that fails does not stop the rest.
+
+    Args:
+        images: by modality (``T1w``, ``FLAIR``).
+        tasks: names, or tasks of one's own; they run in the order of the registry.
+        predictors: gives the predictor of a model (and may keep it for the next session).
+
+    Yields:
+        The name of each task with its segmentation, or with the error that says why there is none.
+
+    Raises:
+        UsageError: a name is of no task.
+    """
+    asked = [find_task(task) if isinstance(task, str) else task for task in tasks]
+    order = {name: place for place, name in enumerate(task_names())}
+    wanted = {
+        task.name: task for task in sorted(asked, key=lambda t: order.get(t.name, len(order)))
+    }
+    context = SessionContext(images, predictors)
+    # said first: what cannot be done for want of an image beside the T1w
+    hopeless = {
+        name: task.missing(images) for name, task in wanted.items() if not task.suits(images)
+    }
+    for name, reason in hopeless.items():
+        yield name, SkippedTask(reason)
+    for name, task in wanted.items():
+        if name in hopeless:
+            continue
+        result: Result
+        try:
+            if reason := task.missing(images):
+                raise SkippedTask(reason)
+            result = task.segment(context)
+        except DeepMRSegError as error:
+            result = error
+        yield name, result

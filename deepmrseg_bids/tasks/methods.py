@@ -32,10 +32,10 @@ def methods_facts(task: TaskSpec, bundles: Mapping[str, ModelBundle]) -> dict[st
     """
     own = bundles[task.models[-1]]
     table = task.table or own.labels
-    text = f"Segmented structures: {structures_in_words(table)}."
+    text = "" if task.brain_mask else f"Segmented structures: {structures_in_words(table)}. "
     dimensions = {2: "two", 3: "three"}[own.network.spatial_dims]
     network = {"deepmrseg": "DeepMRSeg network", "unet": "UNet"}[own.network.kind]
-    text += f" {task.methods}".rstrip() + f" The model is a {network} in {dimensions} dimensions."
+    text += f"{task.methods} ".lstrip() + f"The model is a {network} in {dimensions} dimensions."
     models = {
         model: {key: str(bundles[model].facts[name]) for name, key in _FACTS.items()
                 if bundles[model].facts.get(name)}

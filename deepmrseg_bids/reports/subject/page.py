@@ -146,6 +146,7 @@ def write_subject_report(
         tasks=_task_names(results),
         titles=_titles(results),
         methods=_methods(results, models),
+        credits=_credits(results),
         software=_torch(results),
         intervals=any(row.volume_low_mm3 is not None for row in _rows(results)),
     )
@@ -355,6 +356,17 @@ def _methods(results: Sequence[SessionResult], models: Mapping[str, str]) -> lis
             text = str(facts.get("Text") or done[0].spec.methods or f"{done[0].spec.title}.")
             texts.append(f"{done[0].spec.title}: {text.removesuffix('.')}{model}")
     return texts
+
+
+def _credits(results: Sequence[SessionResult]) -> dict[str, dict[str, str]]:
+    """For each model that ran, what its bundle says of its data and its terms."""
+    stated: dict[str, dict[str, str]] = {}
+    for task in (task for result in results for task in result.tasks):
+        models = task.provenance["Methods"].get("Models") if _has_methods(task) else None
+        for model, facts in models.items() if isinstance(models, Mapping) else ():
+            if isinstance(facts, Mapping):
+                stated.setdefault(model, {key: str(value) for key, value in facts.items()})
+    return stated
 
 
 def _has_methods(task: TaskResult) -> bool:

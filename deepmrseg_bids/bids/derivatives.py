@@ -92,10 +92,14 @@ cards (`deepmrseg models`).
 
 
 def task_facts(task: TaskSpec) -> dict[str, Any]:
-    """What ``seg-<task>_dseg.json`` says of a task, so that its results can be shown later."""
+    """What ``seg-<task>_dseg.json`` says of a task, so that its results can be shown later.
+
+    By the inheritance principle of BIDS the entries hold for every label map of the task, so
+    none of them has the name of one that its own sidecar has.
+    """
     return {
-        "Description": f"Labels of the task {task.name}: {task.description}",
-        "Title": task.title,
+        "TaskTitle": task.title,
+        "TaskDescription": task.description,
         "NativeImage": task.native,
     }
 

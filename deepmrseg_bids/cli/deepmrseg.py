@@ -141,7 +141,9 @@ def _add_evaluate(commands: Any) -> None:
     parser = _add(commands, "evaluate", "Compare a model with reference labels.")
     parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
     parser.add_argument("--task", choices=task_names(), help="the shipped model of this task")
-    parser.add_argument("--model", type=Path, help="a bundle's folder")
+    parser.add_argument("--model", action="append", default=[], metavar="[TASK=]PATH",
+                        help="the bundle to evaluate; TASK=PATH: another bundle for a task on "
+                        "its way (brain)")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--prepared", action="store_true",
                         help="the images are already what the network sees "
@@ -194,8 +196,7 @@ def _asked_tasks(args: argparse.Namespace) -> tuple[dict[str, Path], list[TaskSp
     from deepmrseg_bids.inference.bundle import ModelBundle
     from deepmrseg_bids.tasks.registry import known_tasks
 
-    bare = [entry for entry in args.model if "=" not in entry or Path(entry).is_dir()]
-    models = model_paths([entry for entry in args.model if entry not in bare])
+    bare, models = _split_models(args.model)
     asked = list(args.task or [])
     for entry in bare:
         bundle = ModelBundle.open(entry)
@@ -208,6 +209,12 @@ def _asked_tasks(args: argparse.Namespace) -> tuple[dict[str, Path], list[TaskSp
         raise UsageError(f"unknown task {unknown[0]!r}; known are {', '.join(known)}")
     offered = {name: task.bundle for name, task in known.items() if task.bundle is not None}
     return {**offered, **models}, [task for name, task in known.items() if name in asked]
+
+
+def _split_models(entries: Sequence[str]) -> tuple[list[str], dict[str, Path]]:
+    """Folders of bundles alone, and those that are given as TASK=PATH."""
+    bare = [entry for entry in entries if "=" not in entry or Path(entry).is_dir()]
+    return bare, model_paths([entry for entry in entries if entry not in bare])
 
 
 def _predict_one(
@@ -358,13 +365,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     from deepmrseg_bids.train.evaluation import evaluate, write_tables
     from deepmrseg_bids.train.samples import load_samples
 
-    if (args.task is None) == (args.model is None):
+    bare, models = _split_models(args.model)
+    if len(bare) != (args.task is None):
         raise UsageError("evaluate takes either --task (the shipped model) or --model PATH")
     set_threads(thread_count(args.omp_nthreads))
-    bundle = ModelBundle.open(args.model) if args.model else ModelBundle.shipped(args.task)
-    pool = PredictorPool(
-        {bundle.task: bundle.path}, resolve_device(args.device), args.precision, args.tta
-    )
+    bundle = ModelBundle.open(bare[0]) if bare else ModelBundle.shipped(args.task)
+    models[bundle.task] = bundle.path
+    pool = PredictorPool(models, resolve_device(args.device), args.precision, args.tta)
     rows = evaluate(
         load_samples(args.samples),
         task_of_model(bundle.task, bundle.path),

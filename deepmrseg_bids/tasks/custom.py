@@ -82,9 +82,9 @@ def unknown_task(name: str, facts: Mapping[str, object]) -> TaskSpec:
     """A task of which only the results are there, to gather and show them.
 
     Args:
-        facts: what OUT_DIR says of it; see :func:`deepmrseg_bids.session.publish.task_facts`.
+        facts: what OUT_DIR says of it; see :func:`deepmrseg_bids.bids.derivatives.task_facts`.
     """
-    title = str(facts.get("Title") or name)
+    title = str(facts.get("TaskTitle") or name)
 
     def refuse(*_: object) -> Segmentation:
         raise UsageError(f"unknown task {name!r}: add --model {name}=PATH with its bundle")
@@ -93,7 +93,7 @@ def unknown_task(name: str, facts: Mapping[str, object]) -> TaskSpec:
     return TaskSpec(
         name=name,
         title=title,
-        description=title,
+        description=str(facts.get("TaskDescription") or title),
         segment=refuse,
         segment_prepared=refuse,
         models=(name,),

@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -32,6 +33,12 @@ def stored_as(data: np.ndarray, grid: Grid, codes: str) -> tuple[np.ndarray, Gri
             affine[:, 3] += affine[:, axis] * (moved.shape[axis] - 1)
             affine[:, axis] *= -1
     return np.ascontiguousarray(moved), Grid(moved.shape, affine)
+
+
+def images_of(t1w: str | Path | None = None, flair: str | Path | None = None) -> dict[str, Path]:
+    """The images that a session has, by modality."""
+    every = {"T1w": t1w, "FLAIR": flair}
+    return {modality: Path(path) for modality, path in every.items() if path is not None}
 
 
 def ball(seed: int, edge: int = 20) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from deepmrseg_bids import config as module
-from deepmrseg_bids.config import TASKS, RunConfig, parse_size, read_config
+from deepmrseg_bids.config import RunConfig, parse_size, read_config
 from deepmrseg_bids.errors import UsageError
+from deepmrseg_bids.tasks.registry import task_names
 
 
 def make(**changes):
@@ -34,8 +35,15 @@ def test_unknown_tasks_are_named_beside_the_known_ones():
         make(tasks=("brain", "tumour"))
 
 
+def test_a_model_of_another_name_is_a_task_that_can_be_asked_for():
+    own = make(tasks=("tumour", "brain"), models=(("tumour", Path("/m")),))
+    assert own.tasks == ("tumour", "brain")
+    with pytest.raises(UsageError, match=r"\['x'\]; known are brain, .*, tumour$"):
+        make(tasks=("x",), models=(("tumour", Path("/m")),))
+
+
 def test_every_task_can_be_asked_for():
-    assert make(tasks=TASKS).tasks == TASKS
+    assert make(tasks=task_names()).tasks == task_names()
 
 
 def test_a_configuration_does_not_change():

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepmrseg_bids.bids.participants import read_people
+from deepmrseg_bids.bids.provenance import Digests, findings_of
 from deepmrseg_bids.bids.query import find_sessions
 from deepmrseg_bids.bids.tables import read_morph, read_sessions
 from deepmrseg_bids.config import read_config
@@ -29,7 +30,7 @@ from deepmrseg_bids.group.tables import write_morphs
 from deepmrseg_bids.group.volumes import read_volumes
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume, voxel_count
-from deepmrseg_bids.bids.provenance import Digests, findings_of
+from deepmrseg_bids.tasks.registry import find_task
 from deepmrseg_bids.train.samples import load_samples
 
 _SECONDS, _MEBIBYTES = 5.0, 64
@@ -232,7 +233,7 @@ def test_no_participants_table_stops_the_group(tmp_path: Path, raw: st.DataObjec
     people = tables("participant_id\tage\tsex\nsub-01\t40\tF\nsub-02\t<script>\tM\n")
     (tmp_path / "participants.tsv").write_bytes(raw.draw(people))
     (tmp_path / "participants.json").write_text(json.dumps(raw.draw(trees)))
-    volumes = read_volumes(tmp_path / "out", "brain")
+    volumes = read_volumes(tmp_path / "out", find_task("brain"))
     found = read_people(tmp_path, volumes.sessions, taken=volumes.names)
     path = write_morphs(tmp_path / "out", volumes, found)
     header, row = path.read_text(encoding="utf-8").splitlines()
@@ -270,5 +271,5 @@ def test_no_filter_crashes_the_query_or_leads_out_of_the_data_set(
         sessions = find_sessions(bids, filters={kind: own})
         assert [session.name for session in sessions] == ["sub-01"]
     for session in sessions:
-        for image in (session.t1w, session.flair):
-            assert image is None or bids in image.resolve().parents
+        for image in session.images.values():
+            assert bids in image.resolve().parents

@@ -13,6 +13,7 @@ from deepmrseg_bids.execution.cost_model import Cost, Speed
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.session.job import SessionJob, TaskOutcome
+from tests.support import images_of
 
 BUNDLES = {"brain": None}
 SPEED = Speed({"brain": 1.0}, 0.1, {"brain": Preparation(2.0, "head")})
@@ -21,8 +22,12 @@ SPEED = Speed({"brain": 1.0}, 0.1, {"brain": Preparation(2.0, "head")})
 def job(subject="01", *, t1w=True, flair=False, tasks=("brain",), finished=()):
     raw = Path("/d")
     return SessionJob(
-        subject, "1", raw, raw / f"sub-{subject}_T1w.nii.gz" if t1w else None,
-        raw / "f_FLAIR.nii.gz" if flair else None, tasks,
+        subject, "1", raw,
+        images_of(
+            raw / f"sub-{subject}_T1w.nii.gz" if t1w else None,
+            raw / "f_FLAIR.nii.gz" if flair else None,
+        ),
+        tasks,
         finished=tuple(TaskOutcome(task, "resumed") for task in finished),
     )  # fmt: skip
 

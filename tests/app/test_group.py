@@ -18,6 +18,7 @@ from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
+from deepmrseg_bids.tasks.registry import find_task
 
 NAMES = ("Left-Caudate", "Right-Caudate", "Left-Putamen", "Right-Putamen")
 LABELS = LabelTable(tuple(Label(36 + number, name) for number, name in enumerate(NAMES)))
@@ -45,7 +46,7 @@ def add_session(out: Path, source: str, task: str, table: LabelTable, data: np.n
     """What a finished session leaves: its label map and its volumes."""
     t1w = f"{source}_T1w.nii.gz"
     grid = BRAIN if task == "brain" else GRID
-    store(out / names.label_map_path(t1w, task), data, grid)
+    store(out / names.label_map_path(t1w, find_task(task).label_map), data, grid)
     rows = [
         MorphRow(label.index, label.name, float(np.sum(data == label.index)) * grid.voxel_volume,
                  None, None, None, 0.9)

@@ -17,6 +17,7 @@ from deepmrseg_bids.execution.runner import Verdict
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.session.job import SessionJob, TaskOutcome
+from tests.support import images_of
 
 BUNDLES = dict.fromkeys(("brain", "deepbrain", "hippocampus", "wml"))
 
@@ -55,17 +56,17 @@ def config(**changes):
     ],
 )
 def test_by_default_lesions_are_looked_for_where_there_is_a_flair(flair, expected):
-    session = Session("01", None, Path("/t.nii.gz"), flair)
+    session = Session("01", None, images_of("/t.nii.gz", flair))
     assert participant._tasks(config(), session, BUNDLES) == expected
 
 
 def test_by_default_a_task_without_a_model_is_left_out():
-    session = Session("01", None, Path("/t.nii.gz"), Path("/f.nii.gz"))
+    session = Session("01", None, images_of("/t.nii.gz", "/f.nii.gz"))
     assert participant._tasks(config(), session, {"brain": None}) == ("brain",)
 
 
 def test_what_is_asked_for_is_tried_so_that_its_absence_gets_a_reason():
-    session = Session("01", None, Path("/t.nii.gz"), None)
+    session = Session("01", None, images_of("/t.nii.gz"))
     assert participant._tasks(config(tasks=("wml",)), session, {"brain": None}) == ("wml",)
 
 
@@ -92,20 +93,20 @@ def test_a_filter_file_is_read(tmp_path):
 
 
 def test_a_larger_scan_is_expected_to_take_more_memory(monkeypatch):
-    session = SessionJob("01", None, Path("/d"), Path("/d/t.nii.gz"), None, ("brain",))
+    session = SessionJob("01", None, Path("/d"), images_of("/d/t.nii.gz"), ("brain",))
     found = []
     for edge in (256, 512):
         grid = Grid((edge,) * 3, np.eye(4))
         monkeypatch.setattr(participant, "read_grid", lambda path, grid=grid, **_: grid)
         found.append(participant._memory_gb(config(), session))
     assert 0.4 < found[0] < found[1] < 4
-    bare = replace(session, t1w=None)
+    bare = replace(session, images={})
     assert 0 < participant._memory_gb(config(), bare) < found[0]
 
 
 def job(subject, *, tasks=("brain",), finished=()):
     done = tuple(TaskOutcome(task, "resumed") for task in finished)
-    return SessionJob(subject, None, Path("/d"), Path("/d/t.nii.gz"), None, tasks, finished=done)
+    return SessionJob(subject, None, Path("/d"), images_of("/d/t.nii.gz"), tasks, finished=done)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_a_page_that_is_older_than_a_result_is_written_again(tmp_path, age):
 def lost(monkeypatch, tmp_path):
     """The tasks of a session that left no record, of which ``deepbrain`` was published."""
     found = (TaskOutcome("deepbrain", "resumed"),)
-    monkeypatch.setattr(participant, "finished_tasks", lambda *_: found)
+    monkeypatch.setattr(participant.FinishedWork, "tasks", lambda *_: found)
 
     def rows(verdict):
         asked = job("01", tasks=("deepbrain", "wml"), finished=("brain",))
@@ -189,13 +190,13 @@ def test_what_nobody_began_is_counted_and_not_listed(caplog):
 
 def test_the_shards_of_a_run_share_its_sessions_by_their_work(monkeypatch):
     bundles = {"brain": ModelBundle.shipped("brain")}
-    large, *small = sessions = [Session(f"{n:02}", None, Path(f"/{n}"), None) for n in range(9)]
+    large, *small = sessions = [Session(f"{n:02}", None, images_of(f"/{n}")) for n in range(9)]
 
-    def grid(_, scan):
-        edge = 400 if scan == large.t1w else 200
-        return None if scan is None else Grid((edge,) * 3, np.diag([0.5, 0.5, 0.5, 1.0]))
+    def read(path, **_):
+        edge = 400 if path == large.images["T1w"] else 200
+        return Grid((edge,) * 3, np.diag([0.5, 0.5, 0.5, 1.0]))
 
-    monkeypatch.setattr(participant, "_grid", grid)
+    monkeypatch.setattr(participant, "read_grid", read)
     first = participant._dealt(config(shard="1/2"), sessions, bundles)
     second = participant._dealt(config(shard="2/2"), sessions, bundles)
     assert first[0] == large and len(first) < len(second)
@@ -205,15 +206,15 @@ def test_the_shards_of_a_run_share_its_sessions_by_their_work(monkeypatch):
 def test_a_scan_that_cannot_be_read_has_no_grid(tmp_path):
     broken = tmp_path / "t.nii.gz"
     broken.write_bytes(b"")
-    assert participant._grid(config(), broken) is None
-    assert participant._grid(config(), None) is None
+    assert participant._grids(config(), images_of(broken)) == {}
+    assert participant._grids(config(), {}) == {}
 
 
 def test_a_shard_without_sessions_is_done_and_leaves_nothing(monkeypatch, tmp_path, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(participant, "_bundles", lambda _: BUNDLES)
     monkeypatch.setattr(participant, "find_sessions",
-                        lambda *_, **__: [Session("01", None, None, None)])  # fmt: skip
+                        lambda *_, **__: [Session("01", None, {})])  # fmt: skip
     asked = replace(config(shard="2/2"), bids_dir=tmp_path / "raw", out_dir=tmp_path / "out")
     assert participant.run_participant(asked, command="") == 0
     assert "shard 2/2: no sessions" in caplog.text

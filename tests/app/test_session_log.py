@@ -3,15 +3,15 @@
 import pytest
 
 from deepmrseg_bids.app.session_log import Ledger, merged, rows_of
+from deepmrseg_bids.bids.provenance import Digests, FileDigest
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
-from deepmrseg_bids.bids.provenance import Digests, FileDigest
 
 
 def outcome(subject, status="done", **changes):
     task = TaskOutcome("brain", status, **({"seconds": 2.0, "peak_mib": 300.0} | changes))
     digest = FileDigest(f"/d/{subject}", 1, 2, "abc")
-    return SessionOutcome(subject, None, None, (task,), inputs=(digest,))
+    return SessionOutcome(subject, None, {}, (task,), inputs=(digest,))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_table_that_cannot_be_written_does_not_end_the_run(ledger, tmp_path, c
     ],
 )
 def test_a_task_that_was_not_measured_has_no_cost(task, cost):
-    [row] = rows_of(SessionOutcome("01", "1", None, (task,)))
+    [row] = rows_of(SessionOutcome("01", "1", {}, (task,)))
     assert (row.participant_id, row.session_id) == ("sub-01", "ses-1")
     assert (row.seconds, row.peak_mib) == cost
 

@@ -1,7 +1,5 @@
 """How sessions are dealt to the shards of a job array."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +9,8 @@ from deepmrseg_bids.app.sharding import deal, expected_work
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
+from deepmrseg_bids.tasks.registry import find_task
+from tests.support import images_of
 
 COSTS = st.dictionaries(
     st.text("abc", min_size=1, max_size=4), st.lists(st.floats(0.1, 100), min_size=1, max_size=4)
@@ -20,11 +20,11 @@ COSTS = st.dictionaries(
 def dealt(costs, count):
     """Each shard of a data set: subject -> the costs of its sessions."""
     sessions = [
-        Session(subject, str(visit), Path(f"{cost}"), None)
+        Session(subject, str(visit), images_of(f"{cost}"))
         for subject in sorted(costs)
         for visit, cost in enumerate(costs[subject])
     ]
-    work = {(s.subject, s.session): float(str(s.t1w)) for s in sessions}
+    work = {(s.subject, s.session): float(str(s.images["T1w"])) for s in sessions}
     shards = [
         deal(sessions, (number, count), lambda s: work[s.subject, s.session])
         for number in range(1, count + 1)
@@ -66,7 +66,7 @@ def test_more_shards_than_subjects_leave_some_empty(count):
 
 
 def test_where_nothing_is_known_of_the_work_the_count_is_shared():
-    sessions = [Session(f"{n:02}", None, None, None) for n in range(9)]
+    sessions = [Session(f"{n:02}", None, {}) for n in range(9)]
     assert len(deal(sessions, (2, 3), lambda _: 1.0)) == 3
 
 
@@ -75,7 +75,8 @@ def test_more_tasks_and_larger_scans_are_more_work_and_broken_ones_hardly_any():
     coarse, fine = (Grid((n,) * 3, np.diag([200 / n] * 3 + [1.0])) for n in (100, 400))
 
     def work(grid, *tasks):
-        return expected_work(grid, tasks, bundles)
+        grids = {} if grid is None else {"T1w": grid}
+        return expected_work(grids, [find_task(task) for task in tasks], bundles)
 
     every = ("brain", "deepbrain", "hippocampus")
     assert 0 < work(None, *every) < work(coarse, "brain") < work(coarse, *every)

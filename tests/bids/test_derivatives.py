@@ -28,23 +28,25 @@ from deepmrseg_bids.bids.derivatives import (
     read_morph,
     read_sessions,
     remove_leftovers,
-    sidecar,
     write_bytes,
     write_dataset_files,
     write_json,
     write_morph,
     write_sessions,
 )
+from deepmrseg_bids.bids.provenance import Provenance, Sidecar
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels, write_probabilities
+from deepmrseg_bids.tasks.registry import find_task
 
 T1W = "sub-01_ses-1_T1w.nii.gz"
 FLAIR = "sub-01_ses-1_FLAIR.nii.gz"
 TASKS = ("brain", "deepbrain", "hippocampus", "wml")
+SPECS = [find_task(task) for task in TASKS]
 TABLES = {task: LabelTable((Label(1, "Left-A"), Label(2, "Right-A"))) for task in TASKS}
 ROWS = [
     MorphRow(1, "Left-A", 1234.5, 1200.25, 1300.0, 0.12345, 0.9876),
@@ -198,9 +200,13 @@ def test_only_old_leftovers_are_removed(tmp_path: Path) -> None:
 
 def test_dataset_files_are_written_once(tmp_path: Path) -> None:
     for _ in range(2):
-        write_dataset_files(tmp_path / "out", tmp_path / "raw", tables=TABLES, version="1.2")
+        write_dataset_files(
+            tmp_path / "out", tmp_path / "raw", tasks=SPECS, tables=TABLES, version="1.2"
+        )
         inodes = {path.stat().st_ino for path in (tmp_path / "out").iterdir()}
-    write_dataset_files(tmp_path / "out", tmp_path / "raw", tables=TABLES, version="1.2")
+    write_dataset_files(
+        tmp_path / "out", tmp_path / "raw", tasks=SPECS, tables=TABLES, version="1.2"
+    )
     assert inodes == {path.stat().st_ino for path in (tmp_path / "out").iterdir()}
     assert LabelTable.read(tmp_path / "out" / "seg-wml_dseg.tsv") == TABLES["wml"]
     assert {".bidsignore", "README", "CITATION.md"} <= set(content(tmp_path / "out"))
@@ -212,7 +218,7 @@ def test_the_description_links_the_input_and_tells_no_absolute_path(
     monkeypatch.setenv("DEEPMRSEG_CONTAINER", "docker:deepmrseg-bids:1.0")
     raw, out = tmp_path / "my raw é", tmp_path / "out"
     write_json(raw / "dataset_description.json", {"DatasetDOI": "doi:10.1/x"})
-    write_dataset_files(out, raw, tables={}, version="1.2")
+    write_dataset_files(out, raw, tasks=[], tables={}, version="1.2")
     tree = json.loads((out / "dataset_description.json").read_text("utf-8"))
     assert tree["DatasetType"] == "derivative"
     assert tree["DatasetLinks"]["raw"] == "../my%20raw%20%C3%A9"
@@ -232,37 +238,34 @@ def test_the_description_links_the_input_and_tells_no_absolute_path(
 def test_a_broken_description_of_the_input_does_no_harm(tmp_path: Path, broken: bytes) -> None:
     (tmp_path / "dataset_description.json").write_bytes(broken)
     out = tmp_path / "derivatives" / "x"
-    write_dataset_files(out, tmp_path, tables={}, version="1")
+    write_dataset_files(out, tmp_path, tasks=[], tables={}, version="1")
     tree = json.loads((out / "dataset_description.json").read_text("utf-8"))
     assert tree["SourceDatasets"] == [{"URL": "../.."}]
 
 
 def test_runs_that_write_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     def run(_: int) -> None:
-        write_dataset_files(tmp_path / "out", tmp_path, tables=TABLES, version="1")
+        write_dataset_files(tmp_path / "out", tmp_path, tasks=SPECS, tables=TABLES, version="1")
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(run, range(24)))
-    write_dataset_files(tmp_path / "alone", tmp_path, tables=TABLES, version="1")
+    write_dataset_files(tmp_path / "alone", tmp_path, tasks=SPECS, tables=TABLES, version="1")
     assert content(tmp_path / "out") == content(tmp_path / "alone")
 
 
 def a_sidecar(**more: Any) -> dict[str, Any]:
     source = names.bids_uri(f"sub-01/ses-1/anat/{T1W}", "raw")
-    return sidecar(
-        description="Labels",
-        sources=[source],
+    made = Provenance(
         inputs={source: "ab" * 32},
         software={"deepmrseg-bids": "1.0"},
         models={"wml": {"Version": "1", "SHA256": "cd" * 32}},
         parameters={"tta": False},
-        findings=[
-            Finding("oblique", "info", "tilted"),
-            Finding("single-volume-4d", "warning", "4D with one volume: taken as 3D"),
-        ],
-        spatial_reference=source,
-        **more,
     )
+    findings = [
+        Finding("oblique", "info", "tilted"),
+        Finding("single-volume-4d", "warning", "4D with one volume: taken as 3D"),
+    ]
+    return Sidecar("Labels", made, findings, spatial_reference=source, **more).to_json()
 
 
 def test_a_sidecar_says_where_a_file_comes_from() -> None:
@@ -425,15 +428,15 @@ def test_an_output_folder_that_is_itself_a_link_is_fine(tmp_path: Path) -> None:
 
 def fake_output(out: Path, raw: Path) -> None:
     """One of each file that the app can write."""
-    write_dataset_files(out, raw, tables=TABLES, version="1.0")
+    write_dataset_files(out, raw, tasks=SPECS, tables=TABLES, version="1.0")
     labels = LabelMap(np.arange(27, dtype=np.uint8).reshape(3, 3, 3) % 3, Grid((3,) * 3, np.eye(4)))
     posteriors = np.full((3, 3, 3, 3), 1 / 3, np.float32)
     template = "MNI152NLin2009cAsym"
     with Staging(out) as staging:
-        images = [names.label_map_path(FLAIR, "wml", space="FLAIR")]
-        for task in TASKS:
-            images.append(names.label_map_path(T1W, task))
-            images.append(names.label_map_path(T1W, task, space=template, res="2"))
+        images = [names.native_label_map_path(find_task("wml"), {"T1w": T1W, "FLAIR": FLAIR})]
+        for task, spec in zip(TASKS, SPECS, strict=True):
+            images.append(names.label_map_path(T1W, spec.label_map))
+            images.append(names.label_map_path(T1W, spec.label_map, space=template, res="2"))
             probabilities = names.probabilities_path(T1W, task)
             write_probabilities(staging.path(probabilities), posteriors, labels.grid, count=3)
             facts = a_sidecar(label_map=("background", "a", "b"))

@@ -30,7 +30,7 @@ def kept(raw: Path, tmp_path: Path) -> Path:
 
 def scans(raw: Path, kept: Path, **more: object) -> list[str]:
     found = find_sessions(raw, database_dir=kept, **more)
-    return [session.t1w.name for session in found if session.t1w]
+    return [session.images["T1w"].name for session in found if "T1w" in session.images]
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.names import ENTITIES, BidsName
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.tasks.registry import find_task
 
 T1W = "sub-01_ses-2_run-1_T1w.nii.gz"
 ANAT = "sub-01/ses-2/anat"
+BRAIN, DEEPBRAIN, WML = (find_task(name).label_map for name in ("brain", "deepbrain", "wml"))
 LABELS = st.text("abcXYZ019", min_size=1, max_size=6)
 NAMES = st.builds(
     lambda entities, suffix, extension: BidsName(
@@ -70,18 +72,18 @@ def test_a_label_comes_with_or_without_its_key(label: str, bare: str) -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        (names.label_map_path(T1W, "brain"), f"{ANAT}/sub-01_ses-2_run-1_desc-brain_mask.nii.gz"),
-        (names.label_map_path(T1W, "wml"), f"{ANAT}/sub-01_ses-2_run-1_seg-wml_dseg.nii.gz"),
+        (names.label_map_path(T1W, BRAIN), f"{ANAT}/sub-01_ses-2_run-1_desc-brain_mask.nii.gz"),
+        (names.label_map_path(T1W, WML), f"{ANAT}/sub-01_ses-2_run-1_seg-wml_dseg.nii.gz"),
         (
-            names.label_map_path("sub-01_ses-2_FLAIR.nii", "wml", space="FLAIR"),
+            names.label_map_path("sub-01_ses-2_FLAIR.nii", WML, space="FLAIR"),
             f"{ANAT}/sub-01_ses-2_space-FLAIR_seg-wml_dseg.nii.gz",
         ),
         (
-            names.label_map_path(T1W, "deepbrain", space="MNI152NLin6Asym", res="2"),
+            names.label_map_path(T1W, DEEPBRAIN, space="MNI152NLin6Asym", res="2"),
             f"{ANAT}/sub-01_ses-2_run-1_space-MNI152NLin6Asym_seg-deepbrain_res-2_dseg.nii.gz",
         ),
         (
-            names.label_map_path(T1W, "brain", space="MNI152NLin6Asym"),
+            names.label_map_path(T1W, BRAIN, space="MNI152NLin6Asym"),
             f"{ANAT}/sub-01_ses-2_run-1_space-MNI152NLin6Asym_desc-brain_mask.nii.gz",
         ),
         (names.probabilities_path(T1W, "wml"), f"{ANAT}/sub-01_ses-2_run-1_seg-wml_probseg.nii.gz"),

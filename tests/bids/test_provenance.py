@@ -2,19 +2,26 @@
 
 import json
 import os
+from dataclasses import fields, replace
 
 import pytest
 
+from deepmrseg_bids.bids.provenance import (
+    Digests,
+    FileDigest,
+    Provenance,
+    findings_of,
+    same_provenance,
+)
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.inference.bundle import file_sha256
-from deepmrseg_bids.bids.provenance import Digests, FileDigest, findings_of, same_provenance
 
-MADE = {
-    "InputSHA256": {"bids:raw:a": "1"},
-    "Software": {"torch": "2"},
-    "Models": {"brain": {"Version": "1", "SHA256": "f"}},
-    "Parameters": {"Precision": "float32"},
-}
+MADE = Provenance(
+    inputs={"bids:raw:a": "1"},
+    software={"torch": "2"},
+    models={"brain": {"Version": "1", "SHA256": "f"}},
+    parameters={"Precision": "float32"},
+)
 
 
 @pytest.fixture
@@ -63,7 +70,7 @@ DARK = Finding("contrast-doubtful", "warning", "dark")
 @pytest.fixture
 def outputs(tmp_path):
     (tmp_path / "x_dseg.nii.gz").write_bytes(b"image")
-    tree = {**MADE, "Findings": [DARK.to_json(), {"Code": 1}, 2], "Type": "B"}
+    tree = {**MADE.to_json(), "Findings": [DARK.to_json(), {"Code": 1}, 2], "Type": "B"}
     (tmp_path / "x_dseg.json").write_text(json.dumps(tree))
     return tmp_path
 
@@ -73,9 +80,15 @@ def test_files_made_the_same_way_are_finished(outputs):
     assert findings_of(outputs, "x_dseg.nii.gz") == (DARK,)
 
 
-@pytest.mark.parametrize("key", list(MADE))
-def test_whatever_made_it_otherwise_makes_it_unfinished(outputs, key):
-    assert not same_provenance(outputs, ["x_dseg.nii.gz"], {**MADE, key: {"other": "x"}})
+@pytest.mark.parametrize("part", [field.name for field in fields(Provenance)])
+def test_whatever_made_it_otherwise_makes_it_unfinished(outputs, part):
+    other = replace(MADE, **{part: {"other": {"Version": "x"}}})
+    assert not same_provenance(outputs, ["x_dseg.nii.gz"], other)
+
+
+def test_where_it_does_not_matter_what_made_them_the_files_must_only_be_there(outputs):
+    assert same_provenance(outputs, ["x_dseg.nii.gz"], None)
+    assert not same_provenance(outputs, ["x_dseg.nii.gz", "y_dseg.nii.gz"], None)
 
 
 @pytest.mark.parametrize(

@@ -27,21 +27,21 @@ def test_each_visit_is_found_with_both_images(make: Make) -> None:
     raw = make(*TWO_BY_TWO)
     found = find_sessions(raw)
     assert names(found) == ["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1", "sub-02_ses-2"]
-    assert found[1].t1w == raw / image("sub-01_ses-2_T1w.nii.gz")
-    assert found[1].flair == raw / image("sub-01_ses-2_FLAIR.nii.gz")
+    assert found[1].images["T1w"] == raw / image("sub-01_ses-2_T1w.nii.gz")
+    assert found[1].images["FLAIR"] == raw / image("sub-01_ses-2_FLAIR.nii.gz")
     assert found[1].notes == ()
 
 
 def test_a_data_set_without_sessions_and_without_gzip_is_found(make: Make) -> None:
     raw = make(image("sub-01_T1w.nii"))
-    assert find_sessions(raw) == [Session("01", None, raw / image("sub-01_T1w.nii"), None)]
+    assert find_sessions(raw) == [Session("01", None, {"T1w": raw / image("sub-01_T1w.nii")})]
 
 
 def test_a_relative_folder_gives_absolute_paths(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(make(image("sub-01_T1w.nii")))
-    t1w = find_sessions(".")[0].t1w
+    t1w = find_sessions(".")[0].images["T1w"]
     assert t1w is not None and t1w.is_absolute() and t1w.exists()
 
 
@@ -52,14 +52,14 @@ def test_the_folders_above_do_not_mislead(make: Make, root: str) -> None:
     raw = make(image("sub-01_ses-1_T1w.nii.gz"), root=root)
     t1w = raw / image("sub-01_ses-1_T1w.nii.gz")
     filters = {"t1w": {"datatype": "anat", "session": "1"}}
-    assert find_sessions(raw, filters=filters) == [Session("01", "1", t1w, None)]
+    assert find_sessions(raw, filters=filters) == [Session("01", "1", {"T1w": t1w})]
 
 
 @pytest.mark.parametrize("labels", [["02"], ["sub-02"], ["sub-02", "02"]])
 def test_participants_are_chosen_with_or_without_prefix(make: Make, labels: list[str]) -> None:
     found = find_sessions(make(*TWO_BY_TWO), participant_labels=labels)
     assert names(found) == ["sub-02_ses-1", "sub-02_ses-2"]
-    assert all(session.t1w and session.flair for session in found)
+    assert all(set(session.images) == {"T1w", "FLAIR"} for session in found)
 
 
 @pytest.mark.parametrize("labels", [["2"], ["ses-2"]])
@@ -103,8 +103,8 @@ def test_a_session_without_t1w_comes_back_without_it(make: Make) -> None:
     )
     found = find_sessions(raw)
     assert names(found) == ["sub-01_ses-1", "sub-01_ses-2", "sub-02", "sub-03"]
-    assert [session.t1w for session in found] == [None] * 4
-    assert found[0].flair is not None
+    assert ["T1w" in session.images for session in found] == [False] * 4
+    assert "FLAIR" in found[0].images
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_one_of_several_is_chosen_and_the_choice_is_told(
 ) -> None:
     raw = make(*(image(f"sub-01_{name}") for name in others))
     (found,) = find_sessions(raw)
-    assert found.t1w == raw / image(f"sub-01_{chosen}")
+    assert found.images["T1w"] == raw / image(f"sub-01_{chosen}")
     (note,) = found.notes
     assert f"sub-01_{chosen} is used" in note and "--bids-filter-file" in note
 
@@ -131,7 +131,7 @@ def test_one_of_several_is_chosen_and_the_choice_is_told(
 def test_phase_images_are_not_taken_for_scans(make: Make) -> None:
     raw = make(image("sub-01_part-phase_T1w.nii.gz"), image("sub-02_part-mag_T1w.nii.gz"))
     found = find_sessions(raw)
-    assert found[0].t1w is None and found[1].t1w is not None
+    assert "T1w" not in found[0].images and "T1w" in found[1].images
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_phase_images_are_not_taken_for_scans(make: Make) -> None:
     ],
 )  # fmt: skip
 def test_what_only_looks_like_a_scan_is_left_out(make: Make, odd: str) -> None:
-    assert find_sessions(make("sub-01/", odd)) == [Session("01", None, None, None)]
+    assert find_sessions(make("sub-01/", odd)) == [Session("01", None, {})]
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_filters_choose_as_in_the_nipreps_apps(
     scans = ["T1w.nii.gz", "acq-a_T1w.nii.gz", "acq-b_run-1_T1w.nii.gz", "UNIT1.nii.gz"]
     raw = make(*(image(f"sub-01_{name}") for name in scans), image("sub-01_FLAIR.nii.gz"))
     (found,) = find_sessions(raw, filters={"t1w": asked, "bold": {"task": "rest"}})
-    assert found.t1w == (None if chosen is None else raw / image(f"sub-01_{chosen}"))
-    assert found.flair is not None
+    assert found.images.get("T1w") == (None if chosen is None else raw / image(f"sub-01_{chosen}"))
+    assert "FLAIR" in found.images
 
 
 @pytest.mark.parametrize(
@@ -195,21 +195,21 @@ def test_broken_json_and_tsv_beside_the_images_do_no_harm(make: Make) -> None:
     raw = make(image("sub-01_T1w.nii.gz"))
     for name in ("T1w.json", "sub-01/anat/sub-01_T1w.json", "participants.tsv"):
         (raw / name).write_bytes(b"{\xff\xfe not json")
-    assert find_sessions(raw)[0].t1w is not None
+    assert "T1w" in find_sessions(raw)[0].images
 
 
 def test_a_broken_link_is_listed_for_the_reader_to_judge(make: Make) -> None:
     raw = make("sub-01/anat/")
     link = raw / image("sub-01_T1w.nii.gz")
     link.symlink_to("../nowhere/key")
-    assert find_sessions(raw)[0].t1w == link
+    assert find_sessions(raw)[0].images["T1w"] == link
 
 
 def test_linked_subject_folders_are_followed(make: Make, tmp_path: Path) -> None:
     store = make(image("sub-01_T1w.nii.gz"), root="store")
     raw = make()
     (raw / "sub-01").symlink_to(store / "sub-01", target_is_directory=True)
-    assert find_sessions(raw)[0].t1w == raw / image("sub-01_T1w.nii.gz")
+    assert find_sessions(raw)[0].images["T1w"] == raw / image("sub-01_T1w.nii.gz")
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_description_is_asked_for_unless_validation_is_skipped(
         find_sessions(raw)
     assert str(raw) in str(caught.value)
     if content != b"[]":
-        assert find_sessions(raw, validate=False)[0].t1w is not None
+        assert "T1w" in find_sessions(raw, validate=False)[0].images
 
 
 def test_output_may_lie_beside_the_input_or_in_its_derivatives(make: Make, tmp_path: Path) -> None:

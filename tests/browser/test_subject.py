@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
 from deepmrseg_bids.reports.subject.page import SessionResult, TaskResult, write_subject_report
+from deepmrseg_bids.tasks.registry import find_task
 from tests.browser.conftest import Watched
 
 pytestmark = pytest.mark.browser
@@ -41,8 +43,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels[4:12, 10:20, 10:20] = 2
     write_labels(dseg, LabelMap(labels, grid))
     rows = [MorphRow(k.index, k.name, 4000.0, 3900.0, 4100.0, 0.2, 0.9) for k in TABLE]
-    done = TaskResult("deepbrain", "done", "", scan, dseg, TABLE, rows, 1.0)
-    failed = TaskResult("wml", "failed", f"no FLAIR {EVIL}", None, None, None, ())
+    done = TaskResult(find_task("deepbrain"), "done", "", scan, dseg, TABLE, rows, 1.0)
+    failed = TaskResult(find_task("wml"), "failed", f"no FLAIR {EVIL}", None, None, None, ())
     flair, marked = folder / "sub-01_FLAIR.nii.gz", folder / "sub-01_space-FLAIR_dseg.nii.gz"
     wide = Grid((44, 40, 12), np.diag([3.0, 3.0, 9.0, 1.0]))
     write_labels(flair, LabelMap(np.indices(wide.shape)[1].astype(np.uint8) + 100, wide))
@@ -50,7 +52,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lesion[15:30, 15:25, 4:8] = 1
     write_labels(marked, LabelMap(lesion, wide))
     rows = [MorphRow(1, "Lesion", 4000.0, 3900.0, 4100.0, 0.2, 0.9)]
-    other = TaskResult("lesions", "done", "", flair, marked, GREEN, rows, 1.0)
+    lesions = replace(find_task("wml"), name="lesions", title="lesions")
+    other = TaskResult(lesions, "done", "", flair, marked, GREEN, rows, 1.0)
     path = folder / "sub-01.html"
     session = SessionResult("01", None, (done, failed, other))
     write_subject_report(path, [session], version="1", command="x", models={})

@@ -32,9 +32,13 @@ def test_models_are_given_by_task():
     assert common.model_paths([]) == {}
 
 
-@pytest.mark.parametrize("entry", ["brain", "brain=", "=path", "tumour=/m", "", "Brain=/m"])
-def test_a_model_without_a_known_task_and_a_path_is_refused(entry):
-    with pytest.raises(UsageError, match="TASK=PATH with a task of brain, deepbrain") as caught:
+def test_a_model_of_another_name_is_that_of_a_task_of_ones_own():
+    assert common.model_paths(["tumour=/m"]) == {"tumour": Path("/m")}
+
+
+@pytest.mark.parametrize("entry", ["brain", "brain=", "=path", "", "a-b=/m", "a_b=/m", "é=/m"])
+def test_a_model_without_a_task_and_a_path_is_refused(entry):
+    with pytest.raises(UsageError, match="TASK=PATH: a task, or a name of letters") as caught:
         common.model_paths([entry])
     assert repr(entry) in str(caught.value)
 

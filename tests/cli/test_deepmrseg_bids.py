@@ -89,7 +89,6 @@ def test_the_help_names_the_exit_codes(capsys):
         [],
         ["/raw", "/out"],
         ["/raw", "/out", "session"],
-        [*BASE, "--tasks", "tumour"],
         [*BASE, "--nprocs", "0"],
         [*BASE, "--omp-nthreads", "x"],
         [*BASE, "--precision", "float8"],
@@ -154,9 +153,23 @@ def test_a_place_that_neither_gives_is_named(tmp_path):
         from_file(tmp_path, 'bids_dir = "/raw"\n')
 
 
-def test_a_model_of_no_task_is_an_error_of_ours():
+def test_an_unknown_task_is_an_error_of_ours_that_lists_the_known_ones():
+    with pytest.raises(UsageError, match=r"\['tumour'\]; known are brain, deepbrain, .*wml$"):
+        command.config_from(parse("--tasks", "brain", "tumour"))
+    with pytest.raises(UsageError, match=r"\['x'\]; known are brain, .*wml, tumour$"):
+        command.config_from(parse("--tasks", "x", "--model", "tumour=/m"))
+
+
+def test_a_model_of_another_name_adds_a_task_of_ones_own():
+    found = command.config_from(parse("--model", "tumour=/m", "--tasks", "tumour", "brain"))
+    assert found.tasks == ("tumour", "brain")
+    assert found.models == (("tumour", Path("/m")),)
+
+
+@pytest.mark.parametrize("model", ["/m", "=/m", "a tumour=/m", "tumour="])
+def test_a_model_of_no_task_is_an_error_of_ours(model):
     with pytest.raises(UsageError, match="TASK=PATH"):
-        command.config_from(parse("--model", "tumour=/m"))
+        command.config_from(parse("--model", model))
 
 
 def test_a_group_run_without_results_ends_with_2(tmp_path, monkeypatch, capsys):

@@ -1,13 +1,16 @@
 """What a session is expected to take: how it follows from the scan, the tasks and the machine."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deepmrseg_bids.execution.cost_model import Speed, memory_mib, predict, start_seconds
+from deepmrseg_bids.execution.cost_model import Extras, Speed, memory_mib, predict, start_seconds
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
+from deepmrseg_bids.tasks.registry import find_task
+from deepmrseg_bids.tasks.spec import TaskSpec
 
 ALL = ("brain", "deepbrain", "hippocampus")
 PREPARATIONS = {
@@ -27,8 +30,12 @@ def head(edge: float, millimetres: float = 240.0, *, tilted: bool = False) -> Gr
     return Grid((voxels,) * 3, affine)
 
 
-def seconds(grid: Grid = head(1.0), tasks: tuple[str, ...] = ALL, **more: object) -> float:  # noqa: B008
-    return predict(grid, tasks, SPEED, **more).seconds
+def specs(tasks: Sequence[str] = ALL) -> list[TaskSpec]:
+    return [find_task(task) for task in tasks]
+
+
+def seconds(grid: Grid = head(1.0), tasks: Sequence[str] = ALL, **more: int) -> float:  # noqa: B008
+    return predict({"T1w": grid}, specs(tasks), SPEED, Extras(**more)).seconds
 
 
 def test_more_work_takes_longer():
@@ -42,7 +49,8 @@ def test_more_work_takes_longer():
 
 def test_output_spaces_take_time_a_registration_and_memory_once():
     def cost(registrations, spaces):
-        return predict(head(1.0), ("brain",), SPEED, registrations=registrations, spaces=spaces)
+        extras = Extras(registrations=registrations, spaces=spaces)
+        return predict({"T1w": head(1.0)}, specs(["brain"]), SPEED, extras)
 
     none, one, two, other = cost(0, 0), cost(1, 1), cost(1, 2), cost(2, 2)
     assert none.seconds < one.seconds < two.seconds < other.seconds
@@ -56,7 +64,7 @@ def test_a_task_takes_the_networks_that_it_needs():
 
 def test_a_machine_of_half_the_speed_takes_twice_as_long():
     slow = Speed({task: 2 * time for task, time in SPEED.windows.items()}, 0.032, PREPARATIONS)
-    assert predict(head(1.0), ALL, slow).seconds == pytest.approx(2 * seconds())
+    assert predict({"T1w": head(1.0)}, specs(), slow).seconds == pytest.approx(2 * seconds())
     assert start_seconds(slow) == pytest.approx(2 * start_seconds(SPEED))
 
 
@@ -69,14 +77,16 @@ def test_windows_are_counted_as_the_networks_see_them():
 
 
 def test_a_large_head_is_expected_to_stay_within_four_gib():
-    assert 800 < memory_mib(head(1.0, 256), ALL) < 1500
-    assert memory_mib(head(0.5, 256), ALL) < 4096
-    assert memory_mib(None, ALL) < memory_mib(head(2.0), ALL)
+    assert 800 < memory_mib({"T1w": head(1.0, 256)}, specs()) < 1500
+    assert memory_mib({"T1w": head(0.5, 256)}, specs()) < 4096
+    assert memory_mib({}, specs()) < memory_mib({"T1w": head(2.0)}, specs())
 
 
 def test_the_speed_of_this_machine_is_measured(tiny_model: Path):
     bundles = {"brain": ModelBundle.open(tiny_model)}
     found = Speed.measure(bundles, threads=1, device="cpu", precision="float32")
     assert 0 < found.windows["brain"] < 60 and 0 < found.step < 60
-    one, other = (predict(head(edge, 200), ("brain",), found).seconds for edge in (4.0, 2.0))
+    one, other = (
+        predict({"T1w": head(edge, 200)}, specs(["brain"]), found).seconds for edge in (4.0, 2.0)
+    )
     assert 0 < one < other

@@ -24,6 +24,7 @@ from deepmrseg_bids.group.tables import (
     write_structures,
 )
 from deepmrseg_bids.group.volumes import read_log, read_volumes
+from deepmrseg_bids.tasks.registry import find_task
 from tests.bids.test_derivatives import ROWS, table
 
 
@@ -36,7 +37,7 @@ class Gathered(NamedTuple):
 
 def gathered(out: Path, raw: Path, task: str = "wml") -> Gathered:
     """The table of volumes of all sessions, and what was said about its sources."""
-    volumes = read_volumes(out, task)
+    volumes = read_volumes(out, find_task(task))
     people = read_people(raw, volumes.sessions, taken=volumes.names)
     path = write_morphs(out, volumes, people)
     return Gathered(path, len(volumes.sources), (*volumes.problems, *people.problems), people.notes)
@@ -202,7 +203,7 @@ def crowd(out: Path, odd: float = 4000.0) -> None:
 
 def test_a_structure_far_from_the_median_is_an_outlier_with_its_reason(tmp_path: Path) -> None:
     crowd(tmp_path, odd=2000.0)
-    volumes = read_volumes(tmp_path, "deepbrain")
+    volumes = read_volumes(tmp_path, find_task("deepbrain"))
     odd = [write_structures(tmp_path, volumes), write_asymmetry(tmp_path, volumes)]
     write_qc(tmp_path, [volumes], [], odd)
     rows = records(tmp_path / "group_seg-deepbrain_structures.tsv")
@@ -222,14 +223,14 @@ def test_few_sessions_are_not_flagged(tmp_path: Path) -> None:
     crowd(tmp_path, odd=2000.0)
     for number in range(3):
         (tmp_path / names.morph_path(f"sub-{number:02}_T1w.nii.gz", "deepbrain")).unlink()
-    write_structures(tmp_path, read_volumes(tmp_path, "deepbrain"))
+    write_structures(tmp_path, read_volumes(tmp_path, find_task("deepbrain")))
     rows = records(tmp_path / "group_seg-deepbrain_structures.tsv")
     assert {row["outlier"] for row in rows} == {"n/a"}
 
 
 def test_the_residual_method_takes_brain_size_out(tmp_path: Path) -> None:
     crowd(tmp_path)
-    write_structures(tmp_path, read_volumes(tmp_path, "deepbrain"))
+    write_structures(tmp_path, read_volumes(tmp_path, find_task("deepbrain")))
     rows = records(tmp_path / "group_seg-deepbrain_structures.tsv")
     right = [float(row["volume_residual_mm3"]) for row in rows if row["name"] == "Right-Caudate"]
     assert max(right) - min(right) < 1.0  # 80 mm3 before
@@ -274,7 +275,7 @@ def test_change_a_year_comes_from_dates_or_ages(tmp_path: Path, source: str) -> 
     out, raw = tmp_path / "out", tmp_path / "raw"
     visits(out)
     dated(raw, source)
-    volumes = read_volumes(out, "deepbrain")
+    volumes = read_volumes(out, find_task("deepbrain"))
     write_change(out, volumes, Times.read(raw, [volumes]))
     first, *_ = records(out / "group_seg-deepbrain_change.tsv")
     assert (first["time_from"], first["n"]) == (source, "2")
@@ -287,7 +288,7 @@ def test_without_dates_there_is_no_change_and_an_old_table_goes(tmp_path: Path) 
     out, raw = tmp_path / "out", tmp_path / "raw"
     visits(out)
     dated(raw, "none")
-    volumes = read_volumes(out, "deepbrain")
+    volumes = read_volumes(out, find_task("deepbrain"))
     (out / "group_seg-deepbrain_change.tsv").write_text("of an earlier run\n")
     assert write_change(out, volumes, Times.read(raw, [volumes])) is None
     assert not (out / "group_seg-deepbrain_change.tsv").exists()
@@ -295,7 +296,7 @@ def test_without_dates_there_is_no_change_and_an_old_table_goes(tmp_path: Path) 
 
 def test_two_sessions_of_several_people_give_test_and_retest(tmp_path: Path) -> None:
     visits(tmp_path)
-    write_retest(tmp_path, read_volumes(tmp_path, "deepbrain"), Times())
+    write_retest(tmp_path, read_volumes(tmp_path, find_task("deepbrain")), Times())
     (row,) = records(tmp_path / "group_seg-deepbrain_retest.tsv")
     assert (row["n"], row["bias_mm3"], row["years_median"]) == ("3", "-101.00", "n/a")
     assert 0.9 < float(row["ccc"]) < 1 and 0.9 < float(row["icc"]) < 1
@@ -304,7 +305,7 @@ def test_two_sessions_of_several_people_give_test_and_retest(tmp_path: Path) -> 
 
 def test_one_subject_alone_has_tables_without_comparisons(tmp_path: Path) -> None:
     visits(tmp_path, people=1)
-    volumes = read_volumes(tmp_path, "deepbrain")
+    volumes = read_volumes(tmp_path, find_task("deepbrain"))
     write_qc(tmp_path, [volumes], [], [write_structures(tmp_path, volumes)])
     assert write_asymmetry(tmp_path, volumes) is None
     assert write_retest(tmp_path, volumes, Times()) is None
@@ -335,7 +336,7 @@ def test_every_session_of_the_log_has_its_row_with_status_reasons_and_findings(
     sidecar = names.sidecar_path(names.morph_path("sub-0_ses-2_T1w.nii.gz", "deepbrain"))
     write_json(tmp_path / sidecar, {"Findings": [finding]})
     log, problems = read_log(tmp_path)
-    tasks = [read_volumes(tmp_path, task) for task in ("deepbrain", "wml")]
+    tasks = [read_volumes(tmp_path, find_task(task)) for task in ("deepbrain", "wml")]
     _, gone = write_qc(tmp_path, tasks, log, [])
     one, two, five, six = records(tmp_path / "group_qc.tsv")
     assert (one["deepbrain_status"], one["wml_status"]) == ("done", "skipped")

@@ -17,6 +17,8 @@ from deepmrseg_bids.imaging.grid import Array, Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
 from deepmrseg_bids.reports.figures import contour_figure, to_ras
+from deepmrseg_bids.tasks.registry import find_task
+from deepmrseg_bids.tasks.spec import Figure
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PSR", "AIL", "SLP", "RSA")
 SHAPE = (48, 56, 40)
@@ -25,6 +27,7 @@ TABLE = LabelTable(
     (Label(1, "Left-Thing", color="#ff0000"), Label(2, "Right-Thing", color="#0000ff"))
 )
 RED, BLUE = (255, 0, 0), (0, 0, 255)
+BRAIN, LESIONS = find_task("brain").figure, find_task("wml").figure
 TILE = 1600 / (5 + 4 * 0.02)
 SHARED = Path(
     os.environ.get("DEEPMRSEG_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -96,7 +99,7 @@ def ink(picture: NDArray[np.int16], row: int, column: int) -> NDArray[np.bool_]:
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, NDArray[np.int16]]:
     return {
-        name: pixels(contour_figure(*two_sided(name), TABLE, task="brain")) for name in ORIENTATIONS
+        name: pixels(contour_figure(*two_sided(name), TABLE, style=BRAIN)) for name in ORIENTATIONS
     }
 
 
@@ -162,7 +165,7 @@ def test_a_ball_is_round_whatever_the_shape_of_the_voxels(
     shape = tuple(round(90 / edge) for edge in spacing)
     grid = ras_grid((shape[0], shape[1], shape[2]), spacing)
     labels = LabelMap(ball(grid, (0, 0, 0), 24).astype(np.uint8), grid)
-    picture = pixels(contour_figure(Volume(scan_of(grid), grid), labels, TABLE, task="x"))
+    picture = pixels(contour_figure(Volume(scan_of(grid), grid), labels, TABLE, style=Figure()))
     thick = ndimage.binary_dilation(like(picture, RED), iterations=4)
     contours = ndimage.find_objects(ndimage.label(thick)[0])
     large = [part for part in contours if part[0].stop - part[0].start > 60]
@@ -176,7 +179,7 @@ def test_a_ball_is_round_whatever_the_shape_of_the_voxels(
 def test_an_empty_label_map_is_drawn_with_a_note_and_without_contours() -> None:
     volume, labels = two_sided("LPS")
     empty = LabelMap(np.zeros_like(labels.data), labels.grid)
-    picture = pixels(contour_figure(volume, empty, TABLE, task="wml"))
+    picture = pixels(contour_figure(volume, empty, TABLE, style=LESIONS))
     assert not like(picture, RED).any()
     height, width, _ = picture.shape
     note = picture[height // 2 - 20 : height // 2 + 20, width // 2 - 200 : width // 2 + 200]
@@ -188,14 +191,15 @@ def test_a_single_labelled_voxel_is_drawn() -> None:
     one = np.zeros_like(labels.data)
     one[10, 10, 10] = 1
     assert like(
-        pixels(contour_figure(volume, LabelMap(one, labels.grid), TABLE, task="wml")), RED
+        pixels(contour_figure(volume, LabelMap(one, labels.grid), TABLE, style=LESIONS)),
+        RED,
     ).any()
 
 
 def test_a_label_that_the_table_lacks_is_drawn_too() -> None:
     volume, labels = two_sided("RAS")
     only_left = LabelTable(TABLE.labels[:1])
-    a, b = (pixels(contour_figure(volume, labels, t, task="x")) for t in (TABLE, only_left))
+    a, b = (pixels(contour_figure(volume, labels, t, style=Figure())) for t in (TABLE, only_left))
     assert not like(b, BLUE).any()
     assert np.abs(a - b).max(axis=2)[like(a, BLUE)].mean() > 50
 
@@ -203,13 +207,13 @@ def test_a_label_that_the_table_lacks_is_drawn_too() -> None:
 def test_labels_on_another_grid_are_brought_to_the_scans() -> None:
     volume, labels = two_sided("RAS")
     data, grid = stored_as("PSR", labels.data, labels.grid)
-    one = contour_figure(volume, labels, TABLE, task="x")
-    assert contour_figure(volume, LabelMap(data, grid), TABLE, task="x") == one
+    one = contour_figure(volume, labels, TABLE, style=Figure())
+    assert contour_figure(volume, LabelMap(data, grid), TABLE, style=Figure()) == one
 
 
 def test_a_limit_in_bytes_is_kept_to() -> None:
     volume, labels = two_sided("RAS")
-    data = contour_figure(volume, labels, TABLE, task="brain", limit=20_000)
+    data = contour_figure(volume, labels, TABLE, style=BRAIN, limit=20_000)
     assert len(data) <= 20_000
     assert pixels(data).shape[1] >= 500
 
@@ -217,7 +221,7 @@ def test_a_limit_in_bytes_is_kept_to() -> None:
 def test_a_flat_or_negative_scan_is_drawn() -> None:
     volume, labels = two_sided("RAS")
     for data in (np.full(SHAPE, -5, np.float32), np.zeros(SHAPE, np.float32)):
-        picture = contour_figure(Volume(data, volume.grid), labels, TABLE, task="x")
+        picture = contour_figure(Volume(data, volume.grid), labels, TABLE, style=Figure())
         assert like(pixels(picture), RED).any()
 
 
@@ -232,7 +236,7 @@ def test_a_real_psr_head_is_drawn_small_and_with_left_structures_on_the_left() -
     both[labels.data == 58] = 1  # left putamen
     both[labels.data == 57] = 2
     volume = read_volume(scan)
-    data = contour_figure(volume, LabelMap(both, labels.grid), TABLE, task="deepbrain")
+    data = contour_figure(volume, LabelMap(both, labels.grid), TABLE, style=Figure())
     assert len(data) < 300_000
     picture = pixels(data)
     axial = slice(int(0.75 * len(picture)), None)

@@ -10,21 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.bids.tables import LESION_COLUMNS, read_morph
 from deepmrseg_bids.errors import ImageReadError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels
 from deepmrseg_bids.imaging.registration import Quality, RigidFit
-from deepmrseg_bids.session import publish
+from deepmrseg_bids.session import segment as module
 from deepmrseg_bids.session.job import SessionJob
-from deepmrseg_bids.session.publish import finished_tasks, segment_session, tasks_there
-from deepmrseg_bids.bids.provenance import Digests
+from deepmrseg_bids.session.resume import FinishedWork, tasks_there
+from deepmrseg_bids.session.segment import segment_session
 from deepmrseg_bids.tasks.coregistration import Pair
 from deepmrseg_bids.tasks.lesions import Lesion
 from deepmrseg_bids.tasks.results import Measure, Posteriors
 from deepmrseg_bids.tasks.wml import LesionSegmentation
-from tests.session.test_publish import GRID, TABLE, Pool
+from tests.session.conftest import GRID, TABLE, Pool, bundle_of
+from tests.support import images_of
 
 STEM = "sub-01/ses-2/anat/sub-01_ses-2"
 FLAIR_GRID = Grid((4, 5, 3), np.diag([1.0, 1.0, 2.0, 1.0]))
@@ -80,19 +82,20 @@ def make(tmp_path, write_scan, monkeypatch):
     flair = write_scan(
         f"{folder}_FLAIR.nii.gz", volume(FLAIR_GRID).data.astype(np.uint8), FLAIR_GRID
     )
-    monkeypatch.setattr(publish, "prepare_process", lambda: None)
-    monkeypatch.setattr(publish, "_pool", lambda *_: Pool())
-    plain = SessionJob("01", "2", tmp_path / "raw", t1w, flair, ("wml",), precision="float32")
+    monkeypatch.setattr(module, "prepare_process", lambda: None)
+    monkeypatch.setattr(module, "_pool", lambda *_: Pool())
+    plain = SessionJob("01", "2", tmp_path / "raw", {}, ("wml",), precision="float32")
 
-    def segment(found, **changes):
+    def segment(found, *, t1w=t1w, flair=flair, **changes):
         seen = {}
 
-        def run(given, tasks, pool, *, flair):
-            seen.update(t1w=given, flair=flair, tasks=tasks)
-            yield from ((task, found) for task in tasks)
+        def run(images, tasks, pool):
+            names = tuple(task.name for task in tasks)
+            seen.update(t1w=images.get("T1w"), flair=images.get("FLAIR"), tasks=names)
+            yield from ((task, found) for task in names)
 
-        monkeypatch.setattr(publish, "run", run)
-        job = replace(plain, **changes)
+        monkeypatch.setattr(module, "run", run)
+        job = replace(plain, images=images_of(t1w, flair), **changes)
         outcome = segment_session(job, tmp_path / "out", work=tmp_path / "w",
                                   record=tmp_path / "r" / "o.json")  # fmt: skip
         return outcome, job, seen
@@ -112,7 +115,7 @@ def sidecar(root: Path, stem: str) -> dict:
     return json.loads((root / "out" / f"{stem}.json").read_text(encoding="utf-8"))
 
 
-BUNDLES = {task: Pool()(task).bundle for task in ("brain", "wml")}
+BUNDLES = {task: bundle_of(task) for task in ("brain", "wml")}
 
 
 def test_lesions_are_written_on_both_grids_with_table_and_transform(make, tmp_path):
@@ -164,7 +167,8 @@ def test_a_session_without_a_t1w_has_the_lesions_of_its_flair(make, tmp_path):
     outcome, _, seen = make(result(aligned=False), t1w=None, tasks=("brain", "wml"))
     assert seen["t1w"] is None and seen["flair"] is not None
     assert stems(tmp_path) >= ALONE
-    assert outcome.t1w is None and outcome.flair.endswith("_FLAIR.nii.gz")
+    assert list(outcome.images) == ["FLAIR"]
+    assert outcome.images["FLAIR"].endswith("_FLAIR.nii.gz")
     tree = sidecar(tmp_path, f"{STEM}_seg-wml_morph")
     assert list(tree["InputSHA256"]) == [f"bids:raw:{STEM}_FLAIR.nii.gz"]
     assert "antspyx" not in tree["Software"]
@@ -182,19 +186,22 @@ def test_posteriors_are_written_on_both_grids(make, tmp_path):
 def test_finished_lesions_are_found_again_until_an_image_changes(make, tmp_path, aligned):
     _, job, _ = make(result(aligned=aligned))
     out, digests = tmp_path / "out", Digests(tmp_path / "inputs.tsv")
-    (found,) = finished_tasks(job, out, BUNDLES, digests)
+    flair = job.images["FLAIR"]
+    (found,) = FinishedWork(out, BUNDLES, digests).tasks(job)
     assert found.status == "resumed" and len(found.files) == 2 * len(BOTH if aligned else ALONE)
     assert tasks_there(job, out)
-    assert not finished_tasks(replace(job, probabilities=True), out, BUNDLES, digests)
-    assert not finished_tasks(replace(job, t1w=None), out, BUNDLES, digests)
-    job.flair.write_bytes(job.flair.read_bytes() + b"\0")
-    assert not finished_tasks(job, out, BUNDLES, Digests(tmp_path / "inputs.tsv"))
+    assert not FinishedWork(out, BUNDLES, digests).tasks(replace(job, probabilities=True))
+    assert not FinishedWork(out, BUNDLES, digests).tasks(
+        replace(job, images=images_of(flair=flair))
+    )
+    flair.write_bytes(flair.read_bytes() + b"\0")
+    assert not FinishedWork(out, BUNDLES, Digests(tmp_path / "inputs.tsv")).tasks(job)
 
 
 def test_a_lost_map_on_the_t1w_is_made_again(make, tmp_path):
     _, job, _ = make(result(aligned=True))
     (tmp_path / "out" / f"{STEM}_seg-wml_dseg.nii.gz").unlink()
-    assert not finished_tasks(job, tmp_path / "out", BUNDLES, Digests(tmp_path / "inputs.tsv"))
+    assert not FinishedWork(tmp_path / "out", BUNDLES, Digests(tmp_path / "inputs.tsv")).tasks(job)
 
 
 def test_a_flair_that_cannot_be_read_costs_the_lesions_alone(make, tmp_path, write_scan):

@@ -6,43 +6,34 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.errors import RegistrationError, SegmentationError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.imaging.registration import Quality, TemplateFit
 from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
-from deepmrseg_bids.session import publish, template_spaces
+from deepmrseg_bids.session import segment, template_spaces
 from deepmrseg_bids.session.job import SessionJob, SessionOutcome, outcome_from_json
-from deepmrseg_bids.session.publish import segment_session, spaces_left
-from deepmrseg_bids.bids.provenance import Digests
+from deepmrseg_bids.session.resume import FinishedWork
+from deepmrseg_bids.session.segment import segment_session
 from deepmrseg_bids.session.template_spaces import space_jobs
 from deepmrseg_bids.tasks.results import Posteriors, Segmentation
 from tests.integration.conftest import add_scan, coarse, coarse_brain, make_dataset, make_templates
+from tests.session.conftest import Pool, bundle_of
+from tests.support import images_of
 
 TABLE = LabelTable((Label(3, "Left-Half"), Label(7, "Right-Half")))
 STEM = "sub-01/anat/sub-01"
 XFM = f"{STEM}_from-T1w_to-Average_mode-image_xfm.h5"
 
 
-def bundle(task: str) -> SimpleNamespace:
-    return SimpleNamespace(version="1", sha256=f"{task}-0123456789abcdef", labels=TABLE)
-
-
-BUNDLES = {task: bundle(task) for task in ("brain", "deepbrain")}
-
-
-class Pool:
-    """Predictors, as far as their versions go."""
-
-    def __call__(self, task: str) -> SimpleNamespace:
-        return SimpleNamespace(bundle=BUNDLES[task])
+BUNDLES = {task: bundle_of(task, TABLE) for task in ("brain", "deepbrain")}
 
 
 @pytest.fixture(scope="module")
@@ -85,26 +76,28 @@ def session(
 ) -> Callable[..., tuple[SessionOutcome, SessionJob]]:
     """Do what is left of one session, with made-up networks; its outcome and its job."""
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(place / "templates"))
-    monkeypatch.setattr(publish, "prepare_process", lambda: None)
-    monkeypatch.setattr(publish, "_pool", lambda *_: Pool())
+    monkeypatch.setattr(segment, "prepare_process", lambda: None)
+    monkeypatch.setattr(segment, "_pool", lambda *_: Pool(TABLE))
     found: dict[str, object] = dict(results(place))
 
     def run(asked: str, **changes: object) -> tuple[SessionOutcome, SessionJob]:
         given = {**found, **changes.pop("results", {})}
         monkeypatch.setattr(
-            publish, "run", lambda _, tasks, *__, **___: ((t, given[t]) for t in tasks)
+            segment, "run", lambda _, tasks, __: ((t.name, given[t.name]) for t in tasks)
         )
         digests = Digests.read(tmp_path / "inputs.tsv")
         tasks = ("deepbrain",)
         templates = find_templates(output_spaces(asked.split()))
         job = SessionJob(
-            "01", None, place / "bids", place / "bids/sub-01/anat/sub-01_T1w.nii.gz", None, tasks,
+            "01", None, place / "bids", images_of(place / "bids/sub-01/anat/sub-01_T1w.nii.gz"),
+            tasks,
             spaces=tuple(replace(one, tasks=tasks) for one in space_jobs(templates, digests)),
         )  # fmt: skip
         job = replace(job, **changes)
         if not job.force:
-            finished = publish.finished_tasks(job, tmp_path / "out", BUNDLES, digests)
-            left, made = spaces_left(job, tmp_path / "out", BUNDLES, digests)
+            work = FinishedWork(tmp_path / "out", BUNDLES, digests)
+            finished = work.tasks(job)
+            left, made = work.spaces(job)
             job = replace(job, spaces=left, finished_spaces=made, finished=finished,
                           tasks=() if finished else tasks)  # fmt: skip
         outcome = segment_session(

@@ -15,7 +15,8 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_volume
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.inference.predictor import PredictorPool
-from deepmrseg_bids.tasks import custom, hippocampus, run
+from deepmrseg_bids.tasks import custom, hippocampus
+from deepmrseg_bids.tasks.pipeline import run
 from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
@@ -235,7 +236,7 @@ def average():
     """The MNI152 average, and what the shipped models find in it."""
     name = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
     scan, pool = read_volume(str(files("nilearn.datasets") / "data" / name)), PredictorPool()
-    ((_, found),) = run(scan, ["deepbrain"], pool)
+    ((_, found),) = run({"T1w": scan}, ["deepbrain"], pool)
     return scan, found, pool("hippocampus")
 
 

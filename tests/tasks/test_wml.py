@@ -30,7 +30,7 @@ class Bright:
 
     def __init__(self) -> None:
         preparation = Preparation(1.0, "brain")
-        self.bundle = SimpleNamespace(labels=TABLE, preparation=preparation, facts={})
+        self.bundle = SimpleNamespace(task="wml", labels=TABLE, preparation=preparation, facts={})
         self.seen: list[np.ndarray] = []
         self.mirrored: list[bool] = []
 

@@ -17,6 +17,7 @@ from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor
 from deepmrseg_bids.reports.crossval import write_report
+from deepmrseg_bids.tasks.registry import find_task
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.crossval import NETWORKS, CrossValidation, crossval
 from deepmrseg_bids.train.evaluation import evaluate, read_rows, write_tables
@@ -208,7 +209,7 @@ def test_lesions_are_counted_beside_the_scores_of_the_contract(
     small: TrainConfig, real: list[Sample], tmp_path: Path
 ) -> None:
     predictor = cast(Predictor, Threshold(small))
-    rows = evaluate(real, "wml", lambda _: predictor, small, prepared=True)
+    rows = evaluate(real, find_task("wml"), lambda _: predictor, small, prepared=True)
     summary = write_tables(rows, tmp_path)
     lines = (tmp_path / "per_sample.tsv").read_text().splitlines()
     assert lines[0].split("\t")[-5:] == [

@@ -25,7 +25,7 @@ def init(tmp_path_factory):
 
 def job(subject="01", session="1", **changes):
     return replace(
-        SessionJob(subject, session, Path("/raw"), None, None, ("brain",), memory_gb=2.5), **changes
+        SessionJob(subject, session, Path("/raw"), {}, ("brain",), memory_gb=2.5), **changes
     )
 
 

@@ -20,6 +20,7 @@ from deepmrseg_bids.imaging.nifti import LabelMap, Volume, write_labels
 from deepmrseg_bids.reports.figures import thumbnail
 from deepmrseg_bids.reports.group.data import Cohort
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE
+from deepmrseg_bids.tasks.registry import find_task
 from tests.support import ORIENTATIONS, stored_as
 
 TABLE = LabelTable((Label(1, "Left-Thing", "", "#ff0000"), Label(2, "Right-Thing", "", "#0000ff")))
@@ -51,7 +52,11 @@ def test_a_coronal_thumbnail_has_right_on_the_right_and_up_above(codes: str) -> 
     )
     marked, _ = stored_as(labels, GRID, codes)
     picture = thumbnail(
-        Volume(data, grid), LabelMap(marked, grid), TABLE, task="deepbrain", edge=EDGE
+        Volume(data, grid),
+        LabelMap(marked, grid),
+        TABLE,
+        style=find_task("deepbrain").figure,
+        edge=EDGE,
     )
     assert picture.shape == (EDGE, EDGE, 3) and picture.dtype == np.uint8
     red, blue = centre(picture, 0), centre(picture, 2)
@@ -63,7 +68,7 @@ def test_an_empty_label_map_still_has_its_scan() -> None:
     scan, labels = scan_and_labels()
     picture = thumbnail(
         Volume(scan.astype(np.float32), GRID), LabelMap(labels * 0, GRID), TABLE,
-        task="wml", edge=EDGE,
+        style=find_task("wml").figure, edge=EDGE,
     )  # fmt: skip
     assert picture.max() > 100 and np.ptp(picture, axis=2).max() < 10
 
@@ -72,14 +77,14 @@ def add(folder: Path, source: str, task: str = "deepbrain", *, scan: bool = True
     grey, labels = scan_and_labels()
     t1w = f"{source}_T1w.nii.gz"
     raw = folder / "raw" / names.anat_folder(t1w) / t1w
-    dseg = folder / "out" / names.label_map_path(t1w, task)
+    dseg = folder / "out" / names.label_map_path(t1w, find_task(task).label_map)
     for path in (raw, dseg):
         path.parent.mkdir(parents=True, exist_ok=True)
     if scan:
         write_labels(raw, LabelMap(grey, GRID))
     write_labels(dseg, LabelMap(labels, GRID))
     reference = f"bids:raw:{names.anat_folder(t1w) / t1w}"
-    (folder / "out" / names.sidecar_path(names.label_map_path(t1w, task))).write_text(
+    dseg.with_name(dseg.name.replace(".nii.gz", ".json")).write_text(
         json.dumps({"SpatialReference": reference})
     )
     TABLE.write(folder / "out" / names.label_table_path(task))
@@ -94,7 +99,7 @@ def cohort(confidence: list[str]) -> Cohort:
 
 def drawn(folder: Path, confidence: list[str], nprocs: int = 1) -> dict[str, list[object]]:
     tasks = ("brain", "deepbrain", "wml")
-    volumes = [read_volumes(folder / "out", task) for task in tasks]
+    volumes = [read_volumes(folder / "out", find_task(task)) for task in tasks]
     return draw_mosaics(
         folder / "out", folder / "raw", cohort(confidence), volumes, nprocs=nprocs, quiet=True
     )  # type: ignore[return-value]
@@ -133,7 +138,7 @@ def test_lesions_are_shown_on_the_flair_where_there_is_one(tmp_path: Path) -> No
     bright, labels = np.full(GRID.shape, 100, np.uint8), scan_and_labels()[1]
     bright[:, 10:] = 250  # behind it is dark, unlike the T1w
     write_labels(flair, LabelMap(bright, GRID))
-    dseg = tmp_path / "out" / names.label_map_path(flair, "wml", space="FLAIR")
+    dseg = tmp_path / "out" / names.native_label_map_path(find_task("wml"), {"FLAIR": flair})
     write_labels(dseg, LabelMap(labels, GRID))
     dseg.with_name(dseg.name.replace(".nii.gz", ".json")).write_text(
         json.dumps({"SpatialReference": "bids:raw:sub-1/anat/sub-1_FLAIR.nii.gz"})

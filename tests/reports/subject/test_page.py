@@ -22,6 +22,8 @@ from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
 from deepmrseg_bids.reports.figures import Layers, contour_layers
 from deepmrseg_bids.reports.subject import page as module
 from deepmrseg_bids.reports.subject.page import SessionResult, TaskResult, write_subject_report
+from deepmrseg_bids.tasks.registry import find_task
+from deepmrseg_bids.tasks.spec import Figure
 
 EVIL = "<script>alert('x')</script>\"'&"
 TABLE = LabelTable((Label(1, "Left-Caudate"), Label(2, "Right-Caudate"), Label(3, "Stem")))
@@ -44,6 +46,12 @@ ROWS = (
     Row(2, "Right-Caudate", 3600.0, 3500.0, 3700.0, 0.23, 1.2),
     Row(3, "Stem", None),
 )
+
+
+METHODS = {
+    "Text": "Segmented structures: caudate and thalamus (left and right).",
+    "Models": {"deepbrain": {"TrainingData": "thirty heads", "Licence": "CC BY 4.0"}},
+}
 
 
 class Page(HTMLParser):
@@ -90,7 +98,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> TaskResult:
     labels[16:22, 10:20, 10:20] = 1
     labels[6:12, 10:20, 10:20] = 2
     write_labels(dseg, LabelMap(labels, grid))
-    return TaskResult("deepbrain", "done", "", scan, dseg, TABLE, ROWS, 12.4)
+    return TaskResult(find_task("deepbrain"), "done", "", scan, dseg, TABLE, ROWS, 12.4)
 
 
 @pytest.fixture(autouse=True)
@@ -98,9 +106,9 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Pictures are tested elsewhere: here they are a few bytes, and their limits are noted."""
     limits: list[int] = []
 
-    def picture(*_: object, task: str, limit: int) -> Layers:
+    def picture(*_: object, style: Figure, limit: int) -> Layers:
         limits.append(limit)
-        return Layers(task.encode(), b"<svg/>")
+        return Layers(repr(style).encode(), b"<svg/>")
 
     monkeypatch.setattr(module, "contour_layers", picture)
     return limits
@@ -119,7 +127,7 @@ def write(folder: Path, *sessions: SessionResult, **changes: str) -> Page:
 
 
 def unfinished(task: str, status: str, reason: str) -> TaskResult:
-    return TaskResult(task, status, reason, None, None, None, ())
+    return TaskResult(find_task(task), status, reason, None, None, None, ())
 
 
 def test_a_page_shows_volumes_interval_share_confidence_and_asymmetry(
@@ -133,7 +141,7 @@ def test_a_page_shows_volumes_interval_share_confidence_and_asymmetry(
 
 
 def test_large_volumes_are_in_millilitres(tmp_path: Path, done: TaskResult) -> None:
-    brain = replace(done, task="brain", rows=(Row(1, "brain", 1_516_500.0),))
+    brain = replace(done, spec=find_task("brain"), rows=(Row(1, "brain", 1_516_500.0),))
     text = write(tmp_path, SessionResult("01", None, (brain,))).text
     assert "1,516.5" in text and "Volumes in ml" in text and "n/a" in text
 
@@ -176,15 +184,17 @@ def test_findings_and_notes_are_shown(tmp_path: Path, done: TaskResult) -> None:
 def test_every_string_is_escaped(tmp_path: Path, done: TaskResult) -> None:
     table = LabelTable((Label(1, EVIL), Label(2, "Left-" + EVIL)))
     rows = tuple(replace(row, name=f"{row.name}{EVIL}") for row in ROWS)
+    evil = replace(find_task("deepbrain"), title=EVIL, description=EVIL, methods=EVIL)
+    made = {"Methods": {"Text": EVIL, "Models": {EVIL: {EVIL: EVIL}}}, "Software": {EVIL: EVIL}}
     sessions = (
         SessionResult(
             EVIL,
             EVIL,
             (
-                replace(done, task=EVIL, table=table, rows=rows, reason=EVIL),
+                replace(done, spec=evil, table=table, rows=rows, reason=EVIL, provenance=made),
                 replace(done, rows=(), table=table),
                 replace(done, image=Path(f"/nowhere/{EVIL}.nii.gz")),
-                unfinished(EVIL, "failed", EVIL),
+                replace(unfinished("brain", "failed", EVIL), spec=evil),
                 unfinished("wml", EVIL, EVIL),
             ),
             (Finding("oblique", "error", EVIL),),
@@ -240,12 +250,38 @@ def test_a_missing_file_is_named_in_the_page_and_the_volumes_stay(
 def test_methods_name_only_what_was_done_with_its_model_and_the_paper(
     tmp_path: Path, done: TaskResult
 ) -> None:
+    done = replace(done, provenance={"Methods": METHODS})
     session = SessionResult("01", None, (done, unfinished("wml", "skipped", "no FLAIR image")))
     text = write(tmp_path, session).text
     methods = text[text.index("Text for a manuscript") :]
     assert "thalamus" in methods and "(model 2.0.0 0123456789ab)." in methods
-    assert "lesions were segmented" not in methods
+    assert "lesions" not in methods.lower()
     assert "arXiv:1907.02110" in methods and "deepmrseg-bids in out participant" in methods
+
+
+def test_methods_and_terms_are_those_of_the_bundles_that_ran(
+    tmp_path: Path, done: TaskResult
+) -> None:
+    known = replace(done, provenance={"Methods": METHODS})
+    text = write(tmp_path, SessionResult("01", None, (known,))).text
+    assert METHODS["Text"].removesuffix(".") in text
+    assert "thirty heads" in text and "CC BY 4.0" in text
+    other = {"Text": "Segmented structures: nuts.", "Models": {"deepbrain": {"Licence": "mine"}}}
+    text = write(
+        tmp_path, SessionResult("01", None, (replace(done, provenance={"Methods": other}),))
+    ).text
+    assert "Segmented structures: nuts" in text and "mine" in text
+    assert "thalamus" not in text and "CC BY 4.0" not in text
+
+
+@pytest.mark.parametrize(
+    "methods", [None, "text", 3, [], {}, {"Text": 3}, {"Models": 3}, {"Models": {"a": 3}}]
+)
+def test_methods_that_a_sidecar_does_not_state_do_not_stop_the_page(
+    tmp_path: Path, done: TaskResult, methods: object
+) -> None:
+    odd = replace(done, provenance={"Methods": methods})
+    assert "To paste" in write(tmp_path, SessionResult("01", None, (odd,))).text
 
 
 def test_where_nothing_was_done_there_is_no_methods_text_to_paste(tmp_path: Path) -> None:
@@ -279,7 +315,7 @@ def test_the_viewer_has_each_label_map_on_its_own_scan(tmp_path: Path, done: Tas
     write_labels(flair, LabelMap(noise, grid))
     marked = tmp_path / "sub-01_space-FLAIR_dseg.nii.gz"
     write_labels(marked, LabelMap((noise > 3000).astype(np.uint8), grid))
-    lesions = replace(done, task="wml", image=flair, dseg=marked)
+    lesions = replace(done, spec=find_task("wml"), image=flair, dseg=marked)
     page = write(tmp_path, SessionResult("01", None, (done, lesions)))
     ids = [tag["id"] for tag in page.all("script") if tag.get("type") == "application/gzip"]
     own = [one for one in ids if not one.startswith("library")]
@@ -293,7 +329,7 @@ def test_the_viewer_has_each_label_map_on_its_own_scan(tmp_path: Path, done: Tas
 def test_a_label_map_that_cannot_be_read_costs_the_viewer_itself_alone(
     tmp_path: Path, done: TaskResult
 ) -> None:
-    broken = replace(done, task="hippocampus", dseg=tmp_path / "none.nii.gz")
+    broken = replace(done, spec=find_task("hippocampus"), dseg=tmp_path / "none.nii.gz")
     page = write(tmp_path, SessionResult("01", None, (broken, done)))
     (places,) = re.findall(r'id="places-1-session">(.*?)</script>', page.source)
     assert [one["task"] for one in json.loads(places)] == ["deepbrain"]

@@ -90,7 +90,10 @@ def test_an_added_task_writes_label_map_table_sidecar_and_label_table(
     rows = read_tsv(anat / "sub-01_seg-core_morph.tsv")
     assert [row["name"] for row in rows] == ["Left-Core", "Right-Core"]
     assert all(float(row["volume_mm3"]) > 10_000 for row in rows)
-    assert [row["name"] for row in read_tsv(out / "seg-core_dseg.tsv")] == ["Left-Core", "Right-Core"]
+    assert [row["name"] for row in read_tsv(out / "seg-core_dseg.tsv")] == [
+        "Left-Core",
+        "Right-Core",
+    ]
     sidecar = json.loads((anat / "sub-01_seg-core_dseg.json").read_text())
     assert sidecar["Description"] == "The bright core"
     assert "by its brightness" in sidecar["Methods"]["Text"]

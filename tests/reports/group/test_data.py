@@ -90,7 +90,10 @@ def test_reasons_and_findings_are_counted_with_who_they_are_about(tmp_path: Path
         ({"sessions": 3, "people": False}, "No participants.tsv"),
         ({"sessions": 3, "confidence": False}, "No confidence values"),
         ({"sessions": 3}, "No reference was given"),
-        ({"sessions": 2, "qc": {0: {"outlier": None}, 1: {"outlier": None}}}, "Outlier detection needs at least 10 sessions"),
+        (
+            {"sessions": 2, "qc": {0: {"outlier": None}, 1: {"outlier": None}}},
+            "Outlier detection needs at least 10 sessions",
+        ),
     ],
 )
 def test_the_page_says_what_there_is_not(

@@ -18,7 +18,7 @@ from deepmrseg_bids.imaging.nifti import LabelMap, read_volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor
 from deepmrseg_bids.metrics.overlap import StructureAgreement, labelmap_agreement, summarise
-from deepmrseg_bids.tasks import segment_prepared
+from deepmrseg_bids.tasks.registry import task_of_model
 from deepmrseg_bids.tasks.results import Posteriors, label_map
 from deepmrseg_bids.train.config import load_config
 from deepmrseg_bids.train.evaluation import read_rows, reference_labels
@@ -37,11 +37,12 @@ def main() -> None:
         config = load_config(folder / NETWORKS[0] / "bundle" / "train.toml")
         predictors = [Predictor(ModelBundle.open(folder / kind / "bundle")) for kind in NETWORKS]
         table = predictors[0].bundle.labels
+        task = task_of_model(config.task, predictors[0].bundle.path)
         rows = read_rows(folder / NETWORKS[0] / "per_sample.tsv")
         for name in dict.fromkeys(row.sample_id for row in rows):
-            volume = read_volume(samples[name].t1w)
-            reference = reference_labels(samples[name], config.task, config, table)
-            parts = [segment_prepared(config.task, volume, p).posteriors[0] for p in predictors]
+            images = {"T1w": read_volume(samples[name].images["T1w"])}
+            reference = reference_labels(samples[name], task, config, table)
+            parts = [task.segment_prepared(images, p).posteriors[0] for p in predictors]
             mean = sum(part.data for part in parts) / len(parts)
             parts.append(Posteriors(mean.astype(np.float32), parts[0].grid, parts[0].indices))
             for kind, part in zip((*NETWORKS, "mean of both"), parts, strict=True):

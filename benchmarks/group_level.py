@@ -22,13 +22,15 @@ from unittest import mock
 import numpy as np
 
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.derivatives import sidecar, write_dataset_files
+from deepmrseg_bids.bids.derivatives import write_dataset_files
+from deepmrseg_bids.bids.provenance import Provenance, Sidecar
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, write_morph, write_sessions
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
 from deepmrseg_bids.inference.bundle import shipped_bundles
+from deepmrseg_bids.tasks.registry import find_task
 
 _BRAIN = LabelTable((Label(1, "Brain"),))
 
@@ -39,10 +41,8 @@ def made_up(folder: Path, sessions: int) -> None:
     rng = np.random.default_rng(1)
     deep = LabelTable.read(shipped_bundles()["deepbrain"] / "labels.tsv")
     typical = rng.uniform(400, 8000, len(deep))
-    facts = sidecar(
-        description="Volumes", sources=[], inputs={}, software={}, models={}, parameters={},
-        findings=[Finding("oblique", "info", "tilted by 12 degrees")],
-    )  # fmt: skip
+    odd = Finding("oblique", "info", "tilted by 12 degrees")
+    facts = Sidecar("Volumes", Provenance({}, {}, {}, {}), [odd]).to_json()
     people, log = ["participant_id\tage\tsex"], []
     for number in range(sessions // 2):
         subject = f"sub-{number:04}"
@@ -72,7 +72,8 @@ def made_up(folder: Path, sessions: int) -> None:
         (raw / subject / f"{subject}_sessions.tsv").write_text("\n".join(lines) + "\n")
     (raw / "participants.tsv").write_text("\n".join(people) + "\n")
     write_sessions(out / "logs" / "sessions.tsv", log)
-    write_dataset_files(out, raw, tables={"brain": _BRAIN, "deepbrain": deep}, version="0")
+    tables = {"brain": _BRAIN, "deepbrain": deep}
+    write_dataset_files(out, raw, tasks=list(map(find_task, tables)), tables=tables, version="0")
 
 
 def add_scans(folder: Path) -> None:
@@ -95,7 +96,7 @@ def add_scans(folder: Path) -> None:
         (folder / "raw" / raw).parent.mkdir(parents=True, exist_ok=True)
         os.link(folder / "scan.nii.gz", folder / "raw" / raw)
         for task in ("brain", "deepbrain"):
-            path = names.label_map_path(t1w, task)
+            path = names.label_map_path(t1w, find_task(task).label_map)
             os.link(folder / f"{task}.nii.gz", folder / "out" / path)
             said = folder / "out" / names.sidecar_path(path)
             said.write_text(json.dumps({"SpatialReference": f"bids:raw:{raw}"}))

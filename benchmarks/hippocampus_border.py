@@ -21,7 +21,7 @@ from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor, set_threads
 from deepmrseg_bids.metrics.overlap import StructureAgreement, labelmap_agreement, summarise
 from deepmrseg_bids.system import prepare_process
-from deepmrseg_bids.tasks import custom, segment_prepared
+from deepmrseg_bids.tasks import custom, hippocampus
 from deepmrseg_bids.tasks.results import label_map
 from deepmrseg_bids.train.samples import Sample, load_samples
 
@@ -59,7 +59,7 @@ def judge(samples: list[Sample], predictor: Predictor) -> None:
     for sample in samples:
         volume, reference = read_volume(sample.t1w or ""), read_labels(sample.dseg)
         plain = custom.segment(volume, predictor).posteriors[0]
-        bordered = segment_prepared("hippocampus", volume, predictor).posteriors[0]
+        bordered = hippocampus.segment_prepared(volume, predictor).posteriors[0]
         for name, posteriors in zip(found, (plain, bordered), strict=True):
             labels = label_map(posteriors, reference.grid).data
             zooms = reference.grid.spacing

@@ -29,7 +29,8 @@ from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.inference.predictor import Predictor, PredictorPool, set_threads
 from deepmrseg_bids.system import prepare_process
-from deepmrseg_bids.tasks import hippocampus, run
+from deepmrseg_bids.tasks import hippocampus
+from deepmrseg_bids.tasks.pipeline import run
 from deepmrseg_bids.tasks.results import Posteriors, Segmentation
 
 COLUMNS = ("L anterior", "L posterior", "R anterior", "R posterior", "L whole", "R whole")
@@ -110,7 +111,7 @@ def main() -> None:
     print("| --- | --- |" + " --- |" * (len(COLUMNS) + 2))
     for path in args.heads:
         volume = read_volume(path)
-        ((_, deep),) = run(volume, ["deepbrain"], pool)
+        ((_, deep),) = run({"T1w": volume}, ["deepbrain"], pool)
         if not isinstance(deep, Segmentation):
             print(f"| {path.name} | {deep} |")
             continue

@@ -18,7 +18,7 @@ from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
 from deepmrseg_bids.metrics.overlap import confusion, f1
 from deepmrseg_bids.system import prepare_process
-from deepmrseg_bids.tasks import run
+from deepmrseg_bids.tasks.pipeline import run
 from deepmrseg_bids.tasks.results import Segmentation
 
 
@@ -35,9 +35,9 @@ def main() -> None:
     fast = PredictorPool(precision="bfloat16")
     scores: dict[str, list[float]] = {}
     for path in args.heads:
-        volume = read_volume(path)
+        images = {"T1w": read_volume(path)}
         for (task, a), (_, b) in zip(
-            run(volume, tasks, exact), run(volume, tasks, fast), strict=True
+            run(images, tasks, exact), run(images, tasks, fast), strict=True
         ):
             if not isinstance(a, Segmentation) or not isinstance(b, Segmentation):
                 raise SystemExit(f"{path}: {task}: {a} / {b}")

@@ -62,7 +62,7 @@ def main() -> None:
 
     from deepmrseg_bids.imaging.nifti import read_volume, write_labels
     from deepmrseg_bids.inference.predictor import PredictorPool, resolve_precision, set_threads
-    from deepmrseg_bids.tasks import run
+    from deepmrseg_bids.tasks.pipeline import run
     from deepmrseg_bids.tasks.results import Segmentation
 
     set_threads(args.threads)
@@ -75,7 +75,7 @@ def main() -> None:
             pool_start, start = pool.seconds, time.perf_counter()
             volume = read_volume(path)
             read = time.perf_counter()
-            results = list(run(volume, TASKS, pool))
+            results = list(run({"T1w": volume}, TASKS, pool))
             computed = time.perf_counter()
             for task, result in results:
                 assert isinstance(result, Segmentation), result
@@ -88,7 +88,7 @@ def main() -> None:
         peak = peak_memory_mib()
         counter = FlopCounterMode(display=False)
         with counter:
-            list(run(volume, TASKS, pool))
+            list(run({"T1w": volume}, TASKS, pool))
     total, reading, networks, around, writing = np.median(np.array(rows), axis=0)
     kind = resolve_precision(args.precision, torch.device("cpu"))
     rate, ceiling = counter.get_total_flops() / networks / 1e9, matrix_rate(kind)

@@ -14,7 +14,8 @@ from deepmrseg_bids.imaging.nifti import read_volume
 from deepmrseg_bids.imaging.registration import register_rigid
 from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
 from deepmrseg_bids.system import peak_memory_mib, prepare_process
-from deepmrseg_bids.tasks import coregistration, run
+from deepmrseg_bids.tasks import coregistration
+from deepmrseg_bids.tasks.pipeline import run
 from deepmrseg_bids.tasks.results import Segmentation
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     for place in range(0, len(args.scans), 2):
         t1w, flair = (read_volume(path) for path in args.scans[place : place + 2])
         start, spent = time.perf_counter(), 0.0
-        result = dict(run(t1w, ["wml"], pool, flair=flair))["wml"]
+        result = dict(run({"T1w": t1w, "FLAIR": flair}, ["wml"], pool))["wml"]
         seconds = time.perf_counter() - start
         if not isinstance(result, Segmentation):
             raise SystemExit(f"{flair.source}: {result}")

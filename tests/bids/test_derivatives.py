@@ -24,10 +24,12 @@ from deepmrseg_bids.bids.derivatives import (
     MorphRow,
     SessionRow,
     Staging,
+    label_maps_of,
     publish,
     read_morph,
     read_sessions,
     remove_leftovers,
+    tasks_in,
     write_bytes,
     write_dataset_files,
     write_json,
@@ -36,12 +38,13 @@ from deepmrseg_bids.bids.derivatives import (
 )
 from deepmrseg_bids.bids.provenance import Provenance, Sidecar
 from deepmrseg_bids.config import RunConfig
-from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels, write_probabilities
 from deepmrseg_bids.tasks.registry import find_task
+from deepmrseg_bids.tasks.spec import TaskSpec
 
 T1W = "sub-01_ses-1_T1w.nii.gz"
 FLAIR = "sub-01_ses-1_FLAIR.nii.gz"
@@ -400,6 +403,66 @@ def test_a_foreign_log_of_sessions_is_refused(tmp_path: Path, text: str) -> None
     (tmp_path / "x.tsv").write_text(text)
     with pytest.raises(DatasetError, match=r"x\.tsv"):
         read_sessions(tmp_path / "x.tsv")
+
+
+# -- tasks of which only the results are there ---------------------------------------------
+
+
+def own_task(**changes: Any) -> TaskSpec:
+    """A task that no package offers."""
+    facts = {"name": "nuts", "title": "Nuts", "description": "Left and right nut"}
+    return dataclasses.replace(find_task("deepbrain"), **facts, **changes)
+
+
+@pytest.mark.parametrize("native", ["T1w", "FLAIR"])
+def test_a_task_of_ones_own_is_known_again_by_what_it_left(tmp_path: Path, native: str) -> None:
+    spec = own_task(native=native, required=(native,))
+    write_dataset_files(
+        tmp_path, tmp_path / "raw", tasks=[spec], tables={"nuts": TABLES["brain"]}, version="1"
+    )
+    known = tasks_in(tmp_path)
+    assert list(known) == [*TASKS, "nuts"]
+    found = known["nuts"]
+    assert (found.title, found.native, found.label_map) == ("Nuts", native, spec.label_map)
+    with pytest.raises(UsageError, match=r"'nuts': add --model nuts=PATH"):
+        found.segment(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("facts", ["", "[1]", "{", '{"Title": 3, "NativeImage": []}', "\xff"])
+def test_a_task_whose_facts_cannot_be_read_is_known_by_its_name(tmp_path: Path, facts: str) -> None:
+    (tmp_path / "seg-nuts_dseg.tsv").write_text("index\tname\n1\tNut\n")
+    (tmp_path / "seg-nuts_dseg.json").write_bytes(facts.encode("latin-1"))
+    (tmp_path / "seg-a.b_dseg.tsv").touch()  # no name of a task
+    known = tasks_in(tmp_path)
+    assert list(known) == [*TASKS, "nuts"]
+    assert known["nuts"].title in ("nuts", "3") and known["nuts"].native == "T1w"
+
+
+def test_the_facts_of_known_tasks_are_those_of_the_package(tmp_path: Path) -> None:
+    (tmp_path / "seg-wml_dseg.tsv").touch()
+    write_json(tmp_path / "seg-wml_dseg.json", {"Title": "Something else", "NativeImage": "T1w"})
+    assert tasks_in(tmp_path)["wml"] is find_task("wml")
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        (["seg-wml_dseg", "acq-x_space-FLAIR_seg-wml_dseg"], [1, 0]),
+        (["space-FLAIR_seg-wml_dseg"], [0]),
+        (["seg-wml_dseg", "seg-deepbrain_dseg", "space-MNI152NLin6Asym_seg-wml_dseg"], [0]),
+        ([], []),
+    ],
+)
+def test_lesions_on_the_flair_come_before_those_on_the_t1w(
+    tmp_path: Path, there: list[str], found: list[int]
+) -> None:
+    folder = tmp_path / names.anat_folder(T1W)
+    folder.mkdir(parents=True)
+    paths = [folder / f"sub-01_ses-1_{ending}.nii.gz" for ending in there]
+    for path in paths:
+        path.touch()
+    maps = list(label_maps_of(tmp_path, find_task("wml"), "sub-01_ses-1"))
+    assert maps == [paths[place] for place in found]
 
 
 # -- links ---------------------------------------------------------------------------------

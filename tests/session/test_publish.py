@@ -43,6 +43,19 @@ def test_a_sidecar_names_sources_models_and_findings(session, tmp_path):
     assert DARK in outcome.tasks[0].findings
 
 
+def test_the_sidecar_of_a_label_map_states_the_methods_and_the_others_do_not(session, tmp_path):
+    session([("deepbrain", segmentation("deepbrain"))], probabilities=True)
+    anat = tmp_path / "out" / STEM
+    trees = {
+        ending: json.loads(anat.with_name(f"{anat.name}_seg-deepbrain_{ending}.json").read_text())
+        for ending in ("dseg", "morph", "probseg")
+    }
+    stated = trees["dseg"]["Methods"]
+    assert stated["Text"].startswith("Segmented structures: brain.")
+    assert set(stated["Models"]) == {"brain", "deepbrain"}
+    assert "Methods" not in trees["morph"] and "Methods" not in trees["probseg"]
+
+
 def test_volumes_are_told_as_a_share_of_the_brain(session, tmp_path):
     session([("deepbrain", segmentation("deepbrain"))])
     header, row = (

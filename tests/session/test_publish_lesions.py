@@ -151,6 +151,8 @@ def test_sidecars_tell_the_registration_the_inputs_and_the_grid(make, tmp_path):
         assert set(tree["Software"]) == {"deepmrseg-bids", "torch", "antspyx"}
         assert set(tree["Models"]) == {"brain", "wml"}
         assert "FLAIR: tilted" in [one["Message"] for one in tree["Findings"]]
+    methods = [stem for stem in BOTH if "Methods" in sidecar(tmp_path, stem)]
+    assert methods == [f"{STEM}_space-FLAIR_seg-wml_dseg"]
     xfm = (tmp_path / "out" / f"{STEM}_from-FLAIR_to-T1w_mode-image_xfm.txt").read_text()
     # from points of the T1w to those of the FLAIR, LPS+: 1 mm to the left is towards +x
     assert "Parameters: 1 0 0 0 1 0 0 0 1 1 0 0" in xfm

@@ -123,7 +123,7 @@ class Reference:
             both = " and ".join(match.path.name for _, match in known[:2])
             raise DatasetError(
                 f"{self.name}: {both} fit {ours} equally well; take one of them out of the "
-                f"reference, or name it with seg-{task}"
+                f"reference, or name it with seg-{task.name}"
             )
         return known[0][1] if known else None
 

@@ -247,7 +247,7 @@ TASK = TaskSpec(
     output=Output({"desc": "brain"}, suffix="mask", kind="Brain"),
     brain_mask=True,
     whole_brain=True,
-    methods="The brain was separated from the rest of the head.",
+    methods="The brain was extracted from the head.",
     judged_raw=True,
     figure=Figure(margin_mm=45.0, plane=0, window_inside=True),
     costs=Costs(window_seconds=0.3, network_mib=180),

@@ -23,7 +23,7 @@ from deepmrseg_bids.tasks.brain import brain_of
 from deepmrseg_bids.tasks.results import Measure, Segmentation, found_in
 from deepmrseg_bids.tasks.spec import TaskSpec
 
-TABLE = LabelTable((Label(3, "Left-Core", "LC", "#ff0000"), Label(4, "Right-Core", "RC", "#0000ff")))
+TABLE = LabelTable((Label(3, "Left-Core", "LC"), Label(4, "Right-Core", "RC")))
 
 
 def segment(context):

@@ -40,8 +40,8 @@ def halves(head: nib.Nifti1Image) -> nib.Nifti1Image:
     data = np.asarray(head.dataobj)
     core = np.zeros(data.shape, np.uint8)
     middle = [edge / 2 for edge in data.shape]
-    away = np.meshgrid(*[np.arange(edge) + 0.5 - m for edge, m in zip(data.shape, middle, strict=True)],
-                       indexing="ij")  # fmt: skip
+    steps = [np.arange(edge) + 0.5 - half for edge, half in zip(data.shape, middle, strict=True)]
+    away = np.meshgrid(*steps, indexing="ij")
     inside = sum(
         ((place * 4 - centre) / radius) ** 2
         for place, centre, radius in zip(away, (0, -5, 0), (26, 30, 18), strict=True)

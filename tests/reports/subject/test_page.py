@@ -281,7 +281,7 @@ def test_methods_that_a_sidecar_does_not_state_do_not_stop_the_page(
     tmp_path: Path, done: TaskResult, methods: object
 ) -> None:
     odd = replace(done, provenance={"Methods": methods})
-    assert "To paste" in write(tmp_path, SessionResult("01", None, (odd,))).text
+    assert "Text for a manuscript" in write(tmp_path, SessionResult("01", None, (odd,))).text
 
 
 def test_where_nothing_was_done_there_is_no_methods_text_to_paste(tmp_path: Path) -> None:

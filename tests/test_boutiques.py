@@ -51,6 +51,7 @@ def value(entry: dict[str, Any]) -> Any:
     if entry["type"] == "Number":
         return 2
     single = {
+        "tasks": "brain",
         "model": "brain=/x",
         "mem": "4G",
         "shard": "1/2",

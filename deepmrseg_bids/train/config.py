@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _FREE = ("loop.checkpoint_every",)  # whatever its value, the same network comes out
 _UNSET = (0, 0, 0)
+_ABOUT = ("title", "training_data", "licence", "cite")
 
 LARGEST_CODE = 2**15 - 1
 """Of a label map that is trained on."""
@@ -204,6 +205,8 @@ class TrainConfig:
         protocols: what the codes of each labelling protocol stand for: for each class (``"1"``
             is the first label) a list of codes, or ``"rest"`` for every other code above zero;
             and for ``"ignore"`` those that are background.
+        about: what reports and sidecars state of the model: ``title`` of the task,
+            ``training_data``, ``licence``, ``cite``.
         ignore: the codes that are background in label maps without a protocol, whose codes are
             the indices of ``labels``; ``"rest"``: all that are no index.
     """
@@ -217,8 +220,12 @@ class TrainConfig:
     pairs: PairConfig = PairConfig()
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ignore: tuple[int, ...] | Literal["rest"] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not (self.task.isascii() and self.task.isalnum()):
+            raise TrainingError(f"the name of a task has letters and digits, got {self.task!r}")
+        _check_about(self.about)
         if self.network.classes != len(self.labels) + 1:
             raise TrainingError(
                 f"the network has {self.network.classes} classes, the label table asks for "
@@ -275,6 +282,15 @@ def _check_codes(name: str, codes: Any) -> None:
         )
 
 
+def _check_about(about: Mapping[str, str]) -> None:
+    """Whether the table names what a bundle can state, in texts."""
+    for key, text in about.items():
+        if key not in _ABOUT:
+            raise TrainingError(f"[about] states {', '.join(_ABOUT)}, got {key!r}")
+        if not isinstance(text, str) or not text.strip():
+            raise TrainingError(f"[about] {key} must be a text, got {text!r}")
+
+
 def _tree(config: TrainConfig) -> dict[str, Any]:
     """The settings as the tables of a TOML file."""
     preparation = dataclasses.asdict(config.preparation)
@@ -283,7 +299,8 @@ def _tree(config: TrainConfig) -> dict[str, Any]:
         "ignore": config.ignore if config.ignore == "rest" else list(config.ignore),
         "labels": [dataclasses.asdict(label) for label in config.labels],
         "network": dataclasses.asdict(config.network),
-        "preparation": {k: v for k, v in preparation.items() if v != _UNSET},
+        "about": dict(config.about),
+        "preparation": {k: v for k, v in preparation.items() if v not in (_UNSET, ())},
         "loop": dataclasses.asdict(config.loop),
         "augment": dataclasses.asdict(config.augment),
         "pairs": {} if config.network.spatial_dims == 3 else dataclasses.asdict(config.pairs),
@@ -295,7 +312,8 @@ def _tree(config: TrainConfig) -> dict[str, Any]:
 def changed_settings(before: TrainConfig, now: TrainConfig) -> list[str]:
     """The keys of which a change makes another network, with both values.
 
-    How often a checkpoint is written, and how a label is abbreviated and drawn, may change.
+    How often a checkpoint is written, how a label is abbreviated and drawn, and what is stated
+    about the model may change.
     """
     old, new = _flat(before), _flat(now)
     return [
@@ -312,6 +330,7 @@ def _flat(config: TrainConfig) -> dict[str, Any]:
     """
     tree = _tree(config)
     tree.pop("ignore", None)
+    tree.pop("about", None)
     for name, entries in config.protocols.items():
         if not any(codes == "rest" for key, codes in entries.items() if key != "ignore"):
             tree["protocols"][name] = {k: v for k, v in entries.items() if k != "ignore"}
@@ -357,7 +376,7 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
         if "lesion" in pairs:
             pairs["lesion"] = tuple(pairs["lesion"])
         preparation = dict(tree["preparation"])
-        for name in {"shape", "window"} & set(preparation):
+        for name in {"shape", "window", "around"} & set(preparation):
             preparation[name] = tuple(preparation[name])
         ignore = tree.get("ignore", ())
         unknown = set(tree) - {f.name for f in dataclasses.fields(TrainConfig)}
@@ -373,6 +392,7 @@ def load_config(source: str | Path, **changes: Any) -> TrainConfig:
             pairs=_build(PairConfig, pairs),
             protocols=tree.get("protocols", {}),
             ignore=tuple(ignore) if isinstance(ignore, list) else ignore,
+            about=tree.get("about", {}),
         )
     except KeyError as error:
         raise TrainingError(f"{source}: {error} is missing") from error

@@ -31,6 +31,7 @@ def write_bundle(state: State, plan: Plan) -> None:
         "network_share": round(csv_log.network_share(csv_log.read(out / "log.csv")), 3),
         "dice_held_out": _scores_at(out / "validation.csv", step),
     }
+    facts |= config.about
     if plan.init is not None:
         facts["started_from"] = {"version": plan.init.version, "sha256": plan.init.sha256}
     ModelBundle.write(

@@ -186,3 +186,31 @@ def test_no_augmentation_is_the_default() -> None:
 
 def test_the_defaults_of_the_loop_are_sound() -> None:
     assert LoopConfig(steps=1, crop=(8, 8, 8)).fold == 0
+
+
+def test_what_is_stated_about_a_model_is_kept_and_may_change(tmp_path):
+    path = tmp_path / "mine.toml"
+    text = load_config("hippocampus").text
+    path.write_text(text + '\n[about]\nlicence = "mine"\n')
+    settings = load_config(path)
+    assert settings.about == {"licence": "mine"}
+    assert changed_settings(load_config("hippocampus"), settings) == []
+    path.write_text(settings.text)
+    assert load_config(path).about == {"licence": "mine"}
+
+
+@pytest.mark.parametrize("line", ['terms = "mine"', "licence = 3", 'title = " "'])
+def test_what_a_model_cannot_state_is_refused(tmp_path, line):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{load_config('hippocampus').text}\n[about]\n{line}\n")
+    with pytest.raises(TrainingError, match="about"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("name", ["my-task", "thalamus 2", "", "thälamus"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path, name):
+    path = tmp_path / "mine.toml"
+    text = load_config("hippocampus").text
+    path.write_text(text.replace('task = "hippocampus"', f'task = "{name}"'), encoding="utf-8")
+    with pytest.raises(TrainingError, match="letters and digits"):
+        load_config(path)

@@ -10,6 +10,7 @@ import pytest
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.group.volumes import TaskVolumes, read_volumes
+from deepmrseg_bids.tasks.registry import find_task
 
 
 def structure(index: int, name: str, volume: float, percent: float | None = None) -> MorphRow:
@@ -19,7 +20,7 @@ def structure(index: int, name: str, volume: float, percent: float | None = None
 def volumes_of(out: Path, sessions: dict[str, list[MorphRow]]) -> TaskVolumes:
     for stem, rows in sessions.items():
         write_morph(out / names.morph_path(f"{stem}_T1w.nii.gz", "deepbrain"), rows)
-    return read_volumes(out, "deepbrain")
+    return read_volumes(out, find_task("deepbrain"))
 
 
 def test_sessions_and_structures_are_in_order_whatever_the_files_say(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_a_session_without_a_structure_has_its_place(tmp_path: Path) -> None:
 
 
 def test_no_session_at_all_is_an_empty_table(tmp_path: Path) -> None:
-    volumes = read_volumes(tmp_path, "deepbrain")
+    volumes = read_volumes(tmp_path, find_task("deepbrain"))
     assert volumes.names == [] and volumes.wide("volume_mm3").shape == (0, 0)
     assert volumes.brains().empty
 

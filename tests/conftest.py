@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -77,6 +78,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def one_thread() -> None:
     """Toy networks are slower on two threads than on one."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sets up logging for itself alone."""
+    loggers = [logging.getLogger(name) for name in (None, "nibabel")]
+    levels = [logger.level for logger in loggers]
+    before = loggers[0].handlers[:]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    for handler in loggers[0].handlers[:]:
+        if handler not in before and type(handler) is logging.StreamHandler:  # not of pytest
+            loggers[0].removeHandler(handler)
 
 
 @pytest.fixture(params=["bfloat16", "float32"])

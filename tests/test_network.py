@@ -317,6 +317,73 @@ def test_the_loss_is_the_sum_of_its_three_parts_and_never_negative(seed, classes
     assert torch.allclose(deepmrseg_loss(logits, target), sum(parts))
 
 
+def plain_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The three parts, as the paper has them, and what autograd makes of their gradients."""
+    p, hot = logits.softmax(1), one_hot(target, logits.shape[1]).to(logits.dtype)
+    return cross_entropy(logits, target) + mean_squared_error(p, hot) + soft_iou_loss(p, hot)
+
+
+spaces = st.lists(st.integers(1, 5), min_size=2, max_size=3).map(tuple)
+
+
+def voxels(seed: int, batch: int, classes: int, space: tuple[int, ...]) -> tuple:
+    """Logits in float64, from unsure to sure, and classes of which some may be absent."""
+    torch.manual_seed(seed)
+    logits = torch.randn(batch, classes, *space, dtype=torch.float64) * 10 ** torch.randn(()).item()
+    return logits, torch.randint(0, int(torch.randint(1, classes + 1, ())), (batch, *space))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3), st.integers(2, 9), spaces, st.floats(0.1, 10))
+def test_the_loss_and_its_written_gradient_are_those_of_the_three_losses(
+    seed, batch, classes, space, factor
+) -> None:
+    logits, target = voxels(seed, batch, classes, space)
+    fused, plain = (logits.clone().requires_grad_() for _ in range(2))
+    values = (deepmrseg_loss(fused, target), plain_loss(plain, target))
+    for value in values:
+        (factor * value).backward()
+    assert torch.allclose(*values, rtol=1e-12, atol=0)
+    assert fused.grad is not None and plain.grad is not None
+    assert torch.allclose(fused.grad, plain.grad, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("space", [(3, 2), (2, 3, 2)])
+def test_the_gradient_of_the_loss_is_the_slope_of_its_value(space) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, *space, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(0, 3, (2, *space))  # class 3 is absent
+    assert torch.autograd.gradcheck(lambda x: deepmrseg_loss(x, target), logits)
+
+
+def test_many_voxels_in_single_precision_lose_no_digit_that_counts() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 9, 40, 40, 40) * 4, torch.randint(0, 9, (2, 40, 40, 40))
+    single, double = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    values = [deepmrseg_loss(x, target) for x in (single, double)]
+    for value in values:
+        value.backward()
+    assert single.grad is not None and double.grad is not None
+    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-6)
+    assert (single.grad - double.grad).abs().max() < 1e-5 * double.grad.abs().max()
+
+
+def test_a_true_class_that_is_thought_impossible_has_its_loss_and_gradient() -> None:
+    logits = torch.tensor([[[[0.0]], [[500.0]]]], requires_grad=True)
+    loss = deepmrseg_loss(logits, torch.zeros((1, 1, 1), dtype=torch.long))
+    loss.backward()
+    assert loss.item() == pytest.approx(500 + 1 + 1, rel=1e-5)
+    assert logits.grad is not None
+    assert logits.grad.flatten().tolist() == pytest.approx([-1, 1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_not_hidden_by_the_loss(value) -> None:
+    logits = torch.zeros(1, 3, 2, 2)
+    logits[0, 0, 0, 0] = value
+    assert deepmrseg_loss(logits, torch.zeros((1, 2, 2), dtype=torch.long)).isnan()
+
+
 # --- safety
 
 

@@ -7,6 +7,7 @@ value, so that an image of weak contrast has no other air than one of strong con
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 from deepmrseg_bids.errors import SignalError
 from deepmrseg_bids.imaging.grid import Array
 
-__all__ = ["AIR", "OUTSIDE", "IntensityMode", "normalise"]
+__all__ = ["AIR", "OUTSIDE", "IntensityMode", "brain_coordinates", "normalise"]
 
 IntensityMode = Literal["head", "brain", "crop"]
 
 AIR = -2.5
 OUTSIDE = -3.0  # what a voxel outside the brain mask becomes: darker than fluid in a T1w
 _CLIP = 5.0
+_FAR_MM = 60.0  # from the middle of the brain, about half way to its ends
 _SAMPLED_VOXELS = 100_000  # enough for percentiles to the third digit
 _FOREGROUND = 0.1  # of the way from the darkest to the brightest percentile
 
@@ -62,6 +64,32 @@ def normalise(
     elif mode == "crop" and mask is not None:
         scaled[~mask] = 0
     return scaled
+
+
+def brain_coordinates(
+    shape: tuple[int, int, int], centre: Sequence[float], spacing: float
+) -> NDArray[np.float32]:
+    """How far each voxel lies from the middle of the brain, in units of 60 mm.
+
+    The first channel does not tell left from right: it is the distance from the middle.
+
+    Args:
+        shape: voxels of an image in RAS.
+        centre: (3,) the mean place of the brain's voxels, in voxels; it may lie outside.
+        spacing: edge of the voxels, mm.
+
+    Returns:
+        (3, *shape): to either side, to the front, upwards.
+
+    >>> brain_coordinates((3, 1, 2), (1, 0, 0), 60.0)[[0, 2], :, 0].tolist()
+    [[[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]], [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]]
+    """
+    axes = [
+        ((np.arange(edge) - middle) * spacing / _FAR_MM).astype(np.float32)
+        for edge, middle in zip(shape, centre, strict=True)
+    ]
+    axes[0] = np.abs(axes[0])
+    return np.stack(np.meshgrid(*axes, indexing="ij"))
 
 
 def _counted(data: Array, mode: IntensityMode, mask: NDArray[np.bool_] | None) -> Array:

@@ -45,6 +45,8 @@ class Preparation:
         margin: voxels kept around the structure, where the crop follows it.
         position: a second channel tells the network how far a voxel lies to the right of
             the crop's middle: a head is nearly its own mirror image.
+        coordinates: three more channels, before that one, tell how far a voxel lies from the
+            middle of the brain: :func:`deepmrseg_bids.imaging.intensity.brain_coordinates`.
         window: voxels of the crops the network was trained on; a larger image is seen in
             windows of this size. (0, 0, 0) stands for the whole image at once.
         around: structures of ``deepbrain`` in whose middle the crop of a task of one's own is
@@ -56,6 +58,7 @@ class Preparation:
     shape: tuple[int, int, int] = (0, 0, 0)
     margin: int = 0
     position: bool = False
+    coordinates: bool = False
     window: tuple[int, int, int] = (0, 0, 0)
     around: tuple[str, ...] = ()
 

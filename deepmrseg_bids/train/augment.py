@@ -22,7 +22,7 @@ from deepmrseg_bids.train.samples import Prepared
 from deepmrseg_bids.train.smooth_fields import smooth
 from deepmrseg_bids.train.synthetic_heads import synthesize
 
-__all__ = ["Augmentation", "apply", "draw"]
+__all__ = ["Augmentation", "apply", "brain_centre", "draw"]
 
 T = TypeVar("T", bound=np.generic)
 
@@ -157,17 +157,38 @@ def apply(
     return scaled, target
 
 
-def _coordinates(prepared: Prepared, chosen: Augmentation, shape: tuple[int, int, int]) -> Tensor:
-    """(1, *shape, 3) normalised coordinates, in the order that grid_sample wants."""
+def brain_centre(
+    prepared: Prepared, chosen: Augmentation, config: TrainConfig
+) -> NDArray[np.float64]:
+    """(3,) where the middle of the brain lies in a training crop, in voxels of the crop.
+
+    The smooth displacement, a millimetre or two, is left out.
+    """
+    crop = config.loop.crop
+    linear, middle, offset = _placed(prepared, chosen, (crop[0], crop[1], crop[2]))
+    place: NDArray[np.float64] = middle + np.linalg.solve(linear, prepared.brain_centre - offset)
+    return place
+
+
+def _placed(
+    prepared: Prepared, chosen: Augmentation, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """How a crop lies in an image: voxel x of it at ``linear @ (x - middle) + offset``."""
     linear = chosen.linear.copy()
     if chosen.flip:
         linear[:, 0] *= -1
     middle = (np.array(shape) - 1) / 2
+    # a plain crop lies voxel on voxel: without a shift, labels are never half-way
+    offset = np.round(np.array(prepared.centre) - middle) + middle + chosen.shift
+    return linear, middle, offset
+
+
+def _coordinates(prepared: Prepared, chosen: Augmentation, shape: tuple[int, int, int]) -> Tensor:
+    """(1, *shape, 3) normalised coordinates, in the order that grid_sample wants."""
+    linear, middle, offset = _placed(prepared, chosen, shape)
     axes = [
         torch.arange(n, dtype=torch.float32) - float(m) for n, m in zip(shape, middle, strict=True)
     ]
-    # a plain crop lies voxel on voxel: without a shift, labels are never half-way
-    offset = np.round(np.array(prepared.centre) - middle) + middle + chosen.shift
     moved = torch.from_numpy(smooth(chosen.elastic, shape)) if chosen.elastic.any() else None
     sizes = prepared.target.shape
     out = torch.empty((1, *shape, 3))

@@ -238,17 +238,37 @@ class TrainConfig:
                 f"loop crop must be {edges} edges for a network in {dims}D, got "
                 f"{list(self.loop.crop)}"
             )
-        if self.network.spatial_dims == 2 and self.network.in_channels != 2:
-            raise TrainingError(
-                "a network in 2D sees slices of FLAIR and T1w: it needs in_channels = 2, got "
-                f"{self.network.in_channels}"
-            )
+        self._check_channels()
         _check_codes("ignore", self.ignore)
         ignored = () if self.ignore == "rest" else self.ignore
         if both := [index for index in self.labels.indices if index in ignored]:
             raise TrainingError(f"ignore lists indices of labels: {both}")
         for name, entries in self.protocols.items():
             _check_protocol(f"[protocols.{name}]", entries, len(self.labels))
+
+    def _check_channels(self) -> None:
+        channels, seen = self.network.in_channels, self.preparation
+        if self.network.spatial_dims == 2:
+            if channels != 2 or seen.position or seen.coordinates:
+                raise TrainingError(
+                    "a network in 2D sees slices of FLAIR and T1w: it needs in_channels = 2, and "
+                    f"neither position nor coordinates, got in_channels = {channels}, position = "
+                    f"{seen.position}, coordinates = {seen.coordinates}"
+                )
+            return
+        expected = 1 + seen.position + 3 * seen.coordinates
+        if channels != expected:
+            raise TrainingError(
+                f"the network needs in_channels = {expected}: one for the image, one for "
+                f"position ({seen.position}), three for coordinates ({seen.coordinates}); got "
+                f"{channels}"
+            )
+        if seen.coordinates and (seen.intensity != "brain" or any(seen.shape)):
+            raise TrainingError(
+                "coordinates say how far a voxel lies from the middle of the whole brain: they "
+                f'need intensity = "brain" and no shape, got {seen.intensity!r} and '
+                f"{list(seen.shape)}"
+            )
 
     @property
     def text(self) -> str:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from deepmrseg_bids.imaging.intensity import brain_coordinates
 from deepmrseg_bids.train import slice_pairs
-from deepmrseg_bids.train.augment import apply, draw
+from deepmrseg_bids.train.augment import Augmentation, apply, brain_centre, draw
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig
 from deepmrseg_bids.train.samples import Prepared, Sample, prepare_sample
 from deepmrseg_bids.train.scene import Anatomy
@@ -66,9 +67,7 @@ def _random(
     """A random crop (C, *crop) and its classes (*crop)."""
     if not isinstance(ready, Prepared):
         return slice_pairs.crop(ready, rng, config)
-    chosen = draw(rng, config.augment, spacing=config.preparation.spacing)
-    image, target = apply(ready, chosen, config)
-    return image[None], target
+    return _seen(ready, draw(rng, config.augment, spacing=config.preparation.spacing), config)
 
 
 def whole(ready: Ready, config: TrainConfig) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -80,7 +79,20 @@ def whole(ready: Ready, config: TrainConfig) -> tuple[NDArray[np.float32], NDArr
     """
     if isinstance(ready, Prepared):
         plain = draw(np.random.default_rng(0), AugmentConfig(), spacing=1.0)
-        image, target = apply(ready, plain, config)
-        return image[None, None], target
+        image, target = _seen(ready, plain, config)
+        return image[None], target
     assert isinstance(ready, slice_pairs.Pair)  # label maps never judge
     return ready.image.swapaxes(0, 1).astype(np.float32), ready.target
+
+
+def _seen(
+    ready: Prepared, chosen: Augmentation, config: TrainConfig
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A crop (C, *crop) as the network sees it, and its classes (*crop)."""
+    image, target = apply(ready, chosen, config)
+    if not config.preparation.coordinates:
+        return image[None], target
+    centre = brain_centre(ready, chosen, config)
+    shape = (image.shape[0], image.shape[1], image.shape[2])
+    places = brain_coordinates(shape, centre.tolist(), config.preparation.spacing)
+    return np.concatenate([image[None], places]), target

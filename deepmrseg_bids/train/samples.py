@@ -16,6 +16,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,12 @@ class Prepared:
     codes: NDArray[np.int16] | None
     centre: tuple[float, float, float]
     weight: float = 1.0
+
+    @cached_property
+    def brain_centre(self) -> NDArray[np.float64]:
+        """(3,) the mean place of the brain's voxels, in voxels."""
+        centre: NDArray[np.float64] = np.argwhere(self.mask).mean(axis=0)
+        return centre
 
 
 def load_samples(table: str | os.PathLike[str]) -> list[Sample]:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepmrseg_bids.imaging.intensity import OUTSIDE, normalise
+from deepmrseg_bids.imaging.intensity import OUTSIDE, brain_coordinates, normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
-from deepmrseg_bids.train.augment import Augmentation, apply, draw
+from deepmrseg_bids.train.augment import Augmentation, apply, brain_centre, draw
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig, load_config
+from deepmrseg_bids.train.crops import batches, whole
 from deepmrseg_bids.train.samples import Prepared
 
 ALL = AugmentConfig(
@@ -308,3 +309,98 @@ def test_coarse_voxels_blur_along_every_axis(config) -> None:
     found = [drawn(seed, AugmentConfig(coarse_mm=3)).coarse for seed in range(50)]
     assert 1 == min(found) < 2 < max(found) <= 3
     assert 5 <= sum(one > 1 for one in found) <= 35
+
+
+# --- the middle of the brain
+
+
+def one_sided(*, edge: int = 30) -> Prepared:
+    """A round brain whose middle is neither that of the image nor that of the target."""
+    places = np.indices((edge,) * 3)
+    brain = np.zeros((edge,) * 3, bool)
+    for centre, radius in (((13.3, 15.6, 14.2), 7), ((16.4, 18.9, 18.1), 4)):
+        away = sum((axis - c) ** 2 for axis, c in zip(places, centre, strict=True))
+        brain |= away <= radius**2
+    image = brain * np.random.default_rng(0).uniform(0.5, 1, brain.shape)
+    return Prepared(image.astype(np.float16), brain, brain.astype(np.uint8), None, (10, 20, 20))
+
+
+@pytest.fixture
+def located(settings_file) -> TrainConfig:
+    """Settings with coordinates, and crops that hold the whole brain."""
+    return load_config(
+        settings_file(
+            ("in_channels = 1", "in_channels = 4"),
+            ('intensity = "crop"', 'intensity = "brain"\ncoordinates = true'),
+            ("crop = [16, 16, 16]", "crop = [42, 40, 44]"),
+        )
+    )
+
+
+def middle(mask: np.ndarray) -> np.ndarray:
+    return np.argwhere(mask).mean(axis=0)
+
+
+def test_the_middle_of_the_brain_is_the_mean_of_its_voxels() -> None:
+    brain = one_sided()
+    assert np.allclose(brain.brain_centre, middle(brain.mask))
+
+
+def test_a_plain_crop_knows_where_the_brain_is_to_the_voxel(located) -> None:
+    brain = one_sided()
+    _, target = apply(brain, drawn(0, PLAIN), located)
+    assert np.allclose(brain_centre(brain, drawn(0, PLAIN), located), middle(target > 0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flip": 1.0},
+        {"shift_mm": 3.0},
+        {"rotate_deg": 40.0},
+        {"scale": 0.2},
+        {"shear": 0.2},
+        {"flip": 0.5, "rotate_deg": 20.0, "scale": 0.15, "shear": 0.05, "shift_mm": 3.0},
+    ],
+    ids=lambda change: " ".join(change),
+)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 10_000))
+def test_the_middle_of_the_brain_moves_with_the_crop(located, change, seed) -> None:
+    brain, chosen = one_sided(), drawn(seed, AugmentConfig(**change))
+    _, target = apply(brain, chosen, located)
+    told = brain_centre(brain, chosen, located)
+    assert np.abs(told - middle(target > 0)).max() < 0.51  # nearest voxels
+
+
+def test_a_bent_crop_knows_its_brain_as_well_as_it_is_bent(located) -> None:
+    brain = one_sided()
+    for seed in range(10):
+        chosen = drawn(seed, AugmentConfig(elastic_mm=1.0))
+        _, target = apply(brain, chosen, located)
+        assert np.abs(brain_centre(brain, chosen, located) - middle(target > 0)).max() < 2
+
+
+def test_the_network_sees_the_way_to_the_middle_of_the_brain_in_three_channels(located) -> None:
+    augment = AugmentConfig(flip=0.5, rotate_deg=20.0, shift_mm=3.0)
+    located = dataclasses.replace(located, augment=augment)
+    brain = one_sided()
+    images, targets = next(batches([brain], located, range(5, 6)))
+    assert images.shape == (2, 4, 42, 40, 44)
+    for image, target in zip(images.numpy(), targets.numpy(), strict=True):
+        place = middle(target > 0)
+        for axis, channel in enumerate(image[1:]):
+            told = np.moveaxis(channel, axis, 0)
+            assert (told == told[:, :1, :1]).all()  # it changes along its own axis alone
+            away = (np.arange(len(told)) - place[axis]) / 60
+            expected = np.abs(away) if axis == 0 else away
+            assert np.abs(told[:, 0, 0] - expected).max() < 0.51 / 60
+
+
+def test_what_validation_sees_has_the_same_channels(located) -> None:
+    images, target = whole(one_sided(), located)
+    assert images.shape == (1, 4, *target.shape)
+    centre = brain_centre(one_sided(), drawn(0, PLAIN), located)
+    assert np.array_equal(images[0, 1:], brain_coordinates(target.shape, centre.tolist(), 1.0))

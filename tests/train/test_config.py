@@ -174,6 +174,60 @@ def test_a_mistake_is_refused_with_the_file_and_the_field(settings_file, old, ne
         assert "settings.toml" in str(caught.value)
 
 
+COORDINATES = ('intensity = "crop"', 'intensity = "brain"\ncoordinates = true')
+
+
+@pytest.mark.parametrize(("position", "coordinates"), [(p, c) for p in (0, 1) for c in (0, 1)])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_a_network_in_3d_has_a_channel_for_all_that_it_sees(
+    settings_file, position, coordinates, channels
+) -> None:
+    seen = f"position = {bool(position)}\ncoordinates = {bool(coordinates)}".lower()
+    path = settings_file(
+        ("in_channels = 1", f"in_channels = {channels}"),
+        ('intensity = "crop"', f'intensity = "brain"\n{seen}'),
+    )
+    expected = 1 + position + 3 * coordinates
+    if channels == expected:
+        assert load_config(path).network.in_channels == channels
+        return
+    with pytest.raises(TrainingError, match=f"needs in_channels = {expected}: .* got {channels}"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (COORDINATES[0], 'intensity = "crop"\ncoordinates = true'),
+        (COORDINATES[0], 'intensity = "head"\ncoordinates = true'),
+        (COORDINATES[0], COORDINATES[1] + "\nshape = [8, 8, 8]"),
+    ],
+)
+def test_coordinates_need_the_whole_brain(settings_file, wrong) -> None:
+    with pytest.raises(TrainingError, match=r'need intensity = "brain" and no shape'):
+        load_config(settings_file(("in_channels = 1", "in_channels = 4"), wrong))
+
+
+@pytest.mark.parametrize("extra", ["position = true", "coordinates = true"])
+def test_a_network_in_2d_sees_flair_and_t1w_alone(settings_file, extra) -> None:
+    path = settings_file(
+        ("spatial_dims = 3", "spatial_dims = 2"), ("in_channels = 1", "in_channels = 2"),
+        ("crop = [16, 16, 16]", "crop = [16, 16]"), ("spacing = 1.0", f"spacing = 1.0\n{extra}"),
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=r"a network in 2D sees slices .* neither position nor"):
+        load_config(path)
+
+
+def test_settings_from_before_there_were_coordinates_are_those_without(
+    settings_file, tmp_path: Path
+) -> None:
+    config = load_config(settings_file())
+    before = config.text.replace("coordinates = false\n", "")
+    assert before != config.text
+    (tmp_path / "before.toml").write_text(before)
+    assert not changed_settings(load_config(tmp_path / "before.toml"), config)
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TrainingError, match=r"x\.toml: cannot be read"):

@@ -642,3 +642,18 @@ def test_the_weights_of_another_network_are_refused(balls, toy, tmp_path: Path) 
     with pytest.raises(TrainingError, match="another network"):
         train(TrainingRun(samples, other, tmp_path / "second", init=known))
     assert not (tmp_path / "second").exists()
+
+
+def test_a_network_with_coordinates_is_trained_and_judged_and_says_so_in_its_bundle(
+    balls, settings_file, tmp_path: Path
+) -> None:
+    path = settings_file(
+        ("in_channels = 1", "in_channels = 4"),
+        ('intensity = "crop"', 'intensity = "brain"\ncoordinates = true'),
+    )
+    samples, config = load_samples(balls(4)), load_config(path, steps=3, **JUDGED)
+    train(TrainingRun(samples, config, tmp_path / "run", stop_at=2))
+    bundle = ModelBundle.open(train(TrainingRun(samples, config, tmp_path / "run", resume=True)))
+    assert bundle.preparation.coordinates
+    assert bundle.network.in_channels == 4
+    assert len(rows(tmp_path / "run/validation.csv")) == 2

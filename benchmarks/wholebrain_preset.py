@@ -1,0 +1,138 @@
+"""Write the preset of `wholebrain` from the list of its structures.
+
+    python benchmarks/wholebrain_preset.py > deepmrseg_bids/train/presets/wholebrain.toml
+
+The structures are those of the Neuromorphometrics protocol that the MICCAI 2012 workshop scored:
+134 labels, 63 of them on either side. The network learns each pair as one structure; which side
+a voxel lies on is learnt apart.
+"""
+
+from __future__ import annotations
+
+import colorsys
+
+PAIRS = {  # name: (abbreviation, right, left)
+    "Accumbens-Area": ("ACC", 23, 30), "Amygdala": ("AMY", 31, 32), "Caudate": ("CAU", 36, 37),
+    "Cerebellum-Exterior": ("CBE", 38, 39), "Cerebellum-White-Matter": ("CBWM", 40, 41),
+    "Cerebral-White-Matter": ("WM", 44, 45), "Hippocampus": ("HIP", 47, 48),
+    "Inf-Lat-Vent": ("ILV", 49, 50), "Lateral-Ventricle": ("LV", 51, 52),
+    "Pallidum": ("PAL", 55, 56), "Putamen": ("PUT", 57, 58), "Thalamus-Proper": ("THA", 59, 60),
+    "Ventral-DC": ("VDC", 61, 62), "Basal-Forebrain": ("BF", 76, 75),
+    "Anterior-Cingulate-Gyrus": ("ACgG", 100, 101), "Anterior-Insula": ("AIns", 102, 103),
+    "Anterior-Orbital-Gyrus": ("AOrG", 104, 105), "Angular-Gyrus": ("AnG", 106, 107),
+    "Calcarine-Cortex": ("Calc", 108, 109), "Central-Operculum": ("CO", 112, 113),
+    "Cuneus": ("Cun", 114, 115), "Entorhinal-Area": ("Ent", 116, 117),
+    "Frontal-Operculum": ("FO", 118, 119), "Frontal-Pole": ("FRP", 120, 121),
+    "Fusiform-Gyrus": ("FuG", 122, 123), "Gyrus-Rectus": ("GRe", 124, 125),
+    "Inferior-Occipital-Gyrus": ("IOG", 128, 129), "Inferior-Temporal-Gyrus": ("ITG", 132, 133),
+    "Lingual-Gyrus": ("LiG", 134, 135), "Lateral-Orbital-Gyrus": ("LOrG", 136, 137),
+    "Middle-Cingulate-Gyrus": ("MCgG", 138, 139), "Medial-Frontal-Cortex": ("MFC", 140, 141),
+    "Middle-Frontal-Gyrus": ("MFG", 142, 143), "Middle-Occipital-Gyrus": ("MOG", 144, 145),
+    "Medial-Orbital-Gyrus": ("MOrG", 146, 147),
+    "Postcentral-Gyrus-Medial-Segment": ("MPoG", 148, 149),
+    "Precentral-Gyrus-Medial-Segment": ("MPrG", 150, 151),
+    "Superior-Frontal-Gyrus-Medial-Segment": ("MSFG", 152, 153),
+    "Middle-Temporal-Gyrus": ("MTG", 154, 155), "Occipital-Pole": ("OCP", 156, 157),
+    "Occipital-Fusiform-Gyrus": ("OFuG", 160, 161),
+    "Opercular-Part-Of-Inferior-Frontal-Gyrus": ("OpIFG", 162, 163),
+    "Orbital-Part-Of-Inferior-Frontal-Gyrus": ("OrIFG", 164, 165),
+    "Posterior-Cingulate-Gyrus": ("PCgG", 166, 167), "Precuneus": ("PCu", 168, 169),
+    "Parahippocampal-Gyrus": ("PHG", 170, 171), "Posterior-Insula": ("PIns", 172, 173),
+    "Parietal-Operculum": ("PO", 174, 175), "Postcentral-Gyrus": ("PoG", 176, 177),
+    "Posterior-Orbital-Gyrus": ("POrG", 178, 179), "Planum-Polare": ("PP", 180, 181),
+    "Precentral-Gyrus": ("PrG", 182, 183), "Planum-Temporale": ("PT", 184, 185),
+    "Subcallosal-Area": ("SCA", 186, 187), "Superior-Frontal-Gyrus": ("SFG", 190, 191),
+    "Supplementary-Motor-Cortex": ("SMC", 192, 193), "Supramarginal-Gyrus": ("SMG", 194, 195),
+    "Superior-Occipital-Gyrus": ("SOG", 196, 197),
+    "Superior-Parietal-Lobule": ("SPL", 198, 199),
+    "Superior-Temporal-Gyrus": ("STG", 200, 201), "Temporal-Pole": ("TMP", 202, 203),
+    "Triangular-Part-Of-Inferior-Frontal-Gyrus": ("TrIFG", 204, 205),
+    "Transverse-Temporal-Gyrus": ("TTG", 206, 207),
+}  # fmt: skip
+SINGLE = {
+    "3rd-Ventricle": ("3V", 4), "4th-Ventricle": ("4V", 11), "Brain-Stem": ("BS", 35),
+    "CSF": ("CSF", 46), "Optic-Chiasm": ("OC", 69),
+    "Cerebellar-Vermal-Lobules-I-V": ("VER1", 71),
+    "Cerebellar-Vermal-Lobules-VI-VII": ("VER6", 72),
+    "Cerebellar-Vermal-Lobules-VIII-X": ("VER8", 73),
+}  # fmt: skip
+MUSE = {44: [44, 45, *range(81, 96)]}  # its lobes of white matter, fornix, capsules, callosum
+IGNORED = {  # codes that the workshop did not score and a few maps hold
+    "neuromorphometrics": [15, 42, 43, 63, 64, 65, 66, 74, 126, 127],
+    "muse": [1],
+}
+
+HEAD = """\
+# Structures of the whole brain from brain-extracted T1w at 1 mm, both sides as one; made by
+# benchmarks/wholebrain_preset.py.
+task = "wholebrain"
+labels = ["""
+
+REST = """]
+
+[network]
+kind = "deepmrseg"
+spatial_dims = 3
+in_channels = 4
+classes = {classes}
+width = 32
+depth = 3
+pre_blocks = 1
+patch = 2
+
+[preparation]
+spacing = 1.0
+intensity = "brain"
+coordinates = true
+
+[loop]
+steps = 3200
+crop = [96, 96, 96]
+batch = 2
+learning_rate = 0.003
+ema = 0.99
+validate_every = 400
+checkpoint_every = 40
+
+[augment]
+flip = 0.5
+rotate_deg = 10
+scale = 0.1
+shear = 0.05
+shift_mm = 40
+elastic_mm = 1.5
+bias = 0.4
+gamma = 0.3
+contrast = 0.1
+brightness = 0.1
+noise = 0.12
+blur_mm = 0.6
+thick_mm = 2
+remap = 0.1
+strip = 0.6"""
+
+
+def main() -> None:
+    rows = [(name, short, [right, left]) for name, (short, right, left) in PAIRS.items()]
+    rows += [(name, short, [code]) for name, (short, code) in SINGLE.items()]
+    rows.sort(key=lambda row: row[2][0])
+    print(HEAD)
+    for place, (name, short, codes) in enumerate(rows):
+        hue, light = place * 0.381966 % 1, 0.45 + 0.2 * (place % 2)
+        red, green, blue = (round(255 * v) for v in colorsys.hls_to_rgb(hue, light, 0.65))
+        color = f"#{red:02x}{green:02x}{blue:02x}"
+        print(
+            f'  {{ index = {codes[0]}, name = "{name}", abbreviation = "{short}", '
+            f'color = "{color}" }},'
+        )
+    print(REST.format(classes=len(rows) + 1))
+    for protocol in ("neuromorphometrics", "muse"):
+        print(f"\n[protocols.{protocol}]")
+        for number, (_, _, codes) in enumerate(rows, start=1):
+            known = MUSE.get(codes[0], codes) if protocol == "muse" else codes
+            print(f"{number} = {known}")
+        print(f"ignore = {IGNORED[protocol]}")
+
+
+if __name__ == "__main__":
+    main()

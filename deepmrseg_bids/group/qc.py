@@ -164,7 +164,7 @@ def _confidence(volumes: Sequence[TaskVolumes]) -> pd.DataFrame:
 def _unusual(single: Sequence[pd.DataFrame], joint: pd.DataFrame) -> pd.DataFrame:
     """The cells about outliers, from the deviations of single values and of all together."""
     together = joint.assign(size=joint["score"].clip(lower=0))
-    table = pd.concat([*(one.assign(size=one["score"].abs()) for one in single), together])
+    table = pd.concat([*(values.assign(size=values["score"].abs()) for values in single), together])
     table = table[table["size"] < np.inf]
     told = table.dropna(subset="flag")
     outliers = told[told["flag"].astype(bool)].sort_values("size", ascending=False, kind="stable")

@@ -232,22 +232,22 @@ def write_retest(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
             continue
         gaps = years.loc[sizes.index, 1] - years.loc[sizes.index, 0]
         row = {"index": index, "name": name, "years_median": gaps.median()}
-        rows.append(row | _agreed(retest(sizes)))
+        rows.append(row | _agreement_cells(retest(sizes)))
     return _written(out_dir / group_path(volumes.task, "retest"), RETEST, pd.DataFrame(rows))
 
 
-def _agreed(found: Retest) -> dict[str, float]:
+def _agreement_cells(agreement: Retest) -> dict[str, float]:
     """The cells of test and retest."""
     return {
-        "n": found.n,
-        "ccc": found.ccc,
-        "ccc_low": found.ccc_low,
-        "ccc_high": found.ccc_high,
-        "icc": found.icc,
-        "bias_mm3": found.bias,
-        "limit_low_mm3": found.lower,
-        "limit_high_mm3": found.upper,
-        "cv_percent": found.cv_percent,
+        "n": agreement.n,
+        "ccc": agreement.ccc,
+        "ccc_low": agreement.ccc_low,
+        "ccc_high": agreement.ccc_high,
+        "icc": agreement.icc,
+        "bias_mm3": agreement.bias,
+        "limit_low_mm3": agreement.lower,
+        "limit_high_mm3": agreement.upper,
+        "cv_percent": agreement.cv_percent,
     }
 
 

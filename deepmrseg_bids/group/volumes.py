@@ -138,7 +138,7 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
 
 def _table(rows: Mapping[SessionKey, Sequence[MorphRow]]) -> pd.DataFrame:
     cells = attrgetter(*_MEASURED)
-    records = [(*key, *cells(row)) for key, found in rows.items() for row in found]
+    records = [(*key, *cells(row)) for key, of_session in rows.items() for row in of_session]
     table = pd.DataFrame(records, columns=[*SESSION, *_MEASURED])
     numbers = {name: "float64" for name in _MEASURED if name not in ("index", "name")}
     return table.astype({**dict.fromkeys(SESSION, object), "name": object, "index": int, **numbers})

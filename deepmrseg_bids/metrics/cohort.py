@@ -219,9 +219,9 @@ def asymmetry_percent(left: npt.ArrayLike, right: npt.ArrayLike) -> _Floats:
     >>> asymmetry_percent([110.0, 0.0], [90.0, 0.0]).tolist()
     [20.0, nan]
     """
-    one, other = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    total = np.where(one + other > 0, one + other, np.nan)
-    return np.asarray(200 * (one - other) / total)
+    left, right = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    total = np.where(left + right > 0, left + right, np.nan)
+    return np.asarray(200 * (left - right) / total)
 
 
 def yearly_change(

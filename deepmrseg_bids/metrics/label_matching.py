@@ -82,8 +82,8 @@ def match_by_number(ours: Iterable[int], reference: LabelMap) -> dict[int, int]:
     That is so if all of at least `FEWEST_NUMBERS` of ours are in it.
     """
     wanted = list(ours)
-    found = set(np.unique(reference.data).tolist())
-    same = len(wanted) >= FEWEST_NUMBERS and found.issuperset(wanted)
+    numbers = set(np.unique(reference.data).tolist())
+    same = len(wanted) >= FEWEST_NUMBERS and numbers.issuperset(wanted)
     return {index: index for index in wanted} if same else {}
 
 
@@ -108,7 +108,7 @@ def whole_brain(reference: LabelMap) -> LabelMap:
 
 
 def compare(
-    found: LabelMap, reference: LabelMap, matches: Mapping[int, int], *, lesions: bool = False
+    ours: LabelMap, reference: LabelMap, matches: Mapping[int, int], *, lesions: bool = False
 ) -> Comparison:
     """The agreement of each matched label, on the reference's grid (nearest neighbour).
 
@@ -119,18 +119,18 @@ def compare(
     Raises:
         MetricError: the two images have no place in common.
     """
-    data, resampled = found.data, not _same_grid(found.grid, reference.grid)
+    data, resampled = ours.data, not _same_grid(ours.grid, reference.grid)
     if resampled:
-        if not covered(found.grid, reference.grid).any():
+        if not covered(ours.grid, reference.grid).any():
             raise MetricError(
                 "the two images do not overlap in space: are they of one scan, and not in the "
                 "space of a template?"
             )
-        data = resample(data, found.grid, reference.grid, order=0)
+        data = resample(data, ours.grid, reference.grid, order=0)
     numbers = np.zeros(int(reference.data.max(initial=0)) + 1, dtype=np.int32)
-    for ours, theirs in matches.items():
-        if theirs < len(numbers):
-            numbers[theirs] = ours
+    for index, their_index in matches.items():
+        if their_index < len(numbers):
+            numbers[their_index] = index
     expected = numbers[reference.data]
     structures = labelmap_agreement(data, expected, matches, zooms=reference.grid.spacing)
     counted = None

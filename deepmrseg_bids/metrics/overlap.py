@@ -332,13 +332,13 @@ def labelmap_agreement(
     wanted = list(indices)
     predicted, expected = _label_boxes(prediction, wanted), _label_boxes(reference, wanted)
     n_region = _region_size(reference, region)
-    found = []
+    agreements = []
     for index in wanted:
         box = _union([b[index] for b in (predicted, expected) if index in b], reference.ndim)
         p, r = prediction[box] == index, reference[box] == index
         counts = _count(p, r, None if region is None else region[box], n_region)
-        found.append(_agreement(p, r, counts, index, zooms))
-    return found
+        agreements.append(_agreement(p, r, counts, index, zooms))
+    return agreements
 
 
 def lesion_agreement(
@@ -472,19 +472,19 @@ def _surface_scores(p: _Mask, r: _Mask, zooms: Sequence[float]) -> tuple[float, 
     """HD95 and average surface distance in mm; nan if a side is empty."""
     if not (p.any() and r.any()):
         return math.nan, math.nan
-    there, back = _surface_distances(p, r, zooms)
-    hd95_mm = max(float(np.percentile(there, 95)), float(np.percentile(back, 95)))
-    return hd95_mm, float(np.concatenate([there, back]).mean())
+    p_to_r, r_to_p = _surface_distances(p, r, zooms)
+    hd95_mm = max(float(np.percentile(p_to_r, 95)), float(np.percentile(r_to_p, 95)))
+    return hd95_mm, float(np.concatenate([p_to_r, r_to_p]).mean())
 
 
 def _surface_distances(p: _Mask, r: _Mask, zooms: Sequence[float]) -> tuple[_Floats, _Floats]:
     """Distances in mm from p's surface to r's, and from r's to p's; neither may be empty."""
     surface_p, surface_r = p & ~ndimage.binary_erosion(p), r & ~ndimage.binary_erosion(r)
     to_r = np.asarray(ndimage.distance_transform_edt(~surface_r, sampling=zooms))
-    there = to_r[surface_p]
+    p_to_r = to_r[surface_p]
     del to_r  # a map of a whole head is large: hold one at a time
     to_p = np.asarray(ndimage.distance_transform_edt(~surface_p, sampling=zooms))
-    return there, to_p[surface_r]
+    return p_to_r, to_p[surface_r]
 
 
 def _lesions_hit(lesions: _Mask, other: _Mask, min_overlap_voxels: int) -> tuple[int, int]:
@@ -529,8 +529,8 @@ def _label_boxes(labelmap: _LabelMap, indices: list[int]) -> dict[int, _Box]:
         raise MetricError(f"label indices must be 1 or more (0 is background), got {indices}")
     top = min(max(indices, default=0), int(labelmap.max(initial=0)))
     boxes = ndimage.find_objects(labelmap, max_label=top) if top > 0 else []
-    found = {index: boxes[index - 1] for index in indices if index <= top}
-    return {index: box for index, box in found.items() if box is not None}
+    of_index = {index: boxes[index - 1] for index in indices if index <= top}
+    return {index: box for index, box in of_index.items() if box is not None}
 
 
 def _region_size(reference: npt.NDArray[Any], region: _Mask | None) -> int:

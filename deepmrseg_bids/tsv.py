@@ -78,7 +78,7 @@ class Table:
         """A hint, where the whole line of titles is one title."""
         for separator, what in ((",", "commas"), (";", "semicolons")):
             if len(self.columns) == 1 and separator in self.columns[0]:
-                return f"; its cells are separated by {what}, tabs were expected"
+                return f"; its cells are separated by {what}, expected tabs"
         return ""
 
     def frame(self, numbers: Iterable[str] = ()) -> pd.DataFrame:
@@ -161,7 +161,7 @@ def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Tab
     text, notes = _decoded(path)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DatasetError(f"{path}, line {line}: it holds the character NUL, so it is no table")
+        raise DatasetError(f"{path}, line {line}: it contains the character NUL, so it is not a text table")
     cells, more = _tokenized(path, text)
     header = [title.strip() for title in cells[0][1]] if cells else []
     cells = cells[1:]
@@ -169,7 +169,7 @@ def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Tab
     more += _odd_widths(header, cells)
     counts = Counter(title for title in header if title)
     more += [
-        f"column {title} stands {count} times; the last one is used"
+        f"column {title} occurs {count} times; the last one is used"
         for title, count in counts.items()
         if count > 1
     ]
@@ -197,7 +197,7 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         if encoding == "utf-16":
-            raise DatasetError(f"{path}, line {line}: not the UTF-16 that it begins as") from error
+            raise DatasetError(f"{path}, line {line}: the file begins as UTF-16 but is not valid UTF-16") from error
         text = raw.decode("latin-1")
         notes = [f"line {line} is not UTF-8; the table is read as Latin-1"]
     return text.replace("\r\n", "\n").replace("\r", "\n"), notes
@@ -216,7 +216,7 @@ def _tokenized(path: Path, text: str) -> tuple[_Cells, list[str]]:
     stretched = any("\n" in cell for _, row in quoted for cell in row)
     if quoted == plain or stretched or _misfits(quoted) > _misfits(plain):
         return plain, []
-    return quoted, ["cells stand in quotes, which BIDS does not know; they are left out"]
+    return quoted, ["cells are in quotation marks, which BIDS does not use; the quotation marks are removed"]
 
 
 def _rows(path: Path, text: str, *, quoting: Literal[0, 3]) -> _Cells:
@@ -239,7 +239,7 @@ def _without_row_names(header: Sequence[str], cells: _Cells) -> list[str]:
         return []
     for _, row in cells:
         del row[0]
-    return ["each row has a cell more than there are titles; the first, its name, is left out"]
+    return ["each row has one cell more than the header; the first, a row name, is ignored"]
 
 
 def _odd_widths(header: Sequence[str], cells: _Cells) -> list[str]:
@@ -247,10 +247,10 @@ def _odd_widths(header: Sequence[str], cells: _Cells) -> list[str]:
     shorter = [line for line, row in cells if len(row) < len(header)]
     notes = []
     if longer:
-        notes.append(f"{_numbered(longer)} more than {len(header)} cells; the rest is left out")
+        notes.append(f"{_numbered(longer)} more than {len(header)} cells; the additional ones are ignored")
     if shorter:
         notes.append(
-            f"{_numbered(shorter)} less than {len(header)} cells; the last are {NOT_KNOWN}"
+            f"{_numbered(shorter)} fewer than {len(header)} cells; the missing ones are {NOT_KNOWN}"
         )
     return notes
 

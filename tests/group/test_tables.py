@@ -172,6 +172,25 @@ def test_what_is_odd_in_participants_is_said_and_costs_nothing(
     assert records(result.path)[0]["age"] in ("70", "8")
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'"participant_id"\t"age"\n"1"\t"sub-01"\t70\n"2"\t"sub-02"\t71\n', "row name, is ignored"),
+        ("participant_id\tage\tK\xf6ln\nsub-01\t70\tx\n".encode("latin-1"), "read as Latin-1"),
+        (b"participant_id\tage\r\nsub-01\t70\tx\r\n", "line 2 has more than 2 cells"),
+        (b"participant_id\tage\tage\nsub-01\t7\t70\n", "column age occurs 2 times"),
+    ],
+)
+def test_participants_of_other_programs_are_read_with_a_note(
+    cohort: tuple[Path, Path], content: bytes, told: str
+) -> None:
+    out, raw = cohort
+    (raw / "participants.tsv").write_bytes(content)
+    result = gathered(out, raw)
+    assert records(result.path)[0]["age"] == "70" and result.problems == ()
+    assert told in "; ".join(result.notes)
+
+
 def test_markup_in_participants_stays_a_value(cohort: tuple[Path, Path]) -> None:
     out, raw = cohort
     (raw / "participants.tsv").write_text(

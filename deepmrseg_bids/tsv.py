@@ -2,7 +2,7 @@
 
 BIDS has no quoting and writes ``n/a`` for what is not known. Our own tables are so, and are read
 strictly: whatever differs is damage. Tables of others are read as they were meant where that is
-plain (quotes, row names, encodings, line ends), and what was odd is told; else the error names
+plain (quotes, numbers of rows, encodings, line ends), and what was odd is told; else the error names
 the file and the line.
 
 Cells are text. pandas comes with :meth:`Table.frame`, for those who calculate with columns: it
@@ -147,7 +147,7 @@ def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Tab
     """Read a table that somebody else wrote, as it was meant as far as that is plain.
 
     UTF-8 and UTF-16 are told by their marks, what is no UTF-8 is taken for Latin-1. Cells may
-    stand in quotes, as R writes them, and rows may begin with a name that has no column. Empty
+    stand in quotes, as R writes them, and rows may begin with a number that has no title. Empty
     rows, columns without a title and cells without a column are left out. Of columns with one
     title the last counts.
 
@@ -161,11 +161,11 @@ def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Tab
     text, notes = _decoded(path)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DatasetError(f"{path}, line {line}: it contains the character NUL, so it is not a text table")
+        raise DatasetError(f"{path}, line {line}: it contains the character NUL, expected text")
     cells, more = _tokenized(path, text)
     header = [title.strip() for title in cells[0][1]] if cells else []
     cells = cells[1:]
-    more += _without_row_names(header, cells)
+    more += _without_row_numbers(header, cells)
     more += _odd_widths(header, cells)
     counts = Counter(title for title in header if title)
     more += [
@@ -197,7 +197,7 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         if encoding == "utf-16":
-            raise DatasetError(f"{path}, line {line}: the file begins as UTF-16 but is not valid UTF-16") from error
+            raise DatasetError(f"{path}, line {line}: not valid UTF-16") from error
         text = raw.decode("latin-1")
         notes = [f"line {line} is not UTF-8; the table is read as Latin-1"]
     return text.replace("\r\n", "\n").replace("\r", "\n"), notes
@@ -216,7 +216,7 @@ def _tokenized(path: Path, text: str) -> tuple[_Cells, list[str]]:
     stretched = any("\n" in cell for _, row in quoted for cell in row)
     if quoted == plain or stretched or _misfits(quoted) > _misfits(plain):
         return plain, []
-    return quoted, ["cells are in quotation marks, which BIDS does not use; the quotation marks are removed"]
+    return quoted, ["cells are in quotation marks, unlike in BIDS; the quotation marks are removed"]
 
 
 def _rows(path: Path, text: str, *, quoting: Literal[0, 3]) -> _Cells:
@@ -232,14 +232,14 @@ def _misfits(cells: _Cells) -> int:
     return sum(len(row) != len(cells[0][1]) for _, row in cells)
 
 
-def _without_row_names(header: Sequence[str], cells: _Cells) -> list[str]:
-    """Take the names of rows away, for which R's ``write.table`` makes no column."""
-    named = all(len(row) == len(header) + 1 and row[-1].strip() for _, row in cells)
+def _without_row_numbers(header: Sequence[str], cells: _Cells) -> list[str]:
+    """Take the numbers of rows away, to which R's ``write.table`` gives no title."""
+    named = all(len(row) == len(header) + 1 and row[0].strip().isdigit() for _, row in cells)
     if not cells or not named:
         return []
     for _, row in cells:
         del row[0]
-    return ["each row has one cell more than the header; the first, a row name, is ignored"]
+    return ["each row has one cell more than the header; the first, its number, is ignored"]
 
 
 def _odd_widths(header: Sequence[str], cells: _Cells) -> list[str]:
@@ -247,7 +247,7 @@ def _odd_widths(header: Sequence[str], cells: _Cells) -> list[str]:
     shorter = [line for line, row in cells if len(row) < len(header)]
     notes = []
     if longer:
-        notes.append(f"{_numbered(longer)} more than {len(header)} cells; the additional ones are ignored")
+        notes.append(f"{_numbered(longer)} more than {len(header)} cells; the rest is ignored")
     if shorter:
         notes.append(
             f"{_numbered(shorter)} fewer than {len(header)} cells; the missing ones are {NOT_KNOWN}"

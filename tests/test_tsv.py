@@ -60,7 +60,7 @@ def test_quotes_as_r_writes_them_are_left_out_and_told(tmp_path: Path) -> None:
     assert ["quotation marks are removed" in note for note in table.notes] == [True]
 
 
-def test_the_names_of_rows_that_r_writes_are_left_out_and_told(tmp_path: Path) -> None:
+def test_the_numbers_of_rows_that_r_writes_are_left_out_and_told(tmp_path: Path) -> None:
     text = (
         '"participant_id"\t"age"\t"site"\n'
         '"1"\t"sub-01"\t34\t"Köln"\n'
@@ -68,7 +68,13 @@ def test_the_names_of_rows_that_r_writes_are_left_out_and_told(tmp_path: Path) -
     )
     table = foreign(tmp_path, text)
     assert table.rows == MEANT
-    assert "than the header; the first, a row name, is ignored" in table.notes[-1]
+    assert "than the header; the first, its number, is ignored" in table.notes[-1]
+
+
+def test_a_cell_too_many_in_every_row_is_no_number_of_the_row(tmp_path: Path) -> None:
+    table = foreign(tmp_path, "participant_id\tage\nsub-01\t1\tx\nsub-02\t2\ty\n")
+    assert [row["participant_id"] for row in table.rows] == ["sub-01", "sub-02"]
+    assert "lines 2, 3 have more than 2 cells" in table.notes[0]
 
 
 def test_a_tab_inside_quotes_parts_no_cells(tmp_path: Path) -> None:

@@ -175,7 +175,10 @@ def test_what_is_odd_in_participants_is_said_and_costs_nothing(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b'"participant_id"\t"age"\n"1"\t"sub-01"\t70\n"2"\t"sub-02"\t71\n', "row name, is ignored"),
+        (
+            b'"participant_id"\t"age"\n"1"\t"sub-01"\t70\n"2"\t"sub-02"\t71\n',
+            "its number, is ignored",
+        ),
         ("participant_id\tage\tK\xf6ln\nsub-01\t70\tx\n".encode("latin-1"), "read as Latin-1"),
         (b"participant_id\tage\r\nsub-01\t70\tx\r\n", "line 2 has more than 2 cells"),
         (b"participant_id\tage\tage\nsub-01\t7\t70\n", "column age occurs 2 times"),

@@ -2,8 +2,8 @@
 
 BIDS has no quoting and writes ``n/a`` for what is not known. Our own tables are so, and are read
 strictly: whatever differs is damage. Tables of others are read as they were meant where that is
-plain (quotes, numbers of rows, encodings, line ends), and what was odd is told; else the error names
-the file and the line.
+plain (quotes, numbers of rows, encodings, line ends), and what was odd is told; else the error
+names the file and the line.
 
 Cells are text. pandas comes with :meth:`Table.frame`, for those who calculate with columns: it
 takes longer to import than label tables take to read, and those are read in every process.

@@ -152,14 +152,18 @@ def test_only_what_is_missing_is_fetched_and_enters_the_folder_whole(
 ) -> None:
     put(home, T1W.format("01"))
     put(home, MASK.format("01"), content=b"")
-    commands = downloads(monkeypatch, gzip.compress(b"voxels"))
+    commands = downloads(monkeypatch, gzip.compress(b"voxels", mtime=0))
     found = find_template(Space("MNI152NLin6Asym"))
     assert [command[3:] for command in commands] == [[MASK.format("01")]]
     assert gzip.decompress(found.mask.read_bytes()) == b"voxels"
     assert not list(home.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", gzip.compress(b"voxels" * 99)[:-20]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>", gzip.compress(b"voxels" * 99)[:-20]],
+    ids=["empty", "html", "cut off"],  # not the bytes, in which the time of day is
+)
 def test_a_broken_download_does_not_enter_the_folder(
     home: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:

@@ -86,9 +86,10 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
                        help="subjects, with or without sub-")  # fmt: skip
     group.add_argument(*both("--session-label", "--session-id"), nargs="+", metavar="LABEL",
                        help="sessions, with or without ses-")  # fmt: skip
-    group.add_argument("--tasks", nargs="+", metavar="TASK",
+    tasks = group.add_argument("--tasks", nargs="+", metavar="TASK",
                        help=f"of {', '.join(task_names())}; default: all that the session's images "
                        "allow")  # fmt: skip
+    tasks.completer = lambda **_: task_names()  # type: ignore[attr-defined]  # for the shell
     group.add_argument("--model", action="append", metavar="TASK=PATH",
                        help="use another bundle for a task, or add a task of your own: "
                        "NAME=PATH")  # fmt: skip

@@ -111,7 +111,7 @@ class ModelBundle:
             )
         try:
             preparation = {"window": (0, 0, 0), **facts["preparation"]}
-            for name in {"shape", "window", "around"} & set(preparation):
+            for name in ("shape", "window", *({"around"} & set(preparation))):
                 preparation[name] = tuple(preparation[name])
             return cls(
                 task=facts["task"],

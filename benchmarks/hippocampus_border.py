@@ -57,7 +57,7 @@ def judge(samples: list[Sample], predictor: Predictor) -> None:
     network = predictor.many
     predictor.many = lambda images: asked.extend(images) or network(images)  # type: ignore[method-assign, func-returns-value]
     for sample in samples:
-        volume, reference = read_volume(sample.t1w or ""), read_labels(sample.dseg)
+        volume, reference = read_volume(sample.images["T1w"]), read_labels(sample.dseg)
         plain = custom.segment(volume, predictor).posteriors[0]
         bordered = hippocampus.segment_prepared(volume, predictor).posteriors[0]
         for name, posteriors in zip(found, (plain, bordered), strict=True):

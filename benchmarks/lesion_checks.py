@@ -52,7 +52,7 @@ def anatomies(data: Path, cache: Path | None) -> list[tuple[str, Anatomy]]:
     found = []
     for path in sorted((data / "labelmaps").glob("*_dseg.nii.gz")):
         name = path.name.split("_dseg")[0]
-        sample = Sample(name, name, None, None, path, lesions=data / "wml" / "lesions")
+        sample = Sample(name, name, {}, path, lesions=data / "wml" / "lesions")
         ready = prepare(sample, CONFIG, cache)
         assert isinstance(ready, Anatomy)
         found.append((name, ready))
@@ -152,8 +152,7 @@ def thick_slices(
     """Volumes at 1 mm, and after averaging to thick slices."""
     rows: list[dict[str, object]] = []
     for sample in load_samples(data / "wml" / "consensus" / "samples.tsv"):
-        assert sample.t1w is not None and sample.flair is not None
-        t1w, flair = read_volume(sample.t1w), read_volume(sample.flair)
+        t1w, flair = (read_volume(sample.images[modality]) for modality in ("T1w", "FLAIR"))
         found = {1: consensus_ml(t1w, flair, predictor)}
         found |= {n: consensus_ml(t1w, thicker(flair, n), predictor) for n in THICK}
         rows.append(moved(sample.sample_id, found))

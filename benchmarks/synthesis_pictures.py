@@ -51,7 +51,7 @@ def heads(data: Path, cache: Path | None) -> list[Anatomy]:
     found = []
     for path in sorted((data / "labelmaps").glob("*_dseg.nii.gz"))[:COLUMNS]:
         name = path.name.split(".")[0]
-        sample = Sample(name, name, None, None, path, lesions=data / "wml" / "lesions")
+        sample = Sample(name, name, {}, path, lesions=data / "wml" / "lesions")
         ready = prepare(sample, CONFIG, cache)
         assert isinstance(ready, Anatomy)
         found.append(ready)

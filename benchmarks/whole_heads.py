@@ -90,7 +90,7 @@ def collect(samples: Sequence[Sample], names: Sequence[str], out: Path, pool: Pr
         if not todo and not spin:
             continue
         labels = read_labels(sample.dseg)
-        head = Head(read_volume(sample.t1w or ""), labels.data.astype(np.uint16), labels.grid)
+        head = Head(read_volume(sample.images["T1w"]), labels.data.astype(np.uint16), labels.grid)
         rows: list[dict[str, Any]] = []
         for name in todo:
             for row in judge(variant(head, name), pool, deep=name in MILD):

@@ -26,11 +26,9 @@ OTHER_BRAINS = {
     "inference/bundle.py": {"self.intensity not in ('head', 'brain', 'crop')"},
     "train/samples.py": {"config.preparation.intensity == 'brain'"},
     "train/augment.py": {"mode == 'brain'"},
+    "train/config.py": {"seen.intensity != 'brain'"},
     "bids/references.py": {"name.get('desc') != 'brain'"},
 }
-# samples of the training still hold their images in fields of their own, not by modality;
-# when they do not any more, this is empty
-STILL_FLAIR = {"train/samples.py", "train/slice_pairs.py", "train/synthetic_slices.py"}
 
 
 def name_of(path: Path) -> str:
@@ -86,8 +84,7 @@ def test_no_module_decides_by_the_name_of_a_task(module: Path) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
 def test_no_module_has_a_field_for_one_modality(module: Path) -> None:
-    if name_of(module) not in STILL_FLAIR:
-        assert flairs(module.read_text(encoding="utf-8")) == []
+    assert flairs(module.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -97,7 +94,7 @@ def test_no_page_knows_a_task_by_its_name(page: Path) -> None:
 
 def test_there_are_modules_and_pages_to_read() -> None:
     assert len(MODULES) > 80 and {path.suffix for path in PAGES} == {".js", ".j2"}
-    assert set(OTHER_BRAINS) | STILL_FLAIR <= {name_of(path) for path in MODULES}
+    assert set(OTHER_BRAINS) <= {name_of(path) for path in MODULES}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from scipy import ndimage
 from deepmrseg_bids.errors import DatasetError, TrainingError
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
+from deepmrseg_bids.tasks.spec import MODALITIES, T1W
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.label_codes import check_codes, reference_classes
 from deepmrseg_bids.train.tissues import OUTSIDE_BRAIN
@@ -43,24 +44,21 @@ _ROOM = 20  # voxels kept around a crop, for rotations and shifts
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of the table, with absolute paths; ``t1w`` is None for a label map alone."""
+    """One row of the table, with absolute paths.
+
+    Attributes:
+        images: by modality (``T1w``, ``FLAIR``); empty for a label map alone.
+    """
 
     sample_id: str
     participant_id: str
-    t1w: Path | None
-    flair: Path | None
+    images: Mapping[str, Path]
     dseg: Path
     mask: Path | None = None
     protocol: str = ""
     weight: float = 1.0
     teaches_only: bool = False
     lesions: Path | None = field(default=None, repr=False)  # not part of a cached sample
-
-    @property
-    def images(self) -> dict[str, Path]:
-        """The images that it has, by modality."""
-        every = {"T1w": self.t1w, "FLAIR": self.flair}
-        return {modality: path for modality, path in every.items() if path is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +179,7 @@ def _sample(row: _Row) -> Sample:
     return Sample(
         sample_id=name,
         participant_id=row.text("participant_id") or name,
-        t1w=row.path("T1w"),
-        flair=row.path("FLAIR"),
+        images={name: path for name in MODALITIES if (path := row.path(name)) is not None},
         dseg=dseg,
         mask=row.path("mask"),
         protocol=row.text("protocol"),
@@ -205,9 +202,10 @@ def _weight(row: _Row) -> float:
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
     """Write the images and labels of samples as a table that :func:`load_samples` reads."""
-    columns = ("sample_id", "participant_id", "T1w", "FLAIR", "dseg", "mask", "protocol")
+    columns = ("sample_id", "participant_id", *MODALITIES, "dseg", "mask", "protocol")
     rows = [
-        (s.sample_id, s.participant_id, s.t1w, s.flair, s.dseg, s.mask, s.protocol) for s in samples
+        (s.sample_id, s.participant_id, *map(s.images.get, MODALITIES), s.dseg, s.mask, s.protocol)
+        for s in samples
     ]
     path.write_text(tsv_text(columns, rows, quote=True), encoding="utf-8", newline="")
 
@@ -217,7 +215,7 @@ def split_folds(samples: Sequence[Sample], folds: int, *, seed: int) -> list[lis
 
     Label maps without images, and what ``teaches_only``, are never dealt.
     """
-    judges = [s for s in samples if (s.t1w or s.flair) and not s.teaches_only]
+    judges = [s for s in samples if s.images and not s.teaches_only]
     people = sorted({sample.participant_id for sample in judges})
     if len(people) < folds:
         raise TrainingError(f"{folds} folds need at least {folds} people, found {len(people)}")
@@ -265,7 +263,7 @@ def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = Non
 
 def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
     labels = read_labels(sample.dseg)
-    limit = None if sample.t1w else OUTSIDE_BRAIN
+    limit = None if T1W in sample.images else OUTSIDE_BRAIN
     check_codes(labels, sample.dseg, sample.protocol, config, limit=limit)
     target = LabelMap(reference_classes(labels, sample.protocol, config), labels.grid)
     grid = canonical_grid(labels.grid, config.preparation.spacing)
@@ -279,11 +277,11 @@ def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
         classes = _resample_classes(target, grid)
         centre = (np.array(grid.shape) - 1) / 2
     point = (float(centre[0]), float(centre[1]), float(centre[2]))
-    if sample.t1w is None:
+    if T1W not in sample.images:
         codes = resample(labels.data.astype(np.int16), labels.grid, grid, order=0)
         brain = (classes > 0) | ((codes > 0) & (codes < OUTSIDE_BRAIN))
         return Prepared(None, brain, classes, codes, point, sample.weight)
-    volume = read_volume(sample.t1w)
+    volume = read_volume(sample.images[T1W])
     image = resample(volume.data, volume.grid, grid)
     top = float(np.percentile(volume.data, 99.9)) or 1.0
     if sample.mask is not None:

@@ -73,7 +73,7 @@ class Contrast:
     """What tissues look like, and which of them may be a lesion; white matter is 1.
 
     Attributes:
-        flair, t1w: (tissues,) mean of each tissue.
+        means: (tissues,) mean of each tissue, in the FLAIR and in the T1w.
         bright, dark: a lesion in the FLAIR and in the T1w.
         band: how far labelled lesions around the ventricles reach, millimetres; 0 for none.
         dirty: (strength, reach) of the unlabelled brightness around the ventricles.
@@ -86,8 +86,7 @@ class Contrast:
         deep: lesions are allowed in deep grey matter, too; cortical: in the cortex.
     """
 
-    flair: NDArray[np.float32]
-    t1w: NDArray[np.float32]
+    means: tuple[NDArray[np.float32], NDArray[np.float32]]
     bright: float
     dark: float
     band: float
@@ -208,8 +207,7 @@ def _draw_contrast(
     """``above``: how much brighter than grey matter a lesion is."""
     flair, t1w = means
     return Contrast(
-        flair=flair,
-        t1w=t1w,
+        means=means,
         bright=float(flair[Tissue.CORTEX]) + above,
         dark=float(rng.uniform(t1w[Tissue.CORTEX] - 0.2, 0.5 + 0.5 * t1w[Tissue.CORTEX])),
         band=float(rng.uniform(2, 9)) if present.band else 0.0,

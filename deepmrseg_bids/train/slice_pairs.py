@@ -32,6 +32,7 @@ from deepmrseg_bids.tasks.results import (
     label_map,
     measure,
 )
+from deepmrseg_bids.tasks.spec import MODALITIES, PAIRED, T1W
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.label_codes import check_codes, reference_classes
 from deepmrseg_bids.train.lesion_bank import from_mni, ventricle_distance
@@ -81,7 +82,8 @@ def prepare(sample: Sample, config: TrainConfig, cache: Path | None = None) -> P
         TrainingError: a label map lacks what is needed, or holds codes that the settings do not
             mention.
     """
-    files = (sample.t1w, sample.flair, sample.dseg, sample.mask, sample.protocol)
+    images = map(sample.images.get, MODALITIES)
+    files = (*images, sample.dseg, sample.mask, sample.protocol)
     made_of = (_VERSION, *files, sample.lesions is None)
     settings = (config.labels, config.preparation, config.protocols, config.ignore)
     key = hashlib.sha256(repr((made_of, settings)).encode()).hexdigest()[:20]
@@ -90,13 +92,13 @@ def prepare(sample: Sample, config: TrainConfig, cache: Path | None = None) -> P
         with np.load(kept) as stored:
             arrays = dict(stored)
     else:
-        arrays = _real(sample, config) if sample.flair else _synthetic(sample, config)
+        arrays = _real(sample, config) if PAIRED in sample.images else _synthetic(sample, config)
         if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
             part = kept.with_suffix(f".{os.getpid()}.npz")
             np.savez_compressed(part, **arrays)
             part.replace(kept)
-    if sample.flair is None:
+    if PAIRED not in sample.images:
         return Anatomy(
             arrays["codes"], arrays.get("target"), arrays["near"], arrays.get("to_mni"),
             arrays["places"], arrays["shares"], sample.lesions, sample.weight,
@@ -164,9 +166,8 @@ def prepare_real(
     """
     from deepmrseg_bids.tasks.coregistration import pair_scans
 
-    assert sample.flair is not None
-    flair = read_volume(sample.flair)
-    t1w = None if sample.t1w is None else read_volume(sample.t1w)
+    flair = read_volume(sample.images[PAIRED])
+    t1w = read_volume(sample.images[T1W]) if T1W in sample.images else None
     rigid = None
     mask_on: Callable[[Grid], NDArray[np.bool_]]
     if sample.mask is not None:
@@ -190,13 +191,12 @@ def segment_pair(
     Args:
         prepared: FLAIR and T1w are brain-extracted and lie in one space.
     """
-    assert sample.flair is not None
     image, mask, grid = prepare_real(sample, config, extracted=prepared)
     answer = predictor.slices(image, mirrored=across(grid))
     answer[0][~mask], answer[1:, ~mask] = 1, 0
     bundle = predictor.bundle
     posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))
-    labels = label_map(posteriors, read_grid(sample.flair))
+    labels = label_map(posteriors, read_grid(sample.images[PAIRED]))
     rows = measure(labels, bundle.labels, confidences(posteriors), bundle)
     return Segmentation(bundle.task, labels, bundle.labels, rows, (posteriors,))
 

@@ -149,13 +149,13 @@ def _tissues_seen(
         halo = _blurred(lesion.astype(np.float32), 2.5)
         unlabelled += contrast.halo * (contrast.bright - 1) * halo
     unlabelled *= (tissue == Tissue.WHITE).astype(np.float32)
-    flair = contrast.flair[tissue] + unlabelled
+    flair = contrast.means[0][tissue] + unlabelled
     if contrast.grey:  # the cortex around the central sulcus, the insula, the hippocampus
         places = np.clip(_field(rng, crop, 1.0, points=10) - 1, 0, 2)
         flair += contrast.grey * places * np.isin(tissue, _GREY)
     uneven = np.clip(_field(rng, crop, 0.3, points=12), 0.6, 1.6)
     flair += share * (1 + (contrast.bright - 1) * uneven - flair)
-    t1w = contrast.t1w[tissue] - 0.3 * unlabelled * (1 - contrast.dark)
+    t1w = contrast.means[1][tissue] - 0.3 * unlabelled * (1 - contrast.dark)
     uneven = np.clip(_field(rng, crop, 0.4), 0.3, 1.5)
     t1w += share * (1 + (contrast.dark - 1) * uneven - t1w)
     images = np.stack([flair.mean(0), t1w.mean(0)])
@@ -238,7 +238,7 @@ def _scaled(
     if not artifacts.outline[0]:
         counts[Tissue.OUTER] *= 0.35
     counts = np.append(counts, 0.0 if lesions is None else float(len(lesions)))
-    looks = ((contrast.flair, contrast.bright), (contrast.t1w, contrast.dark))
+    looks = ((contrast.means[0], contrast.bright), (contrast.means[1], contrast.dark))
     for channel, (means, lesion) in enumerate(looks):
         values = np.append(means.astype(np.float64), lesion)
         mean = float((counts * values).sum() / counts.sum())

@@ -175,7 +175,7 @@ def test_tissues_outside_the_brain_need_no_mention_in_a_map_without_a_scan(
     with pytest.raises(TrainingError, match="label code 2 is not in"):
         prepare_sample(sample, toy())
     assert prepare_sample(sample, dataclasses.replace(toy(), ignore=(2,))).target.any()
-    scan = dataclasses.replace(sample, t1w=sample.dseg)
+    scan = dataclasses.replace(sample, images={"T1w": sample.dseg})
     with pytest.raises(TrainingError, match="label code 506 is not in"):
         prepare_sample(scan, dataclasses.replace(toy(), ignore=(2,)))
 

@@ -31,7 +31,7 @@ PROTOCOLS = """
 def sample(name: str, person: str | None = None, **changes) -> Sample:
     values = {
         "sample_id": name, "participant_id": person or name,
-        "t1w": Path("t1"), "flair": None, "dseg": Path("d"),
+        "images": {"T1w": Path("t1")}, "dseg": Path("d"),
     }  # fmt: skip
     return Sample(**(values | changes))
 
@@ -65,10 +65,10 @@ def test_a_table_is_read_with_paths_relative_to_it(table, save, tmp_path: Path) 
     )  # fmt: skip
     one, two = load_samples(path)
     assert one == Sample(
-        "one", "p", tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", tmp_path / "c.nii.gz",
-        tmp_path / "d.nii.gz", "rest", 0.5, True,
+        "one", "p", {"T1w": tmp_path / "a.nii.gz", "FLAIR": tmp_path / "b.nii.gz"},
+        tmp_path / "c.nii.gz", tmp_path / "d.nii.gz", "rest", 0.5, True,
     )  # fmt: skip
-    assert two == Sample("two", "two", None, None, tmp_path / "c.nii.gz")
+    assert two == Sample("two", "two", {}, tmp_path / "c.nii.gz")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_folds_depend_on_the_seed_alone() -> None:
 def test_label_maps_alone_and_what_teaches_only_never_judge() -> None:
     samples = [
         *(sample(f"s{k}") for k in range(4)),
-        sample("map", t1w=None),
+        sample("map", images={}),
         sample("teacher", teaches_only=True),
     ]
     dealt = {s.sample_id for part in split_folds(samples, 2, seed=0) for s in part}
@@ -300,7 +300,7 @@ def test_a_sample_from_the_cache_is_the_prepared_one(balls, table, save, toy, tm
 def test_a_kept_sample_is_not_prepared_again(balls, toy, tmp_path: Path) -> None:
     one = load_samples(balls(1))[0]
     prepare_sample(one, toy(), tmp_path / "cache")
-    one.t1w.write_bytes(b"broken")
+    one.images["T1w"].write_bytes(b"broken")
     assert prepare_sample(one, toy(), tmp_path / "cache").image is not None
     with pytest.raises(ImageReadError):
         prepare_sample(one, toy())

@@ -104,7 +104,7 @@ def test_faint_lesions_are_drawn_as_often_as_bright_ones(
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng, ready, pairs, small.augment) for _ in range(400)]
     above = np.array(
-        [scene.contrast.bright - scene.contrast.flair[Tissue.CORTEX] for scene in scenes]
+        [scene.contrast.bright - scene.contrast.means[0][Tissue.CORTEX] for scene in scenes]
     )
     assert above.min() >= 0.1 and above.max() <= 0.9
     assert abs(np.mean(above < 0.3) - 0.5) < 0.1  # 0.3 is the geometric mean

@@ -57,7 +57,7 @@ def test_two_networks_are_tested_against_each_other_below_the_table():
 
 def test_one_network_alone_is_tested_against_nothing():
     text = markdown_table(everything(["unet"]))
-    assert "against" not in text
+    assert "compared with" not in text
     assert "DeepMRSeg" not in text
 
 

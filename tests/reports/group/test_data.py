@@ -20,6 +20,8 @@ from tests.reports.made_up_study import STRUCTURE_NAMES, write_study
 TASKS = ("brain", "deepbrain", "hippocampus", "wml")
 ROOT = Path(__file__).parents[3]
 
+TOO_FEW = "Outlier detection needs at least 10 sessions"
+
 
 def page_of(out: Path, **options: object) -> str:
     write_group_report(out / "group.html", read_cohort(out, TASKS), command="x", **options)
@@ -90,10 +92,7 @@ def test_reasons_and_findings_are_counted_with_who_they_are_about(tmp_path: Path
         ({"sessions": 3, "people": False}, "No participants.tsv"),
         ({"sessions": 3, "confidence": False}, "No confidence values"),
         ({"sessions": 3}, "No reference was given"),
-        (
-            {"sessions": 2, "qc": {0: {"outlier": None}, 1: {"outlier": None}}},
-            "Outlier detection needs at least 10 sessions",
-        ),
+        ({"sessions": 2, "qc": {0: {"outlier": None}, 1: {"outlier": None}}}, TOO_FEW),
     ],
 )
 def test_the_page_says_what_there_is_not(

@@ -22,7 +22,7 @@ __all__ = ["RunConfig", "parse_shard", "parse_size", "read_config"]
 _UNITS = {"K": 2**-10, "M": 1, "": 1, "G": 2**10, "T": 2**20}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.ASCII)
 _HEADER = """\
-# Made by deepmrseg-bids {version}. The same run again:
+# Written by deepmrseg-bids {version}. To repeat this run:
 #     deepmrseg-bids --config-file THIS_FILE
 """
 
@@ -97,12 +97,12 @@ class RunConfig:
         if self.shard:
             parse_shard(self.shard)
         if self.reports_only and not self.reports:
-            raise UsageError("--reports-only and --no-reports exclude each other; leave one out")
+            raise UsageError("--reports-only and --no-reports cannot be combined")
         if self.level == "group" and (self.dry_run or self.reports_only):
             flag = "--dry-run" if self.dry_run else "--reports-only"
-            raise UsageError(f"{flag} is for the participant level; leave it out, or plan that one")
+            raise UsageError(f"{flag} is only available at the participant level")
         if self.level == "participant" and self.reference:
-            raise UsageError("--reference is for the group level; leave it out, or run that one")
+            raise UsageError("--reference is only available at the group level")
         output_spaces(self.output_spaces)  # an error if one is none
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))
         cores = usable_cores()
@@ -150,9 +150,7 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip().upper())
     size = int(float(match[1]) * _UNITS[match[2]]) if match else 0
     if size < 1:
-        raise UsageError(
-            f"a size of memory is a number of MB, or one with K, M, G or T (8G), got {text!r}"
-        )
+        raise UsageError(f"memory is a number in MB, or with K, M, G or T (8G), got {text!r}")
     return size
 
 
@@ -205,7 +203,7 @@ def _proposed(unknown: list[str], known: Mapping[str, object]) -> str:
     for key in unknown:
         near = difflib.get_close_matches(key.replace("-", "_"), known, n=1)
         texts.append(repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""))
-    keys = f"key{'s' if len(texts) > 1 else ''} {', '.join(texts)}"
+    keys = f"{'key' if len(texts) == 1 else 'keys'} {', '.join(texts)}"
     return keys if all("?" in text for text in texts) else f"{keys}; known are {', '.join(known)}"
 
 
@@ -219,13 +217,13 @@ def _value(key: str, value: Any, kind: Any) -> Any:
     if kind in (Path, Path | None):
         return _path(value)
     if kind in (bool, str):
-        return _typed(value, kind, {bool: "true or false", str: "a text"}[kind])
+        return _typed(value, kind, {bool: "true or false", str: "a string"}[kind])
     if kind is int:
         if isinstance(value, bool):
             raise TypeError(f"a whole number was expected, got {value!r}")
         return _typed(value, int, "a whole number")
-    texts = _typed(value, list, "a list of texts")
-    return tuple(_typed(text, str, "a list of texts") for text in texts)
+    texts = _typed(value, list, "a list of strings")
+    return tuple(_typed(text, str, "a list of strings") for text in texts)
 
 
 def _path(value: Any) -> Path:

@@ -266,8 +266,8 @@ def _into_place(final: Path, write: Callable[[BinaryIO], object]) -> None:
         _sync_folder(final.parent)
     except OSError as error:
         raise DatasetError(
-            f"{final}: cannot be written ({error.strerror or error}); free some space or check "
-            "the permissions, and run again: what is finished is kept"
+            f"{final}: cannot be written ({error.strerror or error}); free some space "
+            "or check the permissions, and run again: completed sessions are kept"
         ) from error
 
 
@@ -276,8 +276,8 @@ def _check_inside(out: Path, folder: Path) -> None:
     real = folder.resolve()
     if not real.is_relative_to(out.resolve()):
         raise DatasetError(
-            f"{folder}: a link leads out of OUT_DIR, to {real}; replace it by a folder, or choose "
-            "another OUT_DIR"
+            f"{folder}: a link points outside OUT_DIR, to {real}; replace it by a "
+            "folder, or choose another OUT_DIR"
         )
 
 

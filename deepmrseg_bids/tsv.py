@@ -131,7 +131,7 @@ def read_tsv(path: str | os.PathLike[str]) -> Table:
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read as a table ({error})") from error
     if not text.endswith("\n"):
-        raise DatasetError(f"{path}: the table is empty or breaks off; {advice}")
+        raise DatasetError(f"{path}: the table is empty or incomplete; {advice}")
     header, *cells = (line.split("\t") for line in text[:-1].split("\n"))
     for number, row in enumerate(cells, start=2):
         if len(row) != len(header):

@@ -129,11 +129,11 @@ def test_what_is_saved_is_the_same_configuration_when_it_is_read(tmp_path):
         ("zzz = 1\nyyy = 2", "unknown keys 'zzz', 'yyy'; known are bids_dir, out_dir"),
         ("nprocs = true", "nprocs: a whole number was expected, got True"),
         ("tta = 1", "tta: true or false was expected, got 1"),
-        ('tasks = "brain"', "tasks: a list of texts was expected, got 'brain'"),
-        ("tasks = [1]", "tasks: a list of texts was expected, got 1"),
+        ('tasks = "brain"', "tasks: a list of strings was expected, got 'brain'"),
+        ("tasks = [1]", "tasks: a list of strings was expected, got 1"),
         ("models = []", "models: a table of folders by task was expected"),
         ("work_dir = 3", "work_dir: a path was expected, got 3"),
-        ('mem = "much"', "mem: a size of memory is a number of MB, .*'much'"),
+        ('mem = "much"', "mem: memory is a number in MB, .*'much'"),
         ("a = ", "cannot be read as TOML"),
     ],
 )
@@ -159,13 +159,13 @@ def test_sizes_of_memory_are_mb_or_have_a_unit(text, mib):
 
 @pytest.mark.parametrize("text", ["", "G", "0", "-1", "1P", "8 G B", "1e3", "10K", "nan"])
 def test_what_is_no_size_of_memory_is_refused(text):
-    with pytest.raises(UsageError, match="a size of memory is") as caught:
+    with pytest.raises(UsageError, match="memory is a number in MB") as caught:
         parse_size(text)
     assert repr(text) in str(caught.value)
 
 
 def test_pages_cannot_be_all_and_nothing():
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         make(reports_only=True, reports=False)
 
 

@@ -175,8 +175,8 @@ def test_an_empty_file_is_a_table_without_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "breaks off"),
-        ("a\tb\n1\t2", "breaks off"),
+        ("", "incomplete"),
+        ("a\tb\n1\t2", "incomplete"),
         ("a\tb\n1\t2\n3\n", "line 3: 2 cells were expected, found 1"),
         ("a\tb\n1\t2\t3\n", "line 2: 2 cells were expected, found 3"),
     ],

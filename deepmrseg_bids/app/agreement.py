@@ -22,6 +22,7 @@ from deepmrseg_bids.group.agreement import Compared, PairJob, compare_pair
 from deepmrseg_bids.group.volumes import TaskVolumes
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.tasks.spec import TaskSpec
+from deepmrseg_bids.wording import counted
 
 __all__ = ["Agreement", "find_agreement"]
 
@@ -71,7 +72,7 @@ def find_agreement(
         found, wrong = _pairs(out_dir, volumes, reference)
         jobs += found
         problems += wrong
-    progress = Progress(len(jobs), stream=sys.stderr, quiet=quiet, what="comparisons")
+    progress = Progress(len(jobs), stream=sys.stderr, quiet=quiet, what="comparison")
     with contextlib.closing(progress):
         done = _run(jobs, nprocs, progress)
     problems += _failures(done)
@@ -124,13 +125,13 @@ def _nothing(reference: Reference, ours: set[SessionKey]) -> str:
     where = f"{reference.name}: {reference.folder}"
     if not theirs:
         return (
-            f"{where} holds no label maps; expected sub-*/[ses-*/]anat/*_dseg.nii.gz, or "
-            "*_desc-brain_mask.nii.gz"
+            f"{where} contains no label maps; expected "
+            "sub-*/[ses-*/]anat/*_dseg.nii.gz, or *_desc-brain_mask.nii.gz"
         )
     mine = [" ".join(part for part in key if part) for key in sorted(ours)]
     return (
-        f"{where} has no label map for any session of OUT_DIR in the same space: it holds "
-        f"{listed(theirs)}; OUT_DIR holds {listed(mine)}"
+        f"{where} has no label map for any session of OUT_DIR in the same space: "
+        f"it contains {listed(theirs)}; OUT_DIR contains {listed(mine)}"
     )
 
 
@@ -248,27 +249,28 @@ def _facts(
 
 def _matched_by(compared: Sequence[Compared]) -> str:
     if compared[0].job.brain_mask:
-        return "any label is brain, holes filled"
+        return "all labelled voxels are brain, holes filled"
     return "name" if all(one.job.by_name for one in compared) else "number"
 
 
 def _tell(agreement: Agreement) -> None:
     for name, facts in agreement.facts["References"].items():
-        _log.info("%s: %d sessions compared with %s", agreement.task, facts["Sessions"], name)
+        sessions = counted(facts["Sessions"], "session")
+        _log.info("%s: %s compared with %s", agreement.task, sessions, name)
         if facts["SessionsWithoutReference"]:
             _log.info(
-                "%s: %d sessions are not in %s",
-                agreement.task, facts["SessionsWithoutReference"], name,
+                "%s: %s missing in %s",
+                agreement.task, counted(facts["SessionsWithoutReference"], "session"), name,
             )  # fmt: skip
         if facts["Resampled"]:
             _log.warning(
-                "%s: in %d sessions the grid of %s is another one: our label maps were resampled "
-                "to it (nearest neighbour)",
-                agreement.task, facts["Resampled"], name,
+                "%s: in %s the grid of %s differs: our label maps were resampled to it (nearest "
+                "neighbour)",
+                agreement.task, counted(facts["Resampled"], "session"), name,
             )  # fmt: skip
         if facts["LabelsMatchedBy"] == "number":
             _log.warning(
-                "%s: %s has no label table; its numbers were taken to mean the same as ours (its "
-                "files are called seg-<task>, or hold all of ours)",
+                "%s: %s has no label table; label values are assumed to match ours (its files "
+                "are named seg-<task>, or contain all our label values)",
                 agreement.task, name,
             )  # fmt: skip

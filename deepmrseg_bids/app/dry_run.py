@@ -17,6 +17,7 @@ from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.session.job import SessionJob
 from deepmrseg_bids.tasks.spec import MODALITIES, T1W
 from deepmrseg_bids.tsv import tsv_text
+from deepmrseg_bids.wording import counted
 
 __all__ = ["Planned", "plan", "write_plan"]
 
@@ -107,7 +108,7 @@ def _reason(task: str, job: SessionJob, bundles: Mapping[str, ModelBundle]) -> s
     if reason := spec.missing(job.images):
         return reason
     if any(model not in bundles for model in spec.models):
-        return f"{task}: this version ships no model of it"
+        return f"{task}: no model is installed"
     return ""
 
 
@@ -140,18 +141,18 @@ def write_plan(
 
 
 def summary(planned: Sequence[Planned], *, at_once: int, threads: int, start: float) -> str:
-    """``# 3 of 5 sessions to do, 1 finished, 1 left out; ...``."""
+    """``# 3 of 5 sessions to process, 1 completed, 1 not possible; ...``."""
     costs = [one.cost for one in planned if one.cost is not None]
     finished = sum(not one.job.busy for one in planned)
     text = (
-        f"# {len(costs)} of {len(planned)} sessions to do, {finished} finished, "
-        f"{len(planned) - len(costs) - finished} left out"
+        f"# {len(costs)} of {counted(len(planned), 'session')} to process, {finished} completed, "
+        f"{len(planned) - len(costs) - finished} not possible"
     )
     if not costs:
         return text
     largest = sorted((cost.memory_mib for cost in costs), reverse=True)[:at_once]
     return (
-        f"{text}; {at_once} at a time with {threads} thread{'s' if threads > 1 else ''} each: "
+        f"{text}; {at_once} in parallel with {counted(threads, 'thread')} each: "
         f"about {spell(start + total_seconds(costs, at_once))} and "
         f"{math.ceil(sum(largest) / 102.4) / 10:.1f} GB"
     )

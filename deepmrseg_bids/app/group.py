@@ -25,6 +25,7 @@ from deepmrseg_bids.group.tables import (
     write_structures,
 )
 from deepmrseg_bids.group.volumes import TaskVolumes, read_log, read_volumes, sessions_of
+from deepmrseg_bids.wording import counted
 
 __all__ = ["run_group"]
 
@@ -44,9 +45,7 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
         DatasetError: OUT_DIR does not exist, or cannot be used.
     """
     if not config.out_dir.is_dir():
-        raise DatasetError(
-            f"{config.out_dir}: no such folder; run the participant level into it first"
-        )
+        raise DatasetError(f"{config.out_dir}: no such folder; run the participant level first")
     check_output_dir(config.bids_dir, config.out_dir)
     references = read_references(config.reference)
     tasks = tasks_in(config.out_dir)
@@ -55,7 +54,7 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     volumes = [read_volumes(config.out_dir, tasks[task]) for task in config.tasks or tasks]
     problems = [f"{task.task}: {line}" for task in volumes for line in task.problems]
     problems += [
-        f"{config.out_dir}: no {task.task} volumes to gather; run the participant level first"
+        f"{config.out_dir}: no {task.task} volumes found; run the participant level first"
         for task in volumes
         if config.tasks and not task.sources
     ]
@@ -66,7 +65,7 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     for problem in dict.fromkeys(problems):
         _log.warning("%s", problem)
     if not any(task.sources for task in volumes):
-        _log.error("%s holds no results: run the participant level first", config.out_dir)
+        _log.error("%s contains no results: run the participant level first", config.out_dir)
         return 4
     return 3 if problems else 0
 
@@ -88,15 +87,17 @@ def _write_tables(out: Path, raw: Path, volumes: Sequence[TaskVolumes]) -> list[
         _log.warning("%s", note)
     unusual = []
     for task in present:
-        _log.info("%s: %d sessions", write_morphs(out, task, people), len(task.sources))
+        sessions = counted(len(task.sources), "session")
+        _log.info("%s: %s", write_morphs(out, task, people), sessions)
         unusual += [write_structures(out, task), write_asymmetry(out, task)]
         write_change(out, task, times)
         write_retest(out, task, times)
     path, missing = write_qc(out, volumes, log, [table for table in unusual if table is not None])
-    _log.info("%s: what to look at first", path)
+    _log.info("%s: quality control", path)
     return problems + [
-        f"{' '.join(part for part in key if part)}: {task} is done by logs/sessions.tsv, but its "
-        "table of volumes is missing; run the session again"
+        f"{' '.join(part for part in key if part)}: {task} is done according to "
+        "logs/sessions.tsv, but its table of volumes is missing; run the session "
+        "again"
         for key, task in missing
     ]
 
@@ -108,7 +109,7 @@ def _write_agreement(
     old = {task.task: old_agreement(config.out_dir, task.task) for task in volumes}
     if not references:
         for path in (path for paths in old.values() for path in paths[:1]):
-            _log.warning("%s: of an earlier run; --reference DIR would renew it", path)
+            _log.warning("%s: from an earlier run; use --reference DIR to update it", path)
         return []
     agreements, problems = find_agreement(
         config.out_dir,
@@ -153,9 +154,9 @@ def _write_page(
     write_group_report(
         path, cohort, titles=titles, command=command, mosaics=mosaics, problems=shown
     )
-    _log.info("%s: the study at a glance", path)
+    _log.info("%s: group report", path)
     missing = [tile.problem for tiles in mosaics.values() for tile in tiles if tile.problem]
     if missing:
         rest = f" (and {len(missing) - 1} more like this)" if len(missing) > 1 else ""
-        _log.warning("mosaics: no picture of %s%s", missing[0], rest)
+        _log.warning("mosaics: no image of %s%s", missing[0], rest)
     return list(cohort.problems)

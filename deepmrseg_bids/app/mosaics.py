@@ -38,7 +38,7 @@ def draw_mosaics(
     """
     jobs = sheet_jobs(out_dir, bids_dir, _worst_first(cohort, volumes))
     tiles: dict[str, list[Tile]] = {task.task: [] for task in volumes if task.sources}
-    progress = Progress(len(jobs), stream=sys.stderr, quiet=quiet, what="sheets of mosaics")
+    progress = Progress(len(jobs), stream=sys.stderr, quiet=quiet, what="mosaic image")
     with (
         contextlib.closing(progress),
         tempfile.TemporaryDirectory(prefix="deepmrseg-mosaics-") as name,

@@ -45,6 +45,7 @@ from deepmrseg_bids.session.segment import finished_session
 from deepmrseg_bids.system import usable_memory_mib
 from deepmrseg_bids.tasks.registry import known_tasks, needed_models
 from deepmrseg_bids.tasks.spec import TaskSpec
+from deepmrseg_bids.wording import counted
 
 if TYPE_CHECKING:
     from deepmrseg_bids.session.template_spaces import SpaceJob
@@ -58,9 +59,9 @@ _ROOM = 2048  # bytes of the tables for one session
 _RUN_ID = re.compile(r"run-\d{8}-\d{6}-[0-9a-f]{8}")
 _BATCH = 128  # sessions of one nipype workflow
 _JOBS = 1000  # the same where each is a job of a cluster: a batch waits for its last job
-_INTERRUPTED = "interrupted before it was done; the same command does it"
-_STOPPED = "not begun, as a session failed before it (--stop-on-first-crash)"
-_NO_RECORD = "the process that worked on it ended early; its crash file is in logs/"
+_INTERRUPTED = "interrupted; run the same command again to complete it"
+_STOPPED = "not started, because another session failed (--stop-on-first-crash)"
+_NO_RECORD = "its process ended unexpectedly; see the crash file in logs/"
 
 
 def run_participant(config: RunConfig, *, command: str) -> int:
@@ -95,7 +96,7 @@ def run_participant(config: RunConfig, *, command: str) -> int:
     if config.shard:
         sessions = _dealt(config, sessions, bundles)
         if not sessions:
-            _log.info("shard %s: no sessions for it, nothing to do", config.shard)
+            _log.info("shard %s: contains no sessions, nothing to do", config.shard)
             return EXIT_ALL_DONE
     if config.dry_run:
         return _show_plan(config, sessions, bundles, templates)
@@ -164,8 +165,8 @@ def _run(
     jobs = _jobs(config, sessions, bundles, templates, digests)
     to_do = [job for job in jobs if job.busy]
     if len(to_do) < len(jobs):
-        _log.info("%d of %d sessions were finished by earlier runs (--force does them again)",
-                  len(jobs) - len(to_do), len(jobs))  # fmt: skip
+        _log.info("%d of %s completed by earlier runs (use --force to repeat)",
+                  len(jobs) - len(to_do), counted(len(jobs), "session"))  # fmt: skip
     verdict, by_name = Verdict(), {job.name: job for job in jobs}
 
     def outcome(name: str) -> SessionOutcome:
@@ -263,7 +264,7 @@ def _tell(rows: Sequence[SessionRow], verdict: Verdict) -> None:
             where = " ".join(filter(None, (row.participant_id, row.session_id)))
             _log.warning("%s: %s %s: %s", where, row.task, row.status, row.reason)
     if left:
-        _log.warning("%d of %d tasks are left to do: %s", left, len(rows),
+        _log.warning("%d of %s not completed: %s", left, counted(len(rows), "task"),
                      _INTERRUPTED if verdict.interrupted else _STOPPED)  # fmt: skip
 
 
@@ -280,7 +281,7 @@ def _write_pages(
         try:
             subject_page([outcomes[job.name] for job in own], config.out_dir, command=command)
         except Exception as error:  # as in a worker: a page costs itself alone
-            _log.error("sub-%s: no page could be written: %s", subject, error)
+            _log.error("sub-%s: the report could not be written: %s", subject, error)
 
 
 def _jobs(
@@ -355,7 +356,7 @@ def _dealt(
         return expected_work(_grids(config, session.images), tasks, bundles)
 
     own = deal(sessions, parse_shard(config.shard), work)
-    _log.info("shard %s: %d of %d sessions", config.shard, len(own), len(sessions))
+    _log.info("shard %s: %d of %s", config.shard, len(own), counted(len(sessions), "session"))
     return own
 
 
@@ -500,7 +501,9 @@ def _bundles(config: RunConfig) -> dict[str, ModelBundle]:
         if folder is not None:
             bundle = ModelBundle.open(folder)
             if bundle.task != model:
-                raise UsageError(f"--model {model}={bundle.path}: a model of {bundle.task!r}")
+                raise UsageError(
+                    f"--model {model}={bundle.path}: this model is for the task {bundle.task!r}"
+                )
             opened[model] = bundle
     return opened
 

@@ -116,7 +116,7 @@ def merged(table: Path, rows: Iterable[SessionRow]) -> list[SessionRow]:
     try:
         earlier = read_sessions(table) if table.exists() else []
     except DatasetError as error:
-        _log.warning("%s: begun anew", error)
+        _log.warning("%s: starting a new table", error)
         earlier = []
     found = {(row.participant_id, row.session_id, row.task): row for row in earlier}
     for row in rows:

@@ -65,18 +65,19 @@ _IGNORED = (
 _README = """\
 # Brain MRI segmentation
 
-Made by deepmrseg-bids {version} from the data set at `{raw}` (relative to this folder).
+Written by deepmrseg-bids {version} from the data set at `{raw}` (relative to this folder).
 
-- `sub-*/[ses-*/]anat/`: label maps (`_dseg`), brain masks (`_mask`) and volumes (`_morph`), all
-  on the grid of the image that they are named after, unless `space-` says otherwise.
-- `seg-<task>_dseg.tsv`: what the numbers in the label maps mean.
+- `sub-*/[ses-*/]anat/`: label maps (`_dseg`), brain masks (`_mask`) and volumes (`_morph`), on
+  the grid of the image after which they are named, unless the name contains `space-`.
+- `seg-<task>_dseg.tsv`: label tables (index and name of each structure).
 - `group_seg-<task>_morph.tsv`: the volumes of all sessions (after the group level); other
   `group_*` tables: outliers, asymmetry, change, agreement. Their `.json` describe the columns.
-- `sub-*.html`, `group.html`: visual reports. Look at them before using the numbers.
-- `logs/`: what was run, and what became of each session.
+- `sub-*.html`, `group.html`: visual reports. Check them before using the results.
+- `logs/`: log of each run, and the task status of each session.
 
-Each file has a `.json` beside it: its sources, the models, the parameters, and warnings about
-the input. For research only: not a medical device. How to cite: see `CITATION.md`.
+Each file has a `.json` sidecar: sources, models, parameters, and warnings about the input.
+For research only. Not a medical device; not for diagnosis or treatment. How to cite: see
+`CITATION.md`.
 """
 _CITATION = """\
 # How to cite
@@ -86,8 +87,8 @@ neural network for anatomy and abnormality segmentation on MR images. arXiv:1907
 
 Software: deepmrseg-bids {version}.
 
-The models carry the terms and the references of the data they were trained on: see the model
-cards (`deepmrseg models`).
+The models are subject to the terms of the data they were trained on; terms and references are
+listed in the model cards (`deepmrseg models`).
 """
 
 

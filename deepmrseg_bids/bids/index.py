@@ -81,8 +81,8 @@ def _kept(root: Path, database_dir: Path, keep: bool) -> Iterator[Any]:
         try:
             if Path(layout.root) != root:
                 raise DatasetError(
-                    f"the database {database_dir} is of {layout.root}, not of {root}; "
-                    "give another --bids-database-dir"
+                    f"the database {database_dir} belongs to {layout.root}, not to {root}; "
+                    "use another --bids-database-dir"
                 )
             yield layout
         finally:
@@ -94,31 +94,31 @@ def _usable(kept: Path, copy: Path, root: Path, now: str) -> bool:
     try:
         shutil.copyfile(kept, copy)
     except FileNotFoundError:
-        _log.info("%s: no index yet, it is made", kept.parent)
+        _log.info("%s: no index yet, creating it", kept.parent)
         return False
     except OSError as error:
-        _log.warning("%s: cannot be read (%s), the index is made anew", kept, error.strerror)
+        _log.warning("%s: cannot be read (%s), the index is regenerated", kept, error.strerror)
         return False
     try:
         with closing(sqlite3.connect(copy)) as connection:
             sound = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if not sound or "layout_info" not in tables:
-                raise sqlite3.DatabaseError("no index of pybids in it")
+                raise sqlite3.DatabaseError("it contains no pybids index")
             (of,) = connection.execute("SELECT root FROM layout_info").fetchone()
             if of != str(root):
                 return True  # the caller says so
             if "deepmrseg_bids" not in tables:
-                _log.info("%s: made by another program, used as it is", kept)
+                _log.info("%s: written by another program, used unchanged", kept)
                 return True
             (stamp,) = connection.execute("SELECT stamp FROM deepmrseg_bids").fetchone()
     except (sqlite3.Error, TypeError) as error:
-        _log.warning("%s: broken (%s), the index is made anew", kept, error)
+        _log.warning("%s: damaged (%s), the index is regenerated", kept, error)
         return False
     if stamp != now:
-        _log.info("%s: the data set has changed since, the index is made anew", kept.parent)
+        _log.info("%s: the data set has changed, the index is regenerated", kept.parent)
         return False
-    _log.info("%s: the index is taken from there", kept.parent)
+    _log.info("%s: using the index in this folder", kept.parent)
     return True
 
 
@@ -129,7 +129,7 @@ def _keep(made: Path, kept: Path) -> None:
         shutil.copyfile(made, staged)
         publish(staged, kept)
     except (DatasetError, OSError) as error:
-        _log.warning("the index cannot be kept for the next run: %s", error)
+        _log.warning("the index cannot be stored for the next run: %s", error)
 
 
 def _fingerprint(root: Path) -> str:

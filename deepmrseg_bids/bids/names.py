@@ -79,7 +79,9 @@ class BidsName:
             if key not in _ORDER:
                 raise DatasetError(f"{key!r} is not a BIDS entity (in {key}-{label})")
             if not _LABEL.fullmatch(label):
-                raise DatasetError(f"{key}-{label}: a BIDS label holds only letters, digits and +")
+                raise DatasetError(
+                    f"{key}-{label}: a BIDS label contains only letters, digits and +"
+                )
         if len(set(keys)) < len(keys):
             raise DatasetError(f"an entity occurs twice among {', '.join(keys)}")
         if not _SUFFIX.fullmatch(self.suffix) or not _EXTENSION.fullmatch(self.extension):
@@ -283,7 +285,7 @@ def bids_uri(path: str | os.PathLike[str], dataset: str = "") -> str:
     """
     parts = PurePath(path)
     if parts.is_absolute() or ".." in parts.parts or not parts.parts:
-        raise ValueError(f"a BIDS URI holds a path inside the data set, got {os.fspath(path)!r}")
+        raise ValueError(f"a BIDS URI contains a path inside the data set, got {os.fspath(path)!r}")
     return f"bids:{dataset}:{quote(parts.as_posix(), safe='/+')}"
 
 

@@ -19,6 +19,7 @@ from deepmrseg_bids.bids.names import strip_prefix
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv
+from deepmrseg_bids.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +110,7 @@ def _table(
         table.require(key)
     except DatasetError as error:
         reason = str(error).removeprefix(str(path)).lstrip(":, ")
-        return {}, [], [f"{path}: left out, {reason}"]
+        return {}, [], [f"{path}: not used, {reason}"]
     rows: dict[str, dict[str, str]] = {}
     counts: Counter[str] = Counter()
     for row in table.rows:
@@ -140,9 +141,9 @@ def _about_persons(
         odd = values[~values.map(_is_number).astype(bool)]
         if 0 < 2 * len(odd) < len(values):
             notes.append(
-                f"{path}: column {column} holds numbers, but {len(odd)} other "
-                f"value{'s' if len(odd) > 1 else ''}, {odd.iloc[0]!r} for {odd.index[0]} first; "
-                "kept as text"
+                f"{path}: column {column} contains numbers, but "
+                f"{counted(len(odd), 'other value')}, first {odd.iloc[0]!r} for "
+                f"{odd.index[0]}; kept as text"
             )
     return notes
 
@@ -239,7 +240,7 @@ def listed(names: Sequence[str]) -> str:
     """Some names in a line: ``a, b and 3 others``."""
     shown = ", ".join(names[:_SHOWN])
     rest = len(names) - _SHOWN
-    return shown if rest < 1 else f"{shown} and {rest} other{'s' if rest > 1 else ''}"
+    return shown if rest < 1 else f"{shown} and {counted(rest, 'other')}"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -146,15 +146,15 @@ def check_output_dir(
         )
     if raw in out.parents and out.relative_to(raw).parts[0] != "derivatives":
         raise DatasetError(
-            f"OUT_DIR {out} lies among the inputs; inside BIDS_DIR it must be under "
-            f"{raw / 'derivatives'}"
+            f"OUT_DIR {out} is inside the input data set; inside BIDS_DIR it must be "
+            f"under {raw / 'derivatives'}"
         )
     if work_dir is not None:
         work = _resolved(work_dir)
         if work == raw or raw in work.parents:
             raise DatasetError(
-                f"the work folder {work} lies in BIDS_DIR {raw}; "
-                "choose one outside it with --work-dir"
+                f"the work folder {work} is inside BIDS_DIR {raw}; choose another one "
+                "with --work-dir"
             )
     if create:
         _check_writable(out)
@@ -183,9 +183,11 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
 def _folders(root: Path) -> dict[str, tuple[str, ...]]:
     """The session labels of each subject, by the folders on disk."""
     if not root.exists():
-        raise DatasetError(f"BIDS_DIR {root} does not exist; check the path, or its mount")
+        raise DatasetError(f"BIDS_DIR {root} does not exist; check the path or its mount")
     if not root.is_dir():
-        raise DatasetError(f"BIDS_DIR {root} is not a folder; give the root of a BIDS data set")
+        raise DatasetError(
+            f"BIDS_DIR {root} is not a folder; use the root folder of a BIDS data set"
+        )
     try:
         subjects = _labels(root, "sub")
     except OSError as error:
@@ -207,20 +209,21 @@ def _labels(folder: Path, key: str) -> list[str]:
         if match := _FOLDER.fullmatch(name):
             labels.append(match.group(2))
         else:
-            _log.warning("%s: left out, a BIDS label holds only letters, digits and +",
+            _log.warning("%s: skipped, a BIDS label contains only letters, digits and +",
                          folder / name)  # fmt: skip
     return sorted(labels)
 
 
 def _check_dataset(root: Path, folders: Mapping[str, object], *, validate: bool) -> None:
     if not any(root.iterdir()):
-        raise DatasetError(f"BIDS_DIR {root} is empty; check the path, or its mount")
+        raise DatasetError(f"BIDS_DIR {root} is empty; check the path or its mount")
     description = root / "dataset_description.json"
     if validate:
         _check_description(description)
     if not folders:
         raise DatasetError(
-            f"BIDS_DIR {root} holds no sub-<label> folder; give the root of a BIDS data set"
+            f"BIDS_DIR {root} contains no sub-<label> folder; use the root folder of "
+            "a BIDS data set"
         )
 
 
@@ -234,10 +237,10 @@ def _check_description(path: Path) -> None:
         tree = read_json(path)
     except (OSError, ValueError) as error:
         raise DatasetError(
-            f"{path}: cannot be read as JSON ({error}); mend it, or use --skip-bids-validation"
+            f"{path}: cannot be read as JSON ({error}); correct it, or use --skip-bids-validation"
         ) from error
     if not isinstance(tree, dict) or not {"Name", "BIDSVersion"} <= set(tree):
-        raise DatasetError(f"{path}: Name and BIDSVersion are needed; {advice}")
+        raise DatasetError(f"{path}: Name and BIDSVersion are required; {advice}")
 
 
 def _chosen(asked: Sequence[str], known: Iterable[str], key: str, where: str) -> list[str]:
@@ -270,8 +273,8 @@ def _queries(filters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
                 item is None or isinstance(item, (str, int, float, Enum)) for item in values
             ):
                 raise UsageError(
-                    f"the filter {kind!r}: {entity!r} must be a text, a number, null or a list of "
-                    f"these, got {value!r}"
+                    f"the filter {kind!r}: {entity!r} must be a string, a number, null or a "
+                    f"list of these, got {value!r}"
                 )
         plain = {
             "suffix": suffix,
@@ -330,8 +333,8 @@ def _session(
         if len(ranked) > 1:
             others = ", ".join(image.path.name for image in ranked[1:])
             notes.append(
-                f"{len(ranked)} {_SUFFIXES[kind]} images: {ranked[0].path.name} is used, not "
-                f"{others} (plainest name first, then lowest run); "
-                f"to choose another, give --bids-filter-file with {kind!r}"
+                f"{len(ranked)} {_SUFFIXES[kind]} images: {ranked[0].path.name} is used, "
+                f"not {others} (fewest entities first, then lowest run); to select "
+                f"another one, use --bids-filter-file with {kind!r}"
             )
     return Session(key[0], key[1], chosen, tuple(notes))

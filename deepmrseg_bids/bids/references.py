@@ -31,8 +31,8 @@ def read_references(texts: Iterable[str]) -> list[Reference]:
     names = [reference.name for reference in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(
-            f"--reference: two data sets are called {', '.join(sorted(twice))}; give each a name "
-            "of its own, as NAME=DIR"
+            f"--reference: two data sets are named {', '.join(sorted(twice))}; give "
+            "each a different name, as NAME=DIR"
         )
     return found
 
@@ -54,8 +54,8 @@ def parse_reference(text: str) -> tuple[str, Path]:
         )
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"--reference {text}: a name has letters, digits and . _ + -, got {name!r}; "
-            "give one as NAME=DIR"
+            f"--reference {text}: a name contains only letters, digits and . _ + -, "
+            f"got {name!r}; give one as NAME=DIR"
         )
     return name, folder
 
@@ -115,15 +115,16 @@ class Reference:
                 f"{self.name}: {fitting[0][0].name} has none of the structures of {task.name}, by "
                 "the names in the label tables"
                 if any(self.table_of(path) for path, _ in fitting)
-                else f"{self.name}: {fitting[0][0].name} has no label table, so its numbers mean "
-                f"nothing; put a _dseg.tsv with index and name beside it or at {self.folder}"
+                else f"{self.name}: {fitting[0][0].name} has no label table, so the meaning of "
+                "its labels is unknown; add a _dseg.tsv with index and name next to it "
+                f"or at {self.folder}"
             )
         known.sort(key=lambda pair: (-pair[0], pair[1].path))
         if len(known) > 1 and known[0][0] == known[1][0]:
             both = " and ".join(match.path.name for _, match in known[:2])
             raise DatasetError(
-                f"{self.name}: {both} fit {ours} equally well; take one of them out of the "
-                f"reference, or name it with seg-{task.name}"
+                f"{self.name}: {both} fit {ours} equally well; remove one of them from "
+                f"the reference, or name the correct one with seg-{task.name}"
             )
         return known[0][1] if known else None
 

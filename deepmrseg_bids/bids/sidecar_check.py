@@ -35,7 +35,7 @@ def _problem(file: Path) -> str:
     """Why a file cannot be read; empty if it can."""
     try:
         if file.stat().st_size > _LARGEST:
-            return "it is too large for what it should be"
+            return "it is too large"
         if file.suffix == ".json":
             return "" if isinstance(read_json(file), dict) else "not a JSON object"
         lines = file.read_text(encoding="utf-8-sig").splitlines()

@@ -43,37 +43,48 @@ _DECIMALS = {
     "confidence": 4,
 }
 MORPH_COLUMNS: dict[str, dict[str, str]] = {
-    "index": {"Description": "Number of the structure in the label map"},
+    "index": {"Description": "Label value of the structure in the label map"},
     "name": {"Description": "Name of the structure"},
     "volume_mm3": {"Description": "Volume of the structure", "Units": "mm^3"},
     "volume_low_mm3": {
-        "Description": "Lower end of the 90 % interval of the volume",
+        "Description": "Lower bound of the 90 % interval of the volume",
         "Units": "mm^3",
     },
     "volume_high_mm3": {
-        "Description": "Upper end of the 90 % interval of the volume",
+        "Description": "Upper bound of the 90 % interval of the volume",
         "Units": "mm^3",
     },
     "volume_icv_percent": {
-        "Description": "Volume relative to the volume of the brain mask",
+        "Description": "Volume as a percentage of the volume of the brain mask",
         "Units": "percent",
     },
-    "confidence": {"Description": "Dice that the posteriors of the network promise, 0 to 1"},
+    "confidence": {
+        "Description": "Confidence: Dice predicted from the posteriors of the network, 0 to 1"
+    },
     _COUNT: {"Description": "Number of lesions (connected components)"},
 }
 LESION_COLUMNS: dict[str, dict[str, Any]] = {
-    "index": {"Description": "Number of the lesion, the largest first"},
+    "index": {"Description": "Number of the lesion, starting with the largest"},
     "volume_mm3": {"Description": "Volume on the grid of the FLAIR", "Units": "mm^3"},
-    "x_mm": {"Description": "Centre, towards the right, in the space of the FLAIR", "Units": "mm"},
-    "y_mm": {"Description": "Centre, towards the front", "Units": "mm"},
-    "z_mm": {"Description": "Centre, towards the top", "Units": "mm"},
+    "x_mm": {
+        "Description": "Centre of mass, towards the right, in the space of the FLAIR",
+        "Units": "mm",
+    },
+    "y_mm": {
+        "Description": "Centre of mass, towards anterior, in the space of the FLAIR",
+        "Units": "mm",
+    },
+    "z_mm": {
+        "Description": "Centre of mass, towards superior, in the space of the FLAIR",
+        "Units": "mm",
+    },
     "location": {
-        "Description": "Beside what the lesion lies, by distances in the FLAIR; n/a where it "
-        "cannot be told",
+        "Description": "Location of the lesion, from distances in the FLAIR; n/a if it cannot "
+        "be determined",
         "Levels": {
             "periventricular": f"at most {VENTRICLE_MM:g} mm from a ventricle",
-            "juxtacortical": f"else, at most {CORTEX_MM:g} mm from the rim of the brain or from "
-            "the fluid of a sulcus",
+            "juxtacortical": f"otherwise, at most {CORTEX_MM:g} mm from the brain surface or "
+            "from the fluid of a sulcus",
             "deep": "neither",
         },
     },

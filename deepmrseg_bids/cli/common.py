@@ -43,17 +43,17 @@ def add_compute_options(parser: argparse._ActionsContainer, *, defaults: bool = 
     absent: dict[str, Any] = {} if defaults else {"default": argparse.SUPPRESS}
     auto = absent or {"default": "auto"}
     parser.add_argument("--device", **auto, metavar="{auto,cpu,cuda[:i]}",
-                        help="where the networks run; cuda without a GPU is an error "
-                        "(default: auto)")  # fmt: skip
+                        help="device for the networks; cuda without a GPU is an error (default: "
+                             "auto)")  # fmt: skip
     parser.add_argument("--precision", **auto, choices=("auto", "float32", "bfloat16"),
-                        help="auto: bfloat16 where the hardware computes with it "
-                        "(default: auto)")  # fmt: skip
+                        help="auto: bfloat16 if the hardware supports it, otherwise float32 "
+                             "(default: auto)")  # fmt: skip
     parser.add_argument(*both("--omp-nthreads"), **absent, type=positive, metavar="N",
-                        help="threads of one process (default: the cores at hand, shared by "
-                        "what runs at once)")  # fmt: skip
+                        help="threads per process (default: the available cores, divided by the "
+                             "number of parallel sessions)")  # fmt: skip
     parser.add_argument("--tta", **absent, action="store_true",
-                        help="average over a left/right flip: a little more accurate, twice "
-                        "the time")  # fmt: skip
+                        help="average over a left/right flip: slightly more accurate, doubles "
+                             "the time of the networks")  # fmt: skip
 
 
 def complete(parser: argparse.ArgumentParser) -> None:

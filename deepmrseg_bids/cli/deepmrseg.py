@@ -54,8 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    parser.add_argument("-q", "--quiet", action="count", default=0, help="say less")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="print more messages")
+    parser.add_argument("-q", "--quiet", action="count", default=0, help="print fewer messages")
     return parser
 
 
@@ -64,48 +64,53 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="T1W", help="T1w images (NIfTI)")
     parser.add_argument(
         "--task", action="append", metavar="TASK",
-        help=f"what to find, of {', '.join(task_names())} and the tasks of --model; repeatable",
+        help=f"task to run: {', '.join(task_names())}, or a task of --model; may be given "
+             "several times",
     )  # fmt: skip
     parser.add_argument(
-        "--flair", dest="pair", type=Path, help="the FLAIR of the one T1w (for wml)"
+        "--flair", dest="pair", type=Path, help="the FLAIR that belongs to the T1w (for wml)"
     )
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--model", action="append", default=[], metavar="[TASK=]PATH",
-                        help="another bundle for a task; a path alone also asks for the "
-                        "bundle's own task")  # fmt: skip
-    parser.add_argument("--probabilities", action="store_true", help="write the posteriors too")
+                        help="use another model (bundle) for a task; a path alone also runs the "
+                             "task of the bundle")  # fmt: skip
+    parser.add_argument("--probabilities", action="store_true", help="also write the posteriors")
     parser.add_argument("--force-header", "--force_header", action="store_true",
-                        help="segment images with neither sform nor qform too")  # fmt: skip
+                        help="also segment images with neither sform nor qform")  # fmt: skip
     add_compute_options(parser)
     parser.set_defaults(run=_predict)
 
 
 def _add_train(commands: Any) -> None:
-    parser = _add(commands, "train", "Train a network: checkpoints, curves and a bundle.")
+    parser = _add(
+        commands,
+        "train",
+        "Train a network; writes checkpoints, learning curves and a model (bundle).",
+    )
     parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
     parser.add_argument("--config", required=True, help="a TOML file, or the name of a preset")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint")
     parser.add_argument("--init", type=Path, metavar="BUNDLE",
                         help="start from the weights of this bundle (fine-tuning)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
     parser.add_argument("--omp-nthreads", "--omp_nthreads", type=positive, metavar="N",
                         help="threads (default: all cores)")  # fmt: skip
-    parser.add_argument("--cache", type=Path, help="keep prepared samples in this folder")
+    parser.add_argument("--cache", type=Path, help="store prepared samples in this folder")
     parser.add_argument("--steps", type=positive, help="replace the number of steps")
-    parser.add_argument("--folds", type=int, help="folds people are dealt into (0: all teach)")
-    parser.add_argument("--fold", type=int, help="which fold validates (counted from 0)")
+    parser.add_argument("--folds", type=int, help="number of folds (0: train on all participants)")
+    parser.add_argument("--fold", type=int, help="fold used for validation (counted from 0)")
     parser.add_argument("--keep", choices=("last", "best"),
-                        help="ship the last weights, or the best of all validations")  # fmt: skip
+                        help="save the last weights or those of the best validation")  # fmt: skip
     parser.add_argument("--patience", type=int, metavar="N",
-                        help="stop after N validations without a better Dice")  # fmt: skip
+                        help="stop after N validations without a higher Dice")  # fmt: skip
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"),
-                        help="auto: bfloat16 where the hardware has it")  # fmt: skip
+                        help="auto: bfloat16 if the hardware supports it")  # fmt: skip
     parser.add_argument("--data-workers", "--data_workers", type=positive, metavar="N", default=0,
                         help="processes that prepare the next steps' crops while a GPU works "
                              "(default: none)")  # fmt: skip
     parser.add_argument("--tensorboard", action="store_true",
-                        help="write events for TensorBoard (needs its package)")  # fmt: skip
+                        help="write TensorBoard events (requires tensorboard)")  # fmt: skip
     parser.set_defaults(run=_train)
 
 
@@ -113,26 +118,26 @@ def _add_crossval(commands: Any) -> None:
     parser = _add(
         commands,
         "crossval",
-        "Compare DeepMRSeg with a UNet by repeated cross-validation, as the paper does. "
-        "What was done before in the output folder is not done again.",
+        "Compare DeepMRSeg with a UNet by repeated cross-validation, as the "
+        "paper does. Completed runs in the output folder are skipped.",
     )
     parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
     parser.add_argument("--config", required=True, help="a TOML file, or the name of a preset")
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--folds", type=positive, default=4, metavar="K", help="default: 4")
     parser.add_argument("--repeats", type=positive, default=1, metavar="R",
-                        help="times people are dealt into folds anew (default: 1)")  # fmt: skip
+                        help="number of repetitions with new folds (default: 1)")  # fmt: skip
     parser.add_argument("--fold", type=int, metavar="I",
-                        help="only this fold, counted from 0: one job of an array; the tables "
-                        "are written by whichever call finds all folds done")  # fmt: skip
+                        help="only this fold, counted from 0: one job of an array; the call "
+                             "that finds all folds completed writes the tables")  # fmt: skip
     parser.add_argument("--networks", nargs="+", choices=("deepmrseg", "unet"),
                         default=["deepmrseg", "unet"], help="default: both")  # fmt: skip
     parser.add_argument("--processes", type=positive, default=1, metavar="N",
-                        help="runs at once, which share the threads (default: 1)")  # fmt: skip
+                        help="parallel runs, which share the threads (default: 1)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
     parser.add_argument("--omp-nthreads", "--omp_nthreads", type=positive, metavar="N",
                         help="threads of all processes together (default: all cores)")  # fmt: skip
-    parser.add_argument("--cache", type=Path, help="keep prepared samples in this folder")
+    parser.add_argument("--cache", type=Path, help="store prepared samples in this folder")
     parser.add_argument("--steps", type=positive, help="replace the number of steps")
     parser.set_defaults(run=_crossval)
 
@@ -146,8 +151,7 @@ def _add_evaluate(commands: Any) -> None:
                         "its way (brain)")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--prepared", action="store_true",
-                        help="the images are already what the network sees "
-                        "(crops, brain-extracted)")  # fmt: skip
+                        help="the images are prepared inputs (crops, brain-extracted)")  # fmt: skip
     add_compute_options(parser)
     parser.set_defaults(run=_evaluate)
 
@@ -164,10 +168,10 @@ def _predict(args: argparse.Namespace) -> int:
     from deepmrseg_bids.tasks.registry import needed_models
 
     if args.pair and len(args.images) > 1:
-        raise UsageError("--flair goes with one T1w")
+        raise UsageError("--flair requires exactly one T1w")
     names = [_stem(path) for path in args.images]
     if len(set(names)) < len(names):
-        raise UsageError("two images have the same file name: predict them into two folders")
+        raise UsageError("two images have the same file name: use two output folders")
     models, tasks = _asked_tasks(args)
     set_threads(thread_count(args.omp_nthreads))
     pool = PredictorPool(
@@ -350,7 +354,7 @@ def _crossval(args: argparse.Namespace) -> int:
         cache=args.cache,
     )
     if judged is None:
-        print("this fold is done; the tables follow when all folds are")
+        print("this fold is completed; the tables are written when all folds are")
         return 0
     write_report(judged, protocol, samples)
     print((args.out / "table.md").read_text(encoding="utf-8"))
@@ -367,7 +371,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     bare, models = _split_models(args.model)
     if len(bare) != (args.task is None):
-        raise UsageError("evaluate takes either --task (the shipped model) or --model PATH")
+        raise UsageError("evaluate requires either --task (the shipped model) or --model PATH")
     set_threads(thread_count(args.omp_nthreads))
     bundle = ModelBundle.open(bare[0]) if bare else ModelBundle.shipped(args.task)
     models[bundle.task] = bundle.path
@@ -422,9 +426,9 @@ def _models(args: argparse.Namespace) -> int:
             dice = entry.get("dice_held_out", {}).get("mean")
             print(f"{entry['task']} {entry['version']} ({entry['megabytes']} MB)")
             print(f"  labels:   {', '.join(entry['labels'])}")
-            print(f"  data:     {entry.get('training_data', 'not said')}")
-            print(f"  licence:  {entry.get('licence', 'not said')}")
-            print(f"  accuracy: mean Dice {dice} on samples never trained on")
+            print(f"  data:     {entry.get('training_data', 'unknown')}")
+            print(f"  licence:  {entry.get('licence', 'unknown')}")
+            print(f"  accuracy: mean Dice {dice} on held-out samples")
             print(f"  SHA-256:  {entry['sha256']}")
     return 1 if broken else 0
 

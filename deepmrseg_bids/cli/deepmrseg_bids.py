@@ -32,9 +32,9 @@ __all__ = ["build_parser", "config_from", "main", "parse"]
 
 _USAGE = "%(prog)s BIDS_DIR OUT_DIR {participant,group} [options]"
 _EPILOG = """\
-exit codes: 0 all that was asked for is done; 2 wrong usage; 3 some sessions failed or were
+exit codes: 0 everything requested is done; 2 wrong usage; 3 some sessions failed or were
 skipped, the others are done; 4 nothing could be processed; 130 interrupted.
-For research, not for diagnosis.
+For research only, not for diagnosis.
 """
 _PLACES = {"bids_dir": "BIDS_DIR", "out_dir": "OUT_DIR", "level": "{participant,group}"}
 
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("bids_dir", type=_path, nargs="?", default=None, metavar="BIDS_DIR",
                         help="the raw data set")  # fmt: skip
     parser.add_argument("out_dir", type=_path, nargs="?", default=None, metavar="OUT_DIR",
-                        help="where results go")  # fmt: skip
+                        help="output folder")  # fmt: skip
     parser.add_argument("level", choices=("participant", "group"), nargs="?", default=None,
                         help="analysis level")  # fmt: skip
     parser.add_argument("--version", action="version", version=f"deepmrseg-bids {__version__}")
@@ -91,49 +91,50 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
                        "allow")  # fmt: skip
     tasks.completer = lambda **_: task_names()  # type: ignore[attr-defined]  # for the shell
     group.add_argument("--model", action="append", metavar="TASK=PATH",
-                       help="use another bundle for a task, or add a task of your own: "
-                       "NAME=PATH")  # fmt: skip
+                       help="use another model (bundle) for a task, or add a task of your own: "
+                            "NAME=PATH")  # fmt: skip
     group.add_argument(*both("--bids-filter-file"), type=_path, metavar="FILE",
                        help='JSON with pybids filters: {"t1w": {...}, "flair": {...}}')  # fmt: skip
     group.add_argument(*both("--bids-database-dir"), type=_path, metavar="DIR",
-                       help="keep the index of the data set here between runs")  # fmt: skip
+                       help="keep the index of the data set in this folder")  # fmt: skip
     group.add_argument(*both("--skip-bids-validation"), action="store_true",
-                       help="do not check that BIDS_DIR looks like a BIDS data set")  # fmt: skip
+                       help="do not require a valid dataset_description.json")  # fmt: skip
     group.add_argument(*both("--force-header"), action="store_true",
-                       help="segment images with neither sform nor qform too: their axes are "
-                       "taken to run to the left, to the front and up")  # fmt: skip
+                       help="also segment images with neither sform nor qform: their axes are "
+                            "assumed to point left, anterior and superior")  # fmt: skip
 
 
 def _add_resources(group: argparse._ArgumentGroup) -> None:
     group.add_argument(*both("--nprocs", "--n-cpus"), type=positive, metavar="N",
                        help="cores for the whole run (default: all)")  # fmt: skip
     group.add_argument("--mem", type=_size, metavar="SIZE",
-                       help="memory for the whole run: a number of MB, or one with K, M, G or T "
-                       "(default: what the machine has to spare)")  # fmt: skip
+                       help="memory for the whole run: a number in MB, or with K, M, G or T "
+                            "(default: the available memory)")  # fmt: skip
     group.add_argument(*both("--low-mem"), action="store_true",
-                       help="take less memory, and more time: one session at a time")  # fmt: skip
+                       help="use less memory, but more time: one session at a time")  # fmt: skip
     group.add_argument(*both("-w", "--work-dir"), type=_path, metavar="DIR",
                        help="for intermediate files (default: a temporary folder)")  # fmt: skip
     group.add_argument(*both("--clean-workdir"), action="store_true",
-                       help="empty the work folder first")  # fmt: skip
+                       help="remove files of earlier runs from the work folder first")  # fmt: skip
 
 
 def _add_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(*both("--config-file"), type=_path, metavar="FILE",
-                       help="TOML with any of these options; the command line wins")  # fmt: skip
+                       help="TOML file with any of these options; command-line options take "
+                            "precedence")  # fmt: skip
     group.add_argument(*both("--dry-run"), action="store_true",
                        help="print the plan, with predicted time and memory; write "
                        "nothing")  # fmt: skip
     group.add_argument("--shard", metavar="K/N",
-                       help="only the K-th of N parts of equal work: one job of an "
-                       "array")  # fmt: skip
+                       help="process only part K of N, with equal work per part: one job of an "
+                            "array")  # fmt: skip
     group.add_argument(*both("--use-plugin", "--nipype-plugin-file"), type=_path, metavar="FILE",
                        help="YAML with a nipype plugin: {plugin: SLURM, plugin_args: {...}} "
-                       "submits one job a session")  # fmt: skip
+                            "submits one job per session")  # fmt: skip
     group.add_argument("--force", action="store_true",
-                       help="do again what earlier runs have finished")  # fmt: skip
+                       help="repeat completed work")  # fmt: skip
     group.add_argument(*both("--stop-on-first-crash"), action="store_true",
-                       help="begin no session after one has failed")  # fmt: skip
+                       help="do not start further sessions after a failure")  # fmt: skip
     group.add_argument(*both("--write-graph"), action="store_true",
                        help="draw the workflow into OUT_DIR/logs")  # fmt: skip
     group.add_argument(*both("--resource-monitor"), action="store_true",
@@ -142,19 +143,19 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument(*both("--output-spaces"), nargs="+", metavar="SPACE",
-                       help="write label maps in these TemplateFlow spaces too, as "
-                       "MNI152NLin2009cAsym or MNI152NLin2009cAsym:res-2; T1w, the scan's own, "
-                       "is always written")  # fmt: skip
+                       help="also write label maps in these TemplateFlow spaces, such as "
+                            "MNI152NLin2009cAsym or MNI152NLin2009cAsym:res-2; T1w, the space "
+                            "of the scan, is always written")  # fmt: skip
     group.add_argument("--reference", nargs="+", action="extend", metavar="[NAME=]DIR",
                        help="group level: compare with the label maps of these BIDS derivatives "
                        "data sets (default name: that of the folder)")  # fmt: skip
-    group.add_argument("--probabilities", action="store_true", help="write posteriors too")
+    group.add_argument("--probabilities", action="store_true", help="also write posteriors")
     group.add_argument(*both("--reports-only"), action="store_true",
-                       help="only write the HTML pages, from what is there")  # fmt: skip
+                       help="only write the HTML reports, from existing results")  # fmt: skip
     group.add_argument(*both("--no-reports"), dest="reports", action="store_false",
-                       help="write no HTML pages")  # fmt: skip
-    group.add_argument("-v", "--verbose", action="count", help="say more")
-    group.add_argument("-q", "--quiet", action="count", help="say less")
+                       help="write no HTML reports")  # fmt: skip
+    group.add_argument("-v", "--verbose", action="count", help="print more messages")
+    group.add_argument("-q", "--quiet", action="count", help="print fewer messages")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -188,7 +189,7 @@ def config_from(args: argparse.Namespace) -> RunConfig:
             given[name] = tuple(given[name])
     values |= given
     if missing := [text for name, text in _PLACES.items() if name not in values]:
-        raise UsageError(f"{', '.join(missing)} must be given; see deepmrseg-bids --help")
+        raise UsageError(f"{', '.join(missing)} required; see deepmrseg-bids --help")
     return RunConfig(**values)
 
 

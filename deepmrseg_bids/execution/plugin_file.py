@@ -67,23 +67,25 @@ class Plugin:
         for command in ("sbatch", "squeue", "scontrol", "scancel"):
             if shutil.which(command) is None:
                 raise UsageError(
-                    f"--use-plugin asks for SLURM, but {command} is not on PATH here; start the "
-                    "app where you can submit jobs, or use --shard in a job array (docs/hpc.md)"
+                    f"--use-plugin requires SLURM, but {command} is not on PATH here; start "
+                    "the app on a machine from which jobs can be submitted, or use --shard "
+                    "in a job array (docs/hpc.md)"
                 )
         if config.work_dir is None:
             raise UsageError(
-                "--use-plugin with SLURM needs --work-dir: a folder that this machine and all "
-                "nodes see"
+                "--use-plugin with SLURM needs --work-dir: a folder that is shared by "
+                "this machine and all nodes"
             )
         if config.device not in ("auto", "cpu") and config.precision == "auto":
             raise UsageError(
-                f"--device {config.device} with SLURM needs --precision float32 or bfloat16: this "
-                "machine cannot tell what the GPUs of the nodes compute with"
+                f"--device {config.device} with SLURM needs --precision float32 or "
+                "bfloat16: this machine cannot determine what the GPUs of the nodes "
+                "support"
             )
         if set("'\\\n") & set(str(config.work_dir)):
             raise UsageError(
-                f"--work-dir {config.work_dir}: with SLURM it cannot hold quotes, backslashes or "
-                "line breaks; choose another one"
+                f"--work-dir {config.work_dir}: with SLURM it must not contain quotes, "
+                "backslashes or line breaks; choose another one"
             )
         return config
 
@@ -129,7 +131,7 @@ def _check_arguments(path: Path, name: str, arguments: Any) -> None:
         kinds = known[key]
         right = isinstance(value, kinds) and not isinstance(value, bool)
         if not right or (str not in kinds and value <= 0):
-            what = "a text" if str in kinds else "a number above 0"
+            what = "a string" if str in kinds else "a number above 0"
             raise UsageError(f"--use-plugin {path}: {key} is {what}, got {value!r}")
     try:
         shlex.split(arguments.get("sbatch_args", ""))

@@ -1,4 +1,4 @@
-"""One line of progress: sessions done, failed, to go, and the time left."""
+"""One line of progress: sessions done, failed and remaining, and the remaining time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
+
+from deepmrseg_bids.wording import counted
 
 __all__ = ["Progress", "spell"]
 
@@ -24,9 +26,9 @@ class Progress:
         stream: TextIO,
         quiet: bool = False,
         ended: Callable[[str], None] = lambda name: None,
-        what: str = "sessions",
+        what: str = "session",
     ) -> None:
-        """Count up to ``sessions``; ``ended`` is told the name of each that ends."""
+        """Count up to ``sessions``; ``ended`` is called with the name of each that ends."""
         self.sessions = sessions
         self._what = what
         self.done = 0
@@ -61,11 +63,12 @@ class Progress:
             self._drawn = False
 
     def line(self) -> str:
-        """``3 of 10 sessions done, 0 failed, 7 to go, about 2 min left``."""
+        """``3 of 10 sessions done, 0 failed, 7 remaining, about 2 min left``."""
         ended = self.done + self.failed
         left = self.sessions - ended
         text = (
-            f"{self.done} of {self.sessions} {self._what} done, {self.failed} failed, {left} to go"
+            f"{self.done} of {counted(self.sessions, self._what)} done, {self.failed} failed, "
+            f"{left} remaining"
         )
         if left and ended:
             seconds = (time.monotonic() - self._start) / ended * left

@@ -14,6 +14,7 @@ from typing import Any
 from deepmrseg_bids.execution.plugin_file import Plugin
 from deepmrseg_bids.execution.progress import Progress
 from deepmrseg_bids.execution.worker_pool import Crew
+from deepmrseg_bids.wording import counted
 
 __all__ = ["PRELOAD", "Limits", "Verdict", "execute", "prepare_nipype"]
 
@@ -80,9 +81,9 @@ class Limits:
         """How many sessions run at once, and why, in one line."""
         many = self.sessions(waiting, session_gb)
         return (
-            f"{many} session{'s' if many > 1 else ''} at a time: {waiting} to do; "
-            f"{self.cores} cores, {self.threads} thread{'s' if self.threads > 1 else ''} each; "
-            f"{self.memory_gb:.1f} GB of memory, up to {session_gb:.1f} GB each"
+            f"{counted(many, 'session')} in parallel, {counted(waiting, 'session')} to process; "
+            f"{counted(self.cores, 'core')}, {counted(self.threads, 'thread')} per session; "
+            f"{self.memory_gb:.1f} GB of memory, up to {session_gb:.1f} GB per session"
         )
 
 

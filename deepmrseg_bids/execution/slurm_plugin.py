@@ -28,6 +28,7 @@ from nipype.pipeline.plugins.slurm import SLURMPlugin
 from nipype.pipeline.plugins.tools import create_pyscript
 
 from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.wording import counted
 
 __all__ = ["SlurmSessionsPlugin"]
 
@@ -40,15 +41,16 @@ _BUSY = {"None", "Priority", "Resources", "Cleaning", "Licenses", "BeginTime", "
 _TRANSIENT = ("timed out", "temporarily unable", "Unable to contact", "not available at the moment")
 _MEMORY = re.compile(r"oom[-_ ]?kill|memory limit|out of memory", re.IGNORECASE)
 _ADVICE = {
-    "OUT_OF_MEMORY": "was killed for memory: ask for more with --mem in sbatch_args, and run again",
-    "TIMEOUT": "ran out of time: ask for more with --time in sbatch_args, and run again",
-    "CANCELLED": "was cancelled; run again to do the session",
-    "COMPLETED": "ended and left no result: all nodes must see the work folder and OUT_DIR",
-    "GONE": "is no longer known to the scheduler and left no result; run again",
-    "NODE_FAIL": "lost its node; run again",
-    "BOOT_FAIL": "lost its node; run again",
-    "PREEMPTED": "had to make room for another; run again",
-    "DEADLINE": "could not end before its deadline: see --deadline in sbatch_args",
+    "OUT_OF_MEMORY": "was killed because of memory: request more with --mem in sbatch_args, "
+    "and run again",
+    "TIMEOUT": "exceeded its time limit: request more with --time in sbatch_args, and run again",
+    "CANCELLED": "was cancelled; run again",
+    "COMPLETED": "ended without a result: the work folder and OUT_DIR must be shared by all nodes",
+    "GONE": "is unknown to the scheduler and has no result; run again",
+    "NODE_FAIL": "failed because of its node; run again",
+    "BOOT_FAIL": "failed because of its node; run again",
+    "PREEMPTED": "was preempted; run again",
+    "DEADLINE": "missed its deadline: see --deadline in sbatch_args",
 }
 _LATENCY = 60.0  # seconds that a network file system may take to show a file that is there
 _WELL: dict[str, Any] = {"result": None, "traceback": None}  # nipype reads the rest from its file
@@ -103,7 +105,7 @@ def submit(arguments: Iterable[str], *, tries: int = 3, pause: float = 2.0) -> i
         if found is not None:
             return int(found[1] or found[2])
         if tries <= 0 or not any(text in said for text in _TRANSIENT):
-            raise SubmitError(_last_words(said) or "sbatch gave no job number")
+            raise SubmitError(_last_words(said) or "sbatch returned no job number")
         time.sleep(pause)
 
 
@@ -144,7 +146,7 @@ class Queue:
             said, failed = str(error), True
         if failed:  # the controller is away: nothing new is known
             if not self._silent:
-                _log.warning("the scheduler does not answer (%s); asking again", _last_words(said))
+                _log.warning("the scheduler does not respond (%s); trying again", _last_words(said))
             self._silent = True
             return self._states
         self._silent = False
@@ -246,7 +248,7 @@ class SlurmSessionsPlugin(SLURMPlugin):  # type: ignore[misc]
             if isinstance(error, Exception) and self._run_errors and not self._jobs:
                 return  # nipype's summary of what was told already
             if self._jobs:
-                _log.warning("taking back %d jobs", len(self._jobs))
+                _log.warning("cancelling %s", counted(len(self._jobs), "job"))
                 ask_slurm("scancel", *map(str, self._jobs))
             raise
 
@@ -274,7 +276,7 @@ class SlurmSessionsPlugin(SLURMPlugin):  # type: ignore[misc]
                 pause=float(self._retry_timeout),
             )
         except SubmitError as error:
-            return self._hold(self._failed(node, f"the scheduler refused the job: {error}"))
+            return self._hold(self._failed(node, f"the scheduler rejected the job: {error}"))
         _log.debug("%s: job %d", session, number)
         self._jobs[number] = _Job(number, node, self._logs / f"job-{session}-{number}.log")
         return number
@@ -307,7 +309,7 @@ class SlurmSessionsPlugin(SLURMPlugin):  # type: ignore[misc]
         if state.state == "CANCELLED" and taskid in self._left:
             return self._failed(job.node, "")
         how = ending(state.state, job.said(), _signal(taskid))
-        kept = f"; its log is logs/{job.log.name}" if job.log.exists() else ""
+        kept = f"; see logs/{job.log.name}" if job.log.exists() else ""
         return self._failed(job.node, f"job {taskid} {how}{kept}")
 
     def _run_here(self, node: Any) -> dict[str, Any]:
@@ -354,7 +356,7 @@ class SlurmSessionsPlugin(SLURMPlugin):  # type: ignore[misc]
         usual = why in _BUSY or why.startswith(("QOS", "Assoc", "JobArray"))
         if state.state == "PENDING" and not usual and (job.number, why) not in self._said:
             self._said.add((job.number, why))
-            _log.warning("%s: job %d waits (%s) and may never start; scancel %d gives it up",
+            _log.warning("%s: job %d waits (%s) and may never start; scancel %d cancels it",
                          job.session, job.number, why, job.number)  # fmt: skip
 
 

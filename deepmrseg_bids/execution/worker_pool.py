@@ -19,8 +19,8 @@ __all__ = ["Answer", "Crew", "warm_up", "why"]
 
 _GRACE = 2.0  # seconds that a worker has to end when it is asked to
 _MEMORY = (
-    "probably for memory: give the job more (--mem says how much there is), or run fewer "
-    "sessions at once (--nprocs); the next run does it again"
+    "probably because of memory: request more memory (and set --mem), or run "
+    "fewer sessions in parallel (--nprocs); the next run repeats this session"
 )
 
 
@@ -51,8 +51,8 @@ def why(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name
         if name in ("SIGSEGV", "SIGBUS", "SIGABRT"):
             return f"the worker crashed ({name}), {_MEMORY}"
-        return f"the worker was ended by {name}; the next run does it again"
-    return f"the worker ended early (exit code {exitcode}); the run's log may say more"
+        return f"the worker was ended by {name}; the next run repeats this session"
+    return f"the worker ended unexpectedly (exit code {exitcode}); see the log of the run"
 
 
 def warm_up(preload: Sequence[str]) -> None:

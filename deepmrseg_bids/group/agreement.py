@@ -98,7 +98,7 @@ def compare_pair(job: PairJob) -> Compared:
         return Compared(job, problem=f"{where}{message}", unsuited=isinstance(error, MetricError))
     except Exception as error:  # whatever it is belongs to this pair, not to the others
         what = f"{type(error).__name__}: {error}"
-        return Compared(job, problem=f"{job.theirs}: it could not be compared ({what})")
+        return Compared(job, problem=f"{job.theirs}: the comparison failed ({what})")
     return Compared(job, tuple(_row(job, one, found) for one in found.structures))
 
 
@@ -110,8 +110,9 @@ def _comparison(job: PairJob) -> Comparison:
     labels = dict(job.labels) if job.labels is not None else match_by_number(names, theirs)
     if not labels:
         raise MetricError(
-            "it has no label table, and not all of our numbers are in it; put a _dseg.tsv with "
-            "index and name beside it or at the root of the reference"
+            "it has no label table, and it does not contain all our label values; "
+            "add a _dseg.tsv with index and name next to it or at the root of the "
+            "reference"
         )
     return compare(ours, theirs, labels, lesions=job.lesions)
 

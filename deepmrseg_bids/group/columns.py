@@ -30,33 +30,36 @@ def _of(text: str, units: str = "") -> dict[str, str]:
 
 _WHO = {
     "participant_id": _of("Participant, with sub-"),
-    "session_id": _of("Session, with ses-; n/a where the data set has none"),
+    "session_id": _of("Session, with ses-; n/a if the data set has no sessions"),
 }
 _WHAT = {
-    "index": _of("Number of the structure in the label map"),
+    "index": _of("Label value of the structure in the label map"),
     "name": _of("Name of the structure"),
 }
 _DEVIATION = {
     "deviation": _of(
-        "Distance of the value from the median of all sessions, in robust standard deviations "
-        "(1.4826 times the median absolute deviation); volumes are compared by their cube roots"
+        "Robust z: deviation of the value from the median of all sessions, in "
+        "robust standard deviations (1.4826 times the median absolute "
+        "deviation); cube roots of volumes are used"
     ),
-    "outlier": _of("yes if the deviation is larger than 3.5 either way; n/a with few sessions"),
+    "outlier": _of("yes if the absolute robust z is above 3.5; n/a with fewer than 10 sessions"),
 }
 
 STRUCTURES: Columns = {
     **_WHO,
     **_WHAT,
     "volume_mm3": _of("Volume of the structure", "mm^3"),
-    "volume_low_mm3": _of("Lower end of the 90 % interval of the volume", "mm^3"),
-    "volume_high_mm3": _of("Upper end of the 90 % interval of the volume", "mm^3"),
-    "confidence": _of("Dice that the posteriors of the network promise, 0 to 1"),
+    "volume_low_mm3": _of("Lower bound of the 90 % interval of the volume", "mm^3"),
+    "volume_high_mm3": _of("Upper bound of the 90 % interval of the volume", "mm^3"),
+    "confidence": _of("Confidence: Dice predicted from the posteriors of the network, 0 to 1"),
     "volume_icv_percent": _of(
-        "Volume adjusted for brain size by proportion: relative to the brain mask", "percent"
+        "Volume adjusted for brain size by proportion: percentage of the volume of the brain mask",
+        "percent",
     ),
     "volume_residual_mm3": _of(
-        "Volume adjusted for brain size by the residual method: what it would be in a brain of "
-        "the mean size, by the line of this structure's volume over brain volume",
+        "Volume adjusted for brain size by the residual method: volume expected "
+        "in a brain of mean size, from a linear fit of the volume of this "
+        "structure over brain volume",
         "mm^3",
     ),
     **_DEVIATION,
@@ -65,11 +68,11 @@ STRUCTURES: Columns = {
 
 ASYMMETRY: Columns = {
     **_WHO,
-    "name": _of("Name of the pair: that of its structures without the side"),
+    "name": _of("Name of the pair: name of its structures without the side"),
     "left_mm3": _of("Volume of the left structure", "mm^3"),
     "right_mm3": _of("Volume of the right structure", "mm^3"),
     "asymmetry_percent": _of(
-        "Left minus right, relative to the mean of both: positive where left is larger", "percent"
+        "Left minus right, in percent of the mean of both: positive if left is larger", "percent"
     ),
     **_DEVIATION,
 }
@@ -79,10 +82,10 @@ CHANGE: Columns = {
     "participant_id": _of("Participant, with sub-"),
     **_WHAT,
     "n": _of("Number of sessions that have a time and this volume"),
-    "first_session": _of("The earliest of these sessions"),
-    "last_session": _of("The latest of these sessions"),
-    "years": _of("From the first to the last session", "year"),
-    "time_from": _of("Where the times come from: scans.tsv, sessions.tsv or age"),
+    "first_session": _of("Earliest of these sessions"),
+    "last_session": _of("Latest of these sessions"),
+    "years": _of("Time from the first to the last session", "year"),
+    "time_from": _of("Source of the times: scans.tsv, sessions.tsv or age"),
     "first_volume_mm3": _of("Volume in the first session", "mm^3"),
     "last_volume_mm3": _of("Volume in the last session", "mm^3"),
     "change_mm3_per_year": _of(
@@ -90,17 +93,17 @@ CHANGE: Columns = {
         "mm^3/year",
     ),
     "change_percent_per_year": _of(
-        "The slope relative to the mean volume of the sessions", "percent/year"
+        "Slope relative to the mean volume of the sessions", "percent/year"
     ),
 }
 """``group_seg-<task>_change.tsv``: one row a participant with several sessions and structure."""
 
 RETEST: Columns = {
     **_WHAT,
-    "n": _of("Number of participants with two sessions or more"),
+    "n": _of("Number of participants with two or more sessions"),
     "ccc": _of("Concordance of the volumes of the first two sessions"),
-    "ccc_low": _of("Lower end of the 95 % interval of ccc"),
-    "ccc_high": _of("Upper end of the 95 % interval of ccc"),
+    "ccc_low": _of("Lower bound of the 95 % interval of ccc"),
+    "ccc_high": _of("Upper bound of the 95 % interval of ccc"),
     "icc": _of("ICC(2,1), absolute agreement, of the first two sessions"),
     "bias_mm3": _of("Mean of second minus first volume", "mm^3"),
     "limit_low_mm3": _of("Lower limit of agreement (Bland-Altman, 95 %)", "mm^3"),
@@ -108,13 +111,13 @@ RETEST: Columns = {
     "cv_percent": _of(
         "Within-subject coefficient of variation over all sessions (root mean square)", "percent"
     ),
-    "years_median": _of("Median time between the first two sessions, where known", "year"),
+    "years_median": _of("Median time between the first two sessions, if known", "year"),
 }
 """``group_seg-<task>_retest.tsv``: one row a structure."""
 
 _STATUS = _of(
-    "done, skipped or failed as in logs/sessions.tsv; missing if it was done and its table of "
-    "volumes cannot be read; n/a if it was never asked for"
+    "done, skipped or failed as in logs/sessions.tsv; missing if it was done "
+    "but its table of volumes cannot be read; n/a if it was not requested"
 )
 QC: Columns = {
     **_WHO,
@@ -122,19 +125,19 @@ QC: Columns = {
     "deepbrain_status": _STATUS,
     "hippocampus_status": _STATUS,
     "wml_status": _STATUS,
-    "reasons": _of("Why tasks failed or were skipped: task: reason, with '; ' between them"),
+    "reasons": _of("Reasons for failed or skipped tasks: task: reason, separated by '; '"),
     "confidence_mean": _of("Mean confidence over the structures of all tasks"),
-    "confidence_worst": _of("Smallest confidence of a structure"),
-    "confidence_worst_structure": _of("The structure with the smallest confidence"),
-    "severity": _of("Severity of the worst finding: error, warning or info; none without any"),
-    "findings": _of("severity:code of each finding, worst first, with commas"),
-    "outlier": _of("yes if a volume, an asymmetry or all volumes together are unusual"),
-    "outlier_score": _of("The largest of the deviations, without sign: sort by it"),
+    "confidence_worst": _of("Lowest confidence of a structure"),
+    "confidence_worst_structure": _of("Structure with the lowest confidence"),
+    "severity": _of("Severity of the most severe finding: error, warning, info or none"),
+    "findings": _of("severity:code of each finding, most severe first, separated by commas"),
+    "outlier": _of("yes if a volume, an asymmetry or all volumes jointly are outliers"),
+    "outlier_score": _of("Largest absolute robust z; use it for sorting"),
     "joint_deviation": _of(
-        "How unusual the volumes of all tasks are together, in robust standard deviations above "
-        "the median session"
+        "Robust z of the volumes of all tasks jointly, in robust standard "
+        "deviations above the median session"
     ),
-    "outlier_reasons": _of("What is unusual, the most unusual first, with '; ' between them"),
+    "outlier_reasons": _of("Reasons for the outlier, the most extreme first, separated by '; '"),
 }
 """``group_qc.tsv``: one row a session."""
 
@@ -142,33 +145,36 @@ AGREEMENT: Columns = {
     "sample_id": _of("Name of the image without suffix"),
     **_WHAT,
     "f1": _of("F1, the Dice coefficient"),
-    "f2": _of("F2, in which recall weighs more than precision"),
-    "bacc": _of("Balanced accuracy over the reference's image"),
-    "hd95_mm": _of("95th percentile of the surface distances, both ways", "mm"),
+    "f2": _of("F2, which weights recall higher than precision"),
+    "bacc": _of("Balanced accuracy over the image of the reference"),
+    "hd95_mm": _of("HD95: 95th percentile of the symmetric surface distances", "mm"),
     "volume_mm3": _of("Volume, on the grid of the comparison", "mm^3"),
     "reference_volume_mm3": _of("Volume in the reference", "mm^3"),
     **_WHO,
     "reference": _of("Name of the reference"),
     "asd_mm": _of("Average symmetric surface distance", "mm"),
     "volume_difference_mm3": _of("Absolute difference of the two volumes", "mm^3"),
-    "presence": _of("Where the structure is: both, missed, false (not in the reference), absent"),
-    "grid": _of("same, or resampled: the label map was brought to the reference's grid"),
-    "reference_file": _of("The label map it was compared with, relative to the reference"),
+    "presence": _of(
+        "Presence of the structure: both, missed (only in the reference), false "
+        "(not in the reference), absent (in neither)"
+    ),
+    "grid": _of("same, or resampled: the label map was resampled to the grid of the reference"),
+    "reference_file": _of("Label map of the reference, relative to the reference folder"),
 }
 """``group_seg-<task>_agreement.tsv``: one row a session, reference and structure."""
 
 LESION_AGREEMENT: Columns = {
     "lesions": _of("Number of lesions (26-connected components)"),
     "reference_lesions": _of("Number of lesions in the reference"),
-    "lesion_recall": _of("Share of the reference's lesions that were found"),
-    "lesion_precision": _of("Share of the lesions found that are in the reference"),
-    "lesion_f1": _of("Harmonic mean of the two"),
+    "lesion_recall": _of("Proportion of reference lesions that were detected"),
+    "lesion_precision": _of("Proportion of predicted lesions that are in the reference"),
+    "lesion_f1": _of("Harmonic mean of recall and precision"),
 }
 """More columns of the agreement of ``wml``."""
 
 SUMMARY: Columns = {
     **_WHAT,
-    "n": _of("Sessions that entered the means of F1 and F2"),
+    "n": _of("Number of sessions in the means of F1 and F2"),
     "f1_mean": _of("Mean F1 (Dice)"),
     "f1_sd": _of("Standard deviation of F1"),
     "f2_mean": _of("Mean F2"),
@@ -177,9 +183,9 @@ SUMMARY: Columns = {
     "bacc_sd": _of("Standard deviation of balanced accuracy"),
     "ccc": _of("Concordance correlation coefficient of the volumes"),
     "reference": _of("Name of the reference"),
-    "n_volumes": _of("Sessions that entered the comparison of volumes"),
-    "ccc_low": _of("Lower end of the 95 % interval of ccc"),
-    "ccc_high": _of("Upper end of the 95 % interval of ccc"),
+    "n_volumes": _of("Number of sessions in the comparison of volumes"),
+    "ccc_low": _of("Lower bound of the 95 % interval of ccc"),
+    "ccc_high": _of("Upper bound of the 95 % interval of ccc"),
     "icc": _of("ICC(2,1), absolute agreement, of the volumes"),
     "bias_mm3": _of("Mean of volume minus reference volume", "mm^3"),
     "limit_low_mm3": _of("Lower limit of agreement (Bland-Altman, 95 %)", "mm^3"),

@@ -39,7 +39,7 @@ def joint_of(volumes: Sequence[TaskVolumes]) -> pd.DataFrame:
     joint = joint_deviations(deviations(np.cbrt(sizes)))
     most = np.argsort(-joint.share, axis=1, kind="stable")[:, :_NAMED]
     names = sizes.columns.to_numpy()
-    what = [f"all volumes together (most of it: {', '.join(names[row])})" for row in most]
+    what = [f"all volumes jointly (mainly {', '.join(names[row])})" for row in most]
     # a session more like the others than most is not unusual
     flags = [
         flag and score > 0

@@ -58,7 +58,7 @@ def write_morphs(out_dir: Path, volumes: TaskVolumes, people: People) -> Path:
     path = out_dir / group_path(volumes.task)
     columns: dict[str, Any] = {
         "participant_id": {"Description": "Participant, as in participants.tsv"},
-        "session_id": {"Description": "Session; n/a where the data set has none"},
+        "session_id": {"Description": "Session; n/a if the data set has no sessions"},
         **{title: people.meaning.get(title) for title in people.table.columns},
         **{name: {"Description": f"Volume of {name}", "Units": "mm^3"} for name in volumes.names},
     }

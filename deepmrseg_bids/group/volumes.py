@@ -122,7 +122,7 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
             broken.add(key)
             continue
         if key in rows:
-            problems.append(f"{path}: left out, the session has another table of {task} volumes")
+            problems.append(f"{path}: not used, the session has another table of {task} volumes")
         else:
             rows[key] = read
             sources[key] = source_stem(str(name.replace(seg=None)))

@@ -55,7 +55,7 @@ def normalise(
     inner = np.clip(counted, low, high)
     mean, deviation = float(inner.mean(dtype=np.float64)), float(inner.std(dtype=np.float64))
     if deviation <= 1e-6 * max(abs(mean), 1e-12):
-        raise SignalError("the intensities do not vary: there is nothing to segment")
+        raise SignalError("the image has constant intensity")
     unit = (mean - float(_darkest(data))) / -AIR if mode == "head" else deviation
     scaled = (data - np.float32(mean)) * np.float32(1 / unit)
     np.clip(scaled, -_CLIP, _CLIP, out=scaled)

@@ -129,7 +129,7 @@ class LabelTable:
         try:
             table = read_foreign_tsv(path, strip=False)
             if not table.rows:
-                raise LabelTableError(f"{path}: a label table with no labels")
+                raise LabelTableError(f"{path}: the label table is empty")
             table.require("index", "name")
         except DatasetError as error:
             raise LabelTableError(str(error)) from error

@@ -132,13 +132,13 @@ def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> 
     affine = _affine(image, path, findings, force=force_header)
     data: NDArray[np.float32] = _array(image, path)
     if data.ndim == 4:
-        text = "4D with one volume: taken as 3D"
+        text = "4D image with one volume: processed as 3D"
         findings.append(Finding("single-volume-4d", "warning", text))
         data = data[..., 0]
     grid = Grid(shape, affine)
     bad = ~np.isfinite(data)
     if bad.any():
-        text = f"{int(bad.sum())} voxels are NaN or infinite: set to 0"
+        text = f"{int(bad.sum())} NaN or infinite voxels were set to 0"
         findings.append(Finding("nan-voxels", "warning", text))
         data = np.where(bad, np.float32(0), data)
     if data.min() == data.max():
@@ -194,7 +194,9 @@ def read_labels(path: str | os.PathLike[str]) -> LabelMap:
     if data.ndim != 3:
         raise ImageReadError(f"{path}: a 3D label map was expected, found shape {data.shape}")
     if (data.dtype.kind == "f" and _has_fractions(data)) or data.min() < 0:
-        raise ImageReadError(f"{path}: a label map holds whole numbers >= 0, found others")
+        raise ImageReadError(
+            f"{path}: a label map contains only whole numbers >= 0, found other values"
+        )
     if data.max() > _LARGEST_LABEL:
         raise ImageReadError(
             f"{path}: labels go up to {_LARGEST_LABEL}, found {data.max():.0f}: is it a label map?"
@@ -270,18 +272,18 @@ def _check_size(image: nib.Nifti1Image, path: Path) -> None:
     stored = cast(Any, image.dataobj)
     shape = " x ".join(map(str, image.shape))
     if min(image.shape, default=0) < 1:
-        raise ImageReadError(f"{path}: one 3D volume was expected, found {shape or 'no voxel'}")
+        raise ImageReadError(f"{path}: one 3D volume was expected, found {shape or 'no voxels'}")
     if math.prod(image.shape) > _MOST_VOXELS:
         raise ImageReadError(
-            f"{path}: the header promises {shape} voxels, more than any head scan has; it is "
-            "damaged: copy or download the file again"
+            f"{path}: the header announces {shape} voxels, more than any head scan "
+            "has; it is damaged: copy or download the file again"
         )
     promised = stored.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
     size = path.stat().st_size
     if promised > size * (_GZIP_LIMIT if path.suffix == ".gz" else 1):
         raise ImageReadError(
-            f"{path}: the file is truncated: its header promises {promised} bytes, it has {size}; "
-            "copy or download it again"
+            f"{path}: the file is truncated: its header announces {promised} bytes, "
+            f"it has {size}; copy or download it again"
         )
 
 
@@ -302,8 +304,8 @@ def _array(image: nib.Nifti1Image, path: Path, *, integers: bool = False) -> Arr
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
         raise ImageReadError(
-            f"{path}: one number a voxel was expected, found {kind}: a colour or complex image; "
-            "convert it to magnitudes"
+            f"{path}: one number per voxel was expected, found {kind} (a colour or "
+            "complex image); convert it to a magnitude image"
         )
     _check_size(image, path)
     try:
@@ -341,18 +343,18 @@ def _affine(
     elif force:
         affine = np.asarray(header.get_base_affine(), dtype=np.float64)
         text = (
-            "neither sform nor qform is set: the axes are taken to run to the left, to the front "
-            "and up; left and right may be exchanged"
+            "neither sform nor qform is set: the axes are assumed to point left, "
+            "anterior and superior; left and right may be exchanged"
         )
         findings.append(Finding("assumed-geometry", "warning", text))
     else:
         raise HeaderError(
-            f"{path}: neither sform nor qform is set, so left and right cannot be told apart; "
-            "convert the scan again with its geometry, or use --force-header to take the axes as "
-            "running to the left, to the front and up"
+            f"{path}: neither sform nor qform is set, so left and right cannot be "
+            "determined; convert the scan again with its geometry, or use "
+            "--force-header to assume that the axes point left, anterior and superior"
         )
     if not np.isfinite(affine).all():
-        raise HeaderError(f"{path}: the affine holds NaN or infinite values")
+        raise HeaderError(f"{path}: the affine contains NaN or infinite values")
     volume = abs(np.linalg.det(affine[:3, :3]))
     edges = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if edges.min() < 0.05 or edges.max() > 20 or volume < 0.5 * float(np.prod(edges)):
@@ -364,7 +366,9 @@ def _affine(
         findings += _disagreement(affine, qform)
     space = {3: "Talairach space", 4: "MNI space"}.get(s_code or q_code)
     if space:
-        text = f"the header says that the image was aligned to {space}: not as it was scanned"
+        text = (
+            f"according to the header, the image was aligned to {space}: it is not in scanner space"
+        )
         findings.append(Finding("not-scanner-space", "info", text))
     return affine
 
@@ -376,8 +380,8 @@ def _disagreement(sform: NDArray[np.float64], qform: NDArray[np.float64]) -> lis
     cosines = (one * other).sum(axis=0) / np.maximum(edges * np.linalg.norm(other, axis=0), 1e-9)
     if cosines.min() < _SAME_WAY:
         text = (
-            "sform and qform disagree about where left, front or up is: the sform is used; find "
-            "out which one is right before you use the results"
+            "sform and qform have different orientations: the sform is used; "
+            "determine which one is correct before using the results"
         )
         return [Finding("orientation-differs", "error", text)]
     edge = float(edges.min())

@@ -235,9 +235,10 @@ def register_to_template(
     )
     if quality.correlation < _LEAST_CORRELATION or (quality.overlap or 0) < _LEAST_OVERLAP:
         raise RegistrationError(
-            f"{t1w.source or 'the image'} does not lie on the template: correlation "
-            f"{quality.correlation:.2f} (at least {_LEAST_CORRELATION} expected), overlap of the "
-            f"brains {quality.overlap:.2f} (at least {_LEAST_OVERLAP}); look at the brain mask"
+            f"{t1w.source or 'the image'} is not aligned with the template: "
+            f"correlation {quality.correlation:.2f} (at least {_LEAST_CORRELATION} "
+            f"expected), overlap of the brains {quality.overlap:.2f} (at least "
+            f"{_LEAST_OVERLAP}); inspect the brain mask"
         )
     return TemplateFit(forward, inverse, quality)
 
@@ -359,7 +360,7 @@ def _run_ants(fixed: Any, moving: Any, **options: Any) -> dict[str, Any]:
         found: dict[str, Any] = _ants().registration(fixed, moving, **options)
     except (RuntimeError, ValueError) as error:
         raise RegistrationError(
-            f"the registration broke off ({error}); do the two images show the same head?"
+            f"the registration failed ({error}); do both images show the same head?"
         ) from error
     return found
 

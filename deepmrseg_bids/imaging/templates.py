@@ -71,20 +71,20 @@ class Space:
         name, *modifiers = text.strip().split(":")
         if not re.fullmatch(r"[0-9a-zA-Z]+", name):
             raise UsageError(
-                f"{text!r} is no space: expected T1w or a template of TemplateFlow, as "
-                "MNI152NLin2009cAsym or MNI152NLin2009cAsym:res-2"
+                f"{text!r} is not a space: expected T1w or a TemplateFlow template, such "
+                "as MNI152NLin2009cAsym or MNI152NLin2009cAsym:res-2"
             )
         values: dict[str, str] = {}
         for modifier in modifiers:
             key, _, value = modifier.partition("-")
             if key not in ("cohort", "res") or key in values or not value.isdecimal():
                 raise UsageError(
-                    f"{text!r}: the modifier {modifier!r} is not known; known are cohort-N and "
-                    "res-N, with a number, each once"
+                    f"{text!r}: unknown modifier {modifier!r}; known are cohort-N and res-N, "
+                    "with a number, each once"
                 )
             values[key] = str(int(value))
         if name == NATIVE and values:
-            raise UsageError(f"{text!r}: T1w is the scan's own grid and takes no modifier")
+            raise UsageError(f"{text!r}: T1w is the grid of the scan and has no modifiers")
         return cls(name, values.get("cohort"), values.get("res"))
 
     def __str__(self) -> str:
@@ -239,14 +239,14 @@ def _checked(space: Space, known: frozenset[_File]) -> frozenset[_File]:
     if space.name not in {template for template, _ in offered}:
         names = ", ".join(sorted({template for template, _ in offered}))
         raise UsageError(
-            f"--output-spaces {space}: no such space; known are T1w and the templates with a "
-            f"T1w and a brain mask: {names or 'none here'}"
+            f"--output-spaces {space}: no such space; known are T1w and the templates "
+            f"with a T1w and a brain mask: {names or 'none'}"
         )
     cohorts = {cohort for template, cohort in offered if template == space.name}
     if space.cohort not in cohorts:
         texts = [f"{space.name}:cohort-{c}" if c else space.name for c in cohorts]
         raise UsageError(
-            f"--output-spaces {space}: give one of {', '.join(sorted(texts, key=_natural))}"
+            f"--output-spaces {space}: use one of {', '.join(sorted(texts, key=_natural))}"
         )
     files = only(space.name, space.cohort)
     numbers = sorted({file.number for file in files} - {0})
@@ -254,7 +254,7 @@ def _checked(space: Space, known: frozenset[_File]) -> frozenset[_File]:
         texts = [f"res-{number}" for number in numbers]
         raise UsageError(
             f"--output-spaces {space}: no such resolution; known are "
-            f"{', '.join(texts) or 'none: leave the modifier out'}"
+            f"{', '.join(texts) or 'none: omit the modifier'}"
         )
     return files
 
@@ -285,16 +285,17 @@ def _get(space: Space, missing: Sequence[_File], home: Path, *, fetch: bool) -> 
     what = f"the template {space} ({', '.join(file.name for file in missing)})"
     if not os.environ.get(_VARIABLE):
         raise TemplateError(
-            f"{what} is not in {home}, and nothing is downloaded into the home directory: set "
-            f"{_VARIABLE} to a folder that holds it, or that it is to be downloaded into"
+            f"{what} is not in {home}, and nothing is downloaded to the home "
+            f"directory: set {_VARIABLE} to a folder that contains it, or to a folder "
+            "for the download"
         )
     lacking = f"{what} is not in {_VARIABLE}={home}"
     if not fetch:
-        raise TemplateError(f"{lacking}, and nothing was to be downloaded")
+        raise TemplateError(f"{lacking}, and downloads are disabled")
     writable = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(writable, os.W_OK):
-        raise TemplateError(f"{lacking}, and that folder cannot be written; set {_VARIABLE} to "
-                            "a folder that holds it")  # fmt: skip
+        raise TemplateError(f"{lacking}, and that folder is not writable; set {_VARIABLE} to a "
+                            "folder that contains it")  # fmt: skip
     _log.info("downloading %s into %s", what, home)
     with tempfile.TemporaryDirectory(prefix="deepmrseg-templateflow-") as folder:
         problem = _run_download(missing, Path(folder))
@@ -302,8 +303,9 @@ def _get(space: Space, missing: Sequence[_File], home: Path, *, fetch: bool) -> 
             got = Path(folder) / file.path
             if problem or not _whole(got):
                 raise TemplateError(
-                    f"{lacking} and cannot be downloaded ({problem or 'the file is broken'}); "
-                    f"without a network, set {_VARIABLE} to a folder that holds it"
+                    f"{lacking} and cannot be downloaded "
+                    f"({problem or 'the file is damaged'}); without a network, set "
+                    f"{_VARIABLE} to a folder that contains it"
                 )
         for file in missing:
             _into_place(Path(folder) / file.path, home / file.path)
@@ -361,8 +363,8 @@ def _into_place(source: Path, final: Path) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise TemplateError(
-            f"{final}: cannot be written ({error.strerror or error}); set {_VARIABLE} to a "
-            "folder with room that you may write"
+            f"{final}: cannot be written ({error.strerror or error}); set {_VARIABLE} "
+            "to a writable folder with free space"
         ) from error
 
 

@@ -64,7 +64,7 @@ class Preparation:
 
     def __post_init__(self) -> None:
         if not 0.2 <= self.spacing <= 10:
-            raise ValueError(f"a spacing lies between 0.2 and 10 mm, got {self.spacing}")
+            raise ValueError(f"a spacing is between 0.2 and 10 mm, got {self.spacing}")
         if self.intensity not in ("head", "brain", "crop"):
             raise ValueError(f"intensity is head, brain or crop, got {self.intensity!r}")
 
@@ -150,7 +150,9 @@ class ModelBundle:
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            raise BundleError(f"{self.path}: these weights are of another network") from error
+            raise BundleError(
+                f"{self.path}: these weights belong to a different network"
+            ) from error
         return network.eval()
 
     @staticmethod
@@ -221,7 +223,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not a model bundle ({error})") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise BundleError(f"{path}: bundle.json does not say its format")
+        raise BundleError(f"{path}: bundle.json has no format")
     if facts["format"] > FORMAT:
         raise BundleError(
             f"{path}: the bundle has format {facts['format']}, this version reads up to "

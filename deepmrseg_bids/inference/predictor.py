@@ -65,7 +65,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (
         not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
     ):
-        raise UsageError(f"--device {name}: no such GPU here; use --device cpu or auto")
+        raise UsageError(f"--device {name}: no such GPU on this machine; use --device cpu or auto")
     return device
 
 
@@ -223,7 +223,7 @@ class Predictor:
         name = f"the GPU's memory is too small for the {self.bundle.task} network"
         if not self.fallback:
             raise DeviceError(f"{name}; use --device auto or cpu, or another GPU")
-        _log.warning("%s: the CPU is used from here on", name)
+        _log.warning("%s: continuing on the CPU", name)
         self.device = torch.device("cpu")
         self._network = self._network.to(self.device)
         torch.cuda.empty_cache()
@@ -307,10 +307,12 @@ class PredictorPool:
         if task not in self._loaded:
             path = self.models.get(task)
             if path is None and task not in shipped_bundles():
-                raise SkippedTask(f"{task}: this version ships no model of it")
+                raise SkippedTask(f"{task}: no model is installed")
             bundle = ModelBundle.shipped(task) if path is None else ModelBundle.open(path)
             if bundle.task != task:
-                raise BundleError(f"{bundle.path}: a model of {bundle.task!r}, not of {task!r}")
+                raise BundleError(
+                    f"{bundle.path}: this model is for the task {bundle.task!r}, not {task!r}"
+                )
             self._loaded[task] = Predictor(
                 bundle, self.device, self.precision, self.flips, self.fallback
             )

@@ -21,11 +21,11 @@ class _SegmentInput(BaseInterfaceInputSpec):  # type: ignore[misc]
     job = traits.Any(mandatory=True, desc="the session and how to segment it (SessionJob)")
     weights = traits.Dict(desc="SHA-256 of each model: changed weights are a changed input")
     out_dir = traits.Str(mandatory=True, desc="OUT_DIR")
-    record = traits.Str(mandatory=True, desc="the file that keeps the outcome for the run")
+    record = traits.Str(mandatory=True, desc="the file that stores the outcome for the run")
 
 
 class _SegmentOutput(TraitedSpec):  # type: ignore[misc]
-    outcome = traits.Str(desc="what became of each task, as JSON")
+    outcome = traits.Str(desc="task status, as JSON")
 
 
 class SegmentSession(SimpleInterface):  # type: ignore[misc]

@@ -266,7 +266,7 @@ def retest(people: npt.ArrayLike) -> Retest:
     """
     table = pd.DataFrame(np.asarray(people, dtype=np.float64))
     if len(table.columns) < 2 or not np.isfinite(table[[0, 1]]).all(axis=None):
-        raise MetricError("test and retest need two volumes of each person")
+        raise MetricError("test-retest requires two volumes of each participant")
     n = len(table)
     first, second = table[0].to_numpy(), table[1].to_numpy()
     nan = math.nan

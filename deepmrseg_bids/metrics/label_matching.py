@@ -101,8 +101,8 @@ def whole_brain(reference: LabelMap) -> LabelMap:
     size = float(np.count_nonzero(inside)) * reference.grid.voxel_volume
     if size < _SMALLEST_BRAIN:
         raise MetricError(
-            f"its labels fill {size / 1000:.0f} ml: they are no whole brain, so they say nothing "
-            "about a brain mask"
+            f"its labels fill {size / 1000:.0f} ml, less than a whole brain: not "
+            "compared with the brain mask"
         )
     return LabelMap(inside.astype(np.uint8), reference.grid)
 

@@ -204,5 +204,5 @@ def _pairs(x: npt.ArrayLike, y: npt.ArrayLike, *, minimum: int) -> tuple[_Floats
     if a.size < minimum:
         raise MetricError(f"at least {minimum} pairs are needed, got {a.size}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise MetricError("x and y must be finite: leave out the pairs that are nan or infinite")
+        raise MetricError("x and y must be finite: remove pairs that are nan or infinite")
     return a, b

@@ -264,7 +264,7 @@ def _resampled(
 def _in_t1w(result: Result) -> Result:
     """A result that can be carried on from the space of the T1w, or why it cannot."""
     if isinstance(result, LesionSegmentation) and not result.aligned:
-        return RegistrationError("the T1w does not lie on the FLAIR")
+        return RegistrationError("FLAIR-T1w registration failed")
     return result
 
 
@@ -295,7 +295,7 @@ def _carried(space: SpaceJob, carrier: Carrier, results: Mapping[str, Result]) -
     for task in space.tasks:
         result = results.get(task)
         if isinstance(result, DeepMRSegError) and not isinstance(result, SkippedTask):
-            reason = f"nothing of {task} to carry over: {' '.join(str(result).split())}"
+            reason = f"no result of {task} to resample: {' '.join(str(result).split())}"
             return TaskOutcome(space.title, "failed", reason, files=files)
     return TaskOutcome(space.title, "done", files=files)
 
@@ -303,7 +303,7 @@ def _carried(space: SpaceJob, carrier: Carrier, results: Mapping[str, Result]) -
 def _stopped(task: str, error: Exception) -> TaskOutcome:
     """The outcome of a task that an error ended."""
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's own
-        reason = "out of memory: give the job more, or run fewer sessions at once"
+        reason = "out of memory: request more memory, or run fewer sessions in parallel"
     elif isinstance(error, DeepMRSegError):
         reason = " ".join(str(error).split())
     else:

@@ -225,7 +225,10 @@ class Carrier:
                     job.transforms(self.source), ends, strict=True
                 ):
                     found.rename(staging.path(path))
-                    text = f"Resamples images of {moving} onto {fixed} (antsApplyTransforms)"
+                    text = (
+                        f"Transform for resampling images of {moving} to {fixed} "
+                        "(antsApplyTransforms)"
+                    )
                     quality = {"RegistrationQuality": dict(fit.quality.to_json())}
                     about = Sidecar(text, made, self.findings, more=quality).to_json()
                     write_json(staging.path(names.sidecar_path(path)), about)

@@ -103,9 +103,9 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
         posteriors, inside, retried = _look(again, grid, predictor)
         if not _plausible(retried):
             raise SegmentationError(
-                f"{volume.source or 'the image'}: {millilitres:.0f} ml were found where a brain "
-                f"has {_SMALLEST_ML:.0f} to {_LARGEST_ML:.0f}: not a whole head, or not an MRI of "
-                "one; look at the image"
+                f"{volume.source or 'the image'}: {millilitres:.0f} ml found, but a brain "
+                f"has {_SMALLEST_ML:.0f} to {_LARGEST_ML:.0f} ml: not a whole head, or "
+                "not an MRI of a head; inspect the image"
             )
     probability = 1 - posteriors[0]
     filled = ndimage.binary_fill_holes(inside)
@@ -118,7 +118,7 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     findings = check_brain(filled, image, grid, volume.grid, confidence=confidence)
     findings = findings if centre else (unseen, *findings)
     if smoothed:
-        text = "the brain was found in a smoothed image only: is it noisy?"
+        text = "the brain was found only after smoothing: is the image noisy?"
         findings = (*findings, Finding("brain-noisy", "warning", text))
     return Brain(probability, grid, centre, confidence, findings)
 
@@ -143,8 +143,9 @@ def check_orientation(volume: Volume, predictor: Predictor) -> tuple[Finding, ..
     if sure[best] < max(_TURNED, sure[""] + _TURNED_MORE):
         return ()
     text = (
-        f"the deep structures are seen better with the image turned {best} (confidence "
-        f"{sure[best]:.2f} instead of {sure['']:.2f}): the header says the wrong orientation"
+        "confidence of the deep structures is higher with the image turned "
+        f"{best} ({sure[best]:.2f} compared with {sure['']:.2f}): the "
+        "orientation in the header is wrong"
     )
     return (Finding("orientation-doubtful", "error", text),)
 

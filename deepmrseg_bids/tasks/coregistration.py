@@ -90,7 +90,7 @@ def pair_scans(
     ]
     seen += _looks(flair, own, t1w, brain)
     if t1w is None:
-        text = "lesions are found in the FLAIR alone, without a T1w: less surely than with one"
+        text = "lesions were segmented in the FLAIR alone, without a T1w: accuracy is lower"
         alone = Finding("flair-alone", "warning", text)
         return Pair(flair, None, own, findings=(*seen, alone))
     try:
@@ -112,7 +112,7 @@ def _looks(flair: Volume, own: Brain, t1w: Volume | None, brain: Brain | None) -
     dark = float((image[inside] < _DARK * np.median(image[inside])).mean())
     contrast = _contrast(image, inside, own.grid)
     if dark < _LEAST_DARK:
-        text = f"FLAIR: hardly any fluid of the brain is dark ({100 * dark:.0f} %): is it a T2w?"
+        text = f"FLAIR: only {100 * dark:.0f} % of the fluid in the brain is dark: is it a T2w?"
         found.append(Finding("flair-contrast", "error", text))
     elif contrast > _MOST_CONTRAST:
         text = "FLAIR: white matter is much brighter than the cortex: is it a T1w?"
@@ -122,8 +122,8 @@ def _looks(flair: Volume, own: Brain, t1w: Volume | None, brain: Brain | None) -
         other = _contrast(theirs, brain.probability > 0.5, brain.grid)
         if other < contrast:
             text = (
-                f"white matter stands out from the cortex more in the FLAIR ({contrast:.2f}) than "
-                f"in the T1w ({other:.2f}): have the two files been exchanged?"
+                f"white matter differs from the cortex more in the FLAIR ({contrast:.2f}) "
+                f"than in the T1w ({other:.2f}): are the two files exchanged?"
             )
             found.append(Finding("scans-swapped", "error", text))
     return found
@@ -146,13 +146,13 @@ def _doubt(fit: RigidFit) -> str:
     if edges >= LEAST_EDGES:
         return ""
     return (
-        f"their edges agree by {edges:.2f}, where {LEAST_EDGES} and more is usual for scans of one "
-        "head: is it another person, or not a head?"
+        f"edge agreement {edges:.2f}, expected at least {LEAST_EDGES:.2f} for two "
+        "scans of one head: another participant, or not a head?"
     )
 
 
 def _left_out(reason: str) -> Finding:
-    text = f"the T1w could not be laid on the FLAIR, which was used alone: {reason}"
+    text = f"FLAIR-T1w registration failed, only the FLAIR was used: {reason}"
     return Finding("flair-misaligned", "error", text)
 
 
@@ -166,14 +166,17 @@ def _together(pair: Pair, brain: Brain | None) -> list[Finding]:
     overlap = 2 * float((theirs & ours).sum()) / max(float(theirs.sum() + ours.sum()), 1.0)
     if overlap < LEAST_OVERLAP:
         text = (
-            f"the brains of FLAIR and T1w overlap by {overlap:.2f} (Dice), where "
-            f"{LEAST_OVERLAP} and more is usual: look at both masks; the FLAIR's own was used"
+            "the brain masks of FLAIR and T1w have an overlap (Dice) of "
+            f"{overlap:.2f}, expected at least {LEAST_OVERLAP:.2f}: inspect both "
+            "masks; that of the FLAIR was used"
         )
         found.append(Finding("brains-differ", "warning", text))
     place = Grid(brain.grid.shape, np.linalg.inv(pair.rigid) @ brain.grid.affine)
     inside = brain.probability > 0.5
     share = float(covered(pair.flair.grid, place)[inside].mean())
     if share < _LEAST_SEEN:
-        text = f"the FLAIR shows {100 * share:.0f} % of the brain: lesions elsewhere are not seen"
+        text = (
+            f"the FLAIR covers {100 * share:.0f} % of the brain: lesions elsewhere are not detected"
+        )
         found.append(Finding("flair-view", "warning", text))
     return found

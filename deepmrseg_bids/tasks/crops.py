@@ -63,7 +63,7 @@ def settle(
         posteriors = look(volume, grid, mask_on, predictor)
         voxels = np.argwhere(posteriors.labels())
         if not len(voxels):
-            raise SegmentationError(f"{volume.source or 'the image'}: no {what} found")
+            raise SegmentationError(f"{volume.source or 'the image'}: no {what} was segmented")
         low, high = np.percentile(voxels, (0.5, 99.5), axis=0)
         found = grid.to_world([(low + high) / 2])[0]
         if np.abs(found - centre).max() <= _RECENTRE_MM:
@@ -81,7 +81,9 @@ def extracted_brain(volume: Volume) -> tuple[Array, MaskOn]:
     extracted = (volume.data > 0).astype(np.float32)
     voxels = np.argwhere(extracted[::2, ::2, ::2] > 0) * 2
     if not len(voxels):
-        raise SignalError(f"{volume.source or 'the image'}: no voxel above 0: no brain in it")
+        raise SignalError(
+            f"{volume.source or 'the image'}: no voxel above 0: the image contains no brain"
+        )
     middle = volume.grid.to_world([voxels.mean(axis=0)])[0]
 
     def mask_on(grid: Grid) -> NDArray[np.bool_]:

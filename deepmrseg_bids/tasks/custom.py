@@ -177,14 +177,14 @@ def _centre(
     unknown = [name for name in where.around if name not in known]
     if unknown:
         raise SegmentationError(
-            f"the model's crop is cut around {', '.join(unknown)}, which deepbrain does not know; "
-            f"it knows {', '.join(known)}"
+            f"the crop of the model is centred on {', '.join(unknown)}, which "
+            f"deepbrain does not segment; it segments {', '.join(known)}"
         )
     voxels = np.argwhere(np.isin(found.labels(), [known[name] for name in where.around]))
     if not len(voxels):
         raise SegmentationError(
-            f"{context.t1w.source or 'the image'}: {', '.join(where.around)} not found, so there "
-            "is no crop to look at"
+            f"{context.t1w.source or 'the image'}: {', '.join(where.around)} not "
+            "found, so no crop can be made"
         )
     return found.grid.to_world([(voxels.min(axis=0) + voxels.max(axis=0)) / 2])[0], turned
 

@@ -52,7 +52,7 @@ def slice_grid(flair: Grid, mask: NDArray[np.bool_], *, spacing: float) -> Grid:
         SignalError: the mask is empty.
     """
     if not mask.any():
-        raise SignalError("no brain lies in the slices of the FLAIR")
+        raise SignalError("the slices of the FLAIR contain no brain")
     order = _order(flair)
     steps = np.array(flair.spacing)[order]
     signs = np.array([_ascends(flair, axis) for axis in order])

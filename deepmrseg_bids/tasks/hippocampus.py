@@ -84,7 +84,9 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
     number = {label.name: k for k, label in enumerate(deepbrain.table, start=1)}
     unknown = [name for name in _WHOLE.values() if name not in number]
     if unknown:
-        raise SegmentationError(f"the model of deepbrain knows no {' and no '.join(unknown)}")
+        raise SegmentationError(
+            f"the deepbrain model has no label {' and no label '.join(unknown)}"
+        )
     searches, findings = [], []
     for side, name in _WHOLE.items():
         seen = likely == number[name]
@@ -313,10 +315,10 @@ class _Search:
         name, findings = _WHOLE[self.side], []
         drift = np.linalg.norm(np.subtract(self.found_at, self.first)) * self.preparation.spacing
         if drift > _DRIFT_MM:
-            text = f"{name} was found {drift:.0f} mm from where deepbrain saw it"
+            text = f"{name} was found {drift:.0f} mm from its location in deepbrain"
             findings.append(Finding("hippocampus-far", "warning", text))
         if self.off > _RESTLESS:
-            text = f"the search for {name} did not settle"
+            text = f"the search for {name} did not converge"
             findings.append(Finding("hippocampus-restless", "warning", text))
         return findings
 

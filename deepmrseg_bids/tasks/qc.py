@@ -6,6 +6,7 @@ warning; ``docs/troubleshooting.md`` gives them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -73,12 +74,12 @@ def check_image(volume: Volume) -> tuple[Finding, ...]:
 def _position(volume: Volume) -> list[Finding]:
     grid, found = volume.grid, []
     if grid.obliquity > _OBLIQUE_DEG:
-        text = f"the slices are tilted by {grid.obliquity:.0f} degrees"
+        text = f"oblique slices by {grid.obliquity:.0f} degrees"
         found.append(Finding("oblique", "info", text))
     voxels = " x ".join(f"{edge:.2f}" for edge in grid.spacing)
     thick, thin = max(grid.spacing), min(grid.spacing)
     if thick > _THICK_MM:
-        text = f"voxels of {voxels} mm: small structures are measured badly"
+        text = f"voxels of {voxels} mm: volumes of small structures are unreliable"
         found.append(Finding("thick-slices", "warning", text))
     elif thick > _UNEVEN * thin:
         text = f"voxels of {voxels} mm, {thick / thin:.1f} times longer than wide"
@@ -86,7 +87,7 @@ def _position(volume: Volume) -> list[Finding]:
     shape = tuple(sorted(grid.shape))
     for (edges, spacing), name in _GRIDS.items():
         if shape == tuple(sorted(edges)) and np.allclose(grid.spacing, spacing, atol=0.01):
-            text = f"the image lies on {name}: it was resampled before"
+            text = f"the image is on {name}: it was resampled before"
             found.append(Finding("not-scanner-space", "info", text))
     return found
 
@@ -105,7 +106,7 @@ def _view(volume: Volume) -> list[Finding]:
     listed = ", ".join(f"{mm:.0f} mm from {way}" for way, (mm, _) in short.items())
     slab = any(mm < _SLAB * need for mm, need in short.values())
     severity: Severity = "error" if slab else "warning"
-    return [Finding("small-view", severity, f"not a whole head: the image holds {listed}")]
+    return [Finding("small-view", severity, f"not a whole head: the image covers {listed}")]
 
 
 def _values(volume: Volume) -> list[Finding]:
@@ -114,11 +115,11 @@ def _values(volume: Volume) -> list[Finding]:
     least = float(data.min())
     if least < 0:
         share = 100 * float((data < 0).mean())
-        text = f"{share:.2g} % of the voxels are below zero, the least is {least:g}"
+        text = f"{share:.2g} % of the voxels are negative, the minimum is {least:g}"
         found.append(Finding("negative-values", "info", text))
     count = len(np.unique(data.ravel(order="K")[::step]))
     if count < _FEW:
-        text = f"only {count} different intensities: is it a label map?"
+        text = f"only {count} different intensities: is this a label map?"
         found.append(Finding("few-intensities", "warning", text))
     return found
 
@@ -139,14 +140,14 @@ def check_brain(
     millilitres = float(mask.sum()) * grid.voxel_volume / 1000
     low, high = _BRAIN_ML
     if not low <= millilitres <= high:
-        text = f"a brain of {millilitres:.0f} ml, where {low:.0f} to {high:.0f} are usual"
+        text = f"brain volume {millilitres:.0f} ml, expected {low:.0f} to {high:.0f} ml"
         found.append(Finding("brain-volume", "warning", text))
     if confidence is not None and confidence < _BRAIN_UNSURE:
-        text = f"the network is not sure of the brain (confidence {confidence:.2f})"
+        text = f"low confidence: brain mask ({_short_of(confidence)} < {_BRAIN_UNSURE:.2f})"
         found.append(Finding("brain-unsure", "warning", text))
     if cut := _cut(mask, grid, view):
-        listed = ", ".join(f"{side} ({mm2 / 100:.0f} cm2)" for side, mm2 in cut.items())
-        text = f"the brain reaches the edge of the image: {listed}; part of it may be missing"
+        listed = ", ".join(f"{side} ({mm2 / 100:.0f} cm²)" for side, mm2 in cut.items())
+        text = f"the brain touches the edge of the image: {listed}; part of it may be missing"
         found.append(Finding("brain-cut", "warning", text))
     else:
         found += _shape(mask, grid)
@@ -178,8 +179,9 @@ def _shape(mask: NDArray[np.bool_], grid: Grid) -> list[Finding]:
     if long >= _LONGER * max(wide, high):
         return []
     text = (
-        f"the brain is {wide:.0f} mm wide, {long:.0f} long and {high:.0f} high: upright brains "
-        "are longest from back to front; does the header say the right orientation?"
+        f"the brain is {wide:.0f} mm wide, {long:.0f} mm long and {high:.0f} mm "
+        "high, but brains are longest from back to front: is the orientation in "
+        "the header correct?"
     )
     return [Finding("brain-shape", "warning", text)]
 
@@ -190,7 +192,7 @@ def _contrast(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding
     core = ndimage.binary_erosion(mask, iterations=round(_CORE_MM / grid.spacing[0]))
     if not core.any() or image[core].mean() > image[rim].mean():
         return []
-    text = "the middle of the brain is darker than its rim: this does not look like a T1w"
+    text = "contrast is not T1-like (the centre of the brain is darker than its surface)"
     return [Finding("contrast-doubtful", "warning", text)]
 
 
@@ -201,7 +203,7 @@ def _stripped(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding
     something = np.abs(image - np.percentile(image, 1)) > 0.02 * float(np.ptp(image[mask]))
     if not away.any() or float(something[away].mean()) > _STRIPPED:
         return []
-    return [Finding("skull-stripped", "info", "there is nothing but the brain in the image")]
+    return [Finding("skull-stripped", "info", "the image appears skull-stripped")]
 
 
 def check_structures(result: Segmentation, mask: NDArray[np.bool_]) -> tuple[Finding, ...]:
@@ -216,7 +218,7 @@ def check_structures(result: Segmentation, mask: NDArray[np.bool_]) -> tuple[Fin
     there = [row for row in result.measures if row.volume_mm3 > 0]
     found = _unsure(there, len(result.measures))
     odd = [
-        f"{row.name} ({row.volume_mm3:.0f} mm3, usual are {low:.0f} to {high:.0f})"
+        f"{row.name} ({row.volume_mm3:.0f} mm³, expected {low:.0f} to {high:.0f} mm³)"
         for row in there
         for low, high in [_RANGE_MM3.get(_structure(row.name), (0.0, np.inf))]
         if not low <= row.volume_mm3 <= high
@@ -252,7 +254,7 @@ def check_hippocampus(result: Segmentation, deepbrain: Segmentation) -> tuple[Fi
             less.append(f"{side.lower()} {100 * share:.0f} %")
     if less:
         text = (
-            f"only a part of the hippocampus that deepbrain found: {', '.join(less)}; the volumes "
+            f"hippocampus smaller than in deepbrain: {', '.join(less)}; the volumes "
             "of its parts are too small"
         )
         found.append(Finding("hippocampus-small", "warning", text))
@@ -274,15 +276,23 @@ def _pairs(rows: Sequence[Measure]) -> list[tuple[str, Measure, Measure]]:
     ]
 
 
+def _short_of(value: float) -> str:
+    """Two decimals of a value below a limit: cut off, so that it never looks like the limit."""
+    return f"{math.floor(100 * value) / 100:.2f}"
+
+
 def _unsure(there: Sequence[Measure], asked: int) -> list[Finding]:
-    """Structures that the network is not sure of; an error if they are most of all."""
-    unsure = [row for row in there if row.confidence is not None and row.confidence < _UNSURE]
+    """Structures of low confidence; an error if most structures are, or are missing."""
+    unsure = [
+        f"{row.name} ({_short_of(row.confidence)} < {_UNSURE:.2f})"
+        for row in there
+        if row.confidence is not None and row.confidence < _UNSURE
+    ]
     if not unsure:
         return []
     lost = asked - len(there) + len(unsure)
     severity: Severity = "error" if lost > asked / 2 else "warning"
-    listed = ", ".join(f"{row.name} ({row.confidence:.2f})" for row in unsure)
-    text = f"the network is not sure of {listed}; a confidence below {_UNSURE} is unusual"
+    text = f"low confidence: {', '.join(unsure)}"
     return [Finding("structure-unsure", severity, text)]
 
 
@@ -295,7 +305,7 @@ def _asymmetric(there: Sequence[Measure]) -> list[Finding]:
             odd.append(f"{name} ({percent:+.0f} %)")
     if not odd:
         return []
-    text = f"left and right differ much, in percent of their mean: {', '.join(odd)}"
+    text = f"large left/right asymmetry, in percent of the mean: {', '.join(odd)}"
     return [Finding("structures-asymmetric", "warning", text)]
 
 
@@ -316,5 +326,5 @@ def _crossed(
     ]
     if not crossed:
         return ()
-    text = f"the left part lies right of the right one: {', '.join(crossed)}"
+    text = f"left structure to the right of its counterpart: {', '.join(crossed)}"
     return (Finding("sides-crossed", "error", text),)

@@ -71,8 +71,9 @@ def task_of_model(name: str, folder: Path) -> TaskSpec:
     bundle = ModelBundle.open(folder)
     if bundle.task != name:
         raise UsageError(
-            f"--model {name}={folder}: a model of {bundle.task!r}; known tasks are "
-            f"{', '.join(task_names())}, or write --model {bundle.task}={folder}"
+            f"--model {name}={folder}: this model is for the task {bundle.task!r}; "
+            f"known tasks are {', '.join(task_names())}, or write --model "
+            f"{bundle.task}={folder}"
         )
     from deepmrseg_bids.tasks.custom import task_of
 

@@ -165,7 +165,7 @@ class TaskSpec:
             return ""
         if lacking[0] == T1W or not there:
             return f"the session has no {T1W} image"
-        return f"{self.name} needs a {lacking[0]}, and the session has none"
+        return f"{self.name} requires a {lacking[0]}, but the session has none"
 
     def suits(self, there: Collection[str]) -> bool:
         """Whether it is done where no task is named: all but the T1w that it needs is there."""

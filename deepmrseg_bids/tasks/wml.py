@@ -86,7 +86,7 @@ def segment(
         SegmentationError: no brain was found in the FLAIR.
     """
     if flair is None:
-        raise SkippedTask(f"{model} needs a FLAIR, and the session has none")
+        raise SkippedTask(f"{model} requires a FLAIR, but the session has none")
     network = predictors(model)
     pair = pair_scans(flair, t1w, predictors("brain"), brain=brain)
     found = _segment(pair.flair, pair.t1w, pair.brain.mask_on, network, rigid=pair.rigid,
@@ -109,10 +109,12 @@ def segment_prepared(
         SignalError: no voxel of the FLAIR is above zero.
     """
     if flair is None:
-        raise SkippedTask(f"{predictor.bundle.task} needs a FLAIR, and the sample has none")
+        raise SkippedTask(f"{predictor.bundle.task} requires a FLAIR, but the sample has none")
     inside = ndimage.binary_fill_holes(flair.data > 0)
     if not inside.any():
-        raise SignalError(f"{flair.source or 'the FLAIR'}: no voxel above 0: no brain in it")
+        raise SignalError(
+            f"{flair.source or 'the FLAIR'}: no voxel above 0: the image contains no brain"
+        )
 
     def mask_on(grid: Grid) -> NDArray[np.bool_]:
         carried: NDArray[np.bool_] = resample(inside.astype(np.float32), flair.grid, grid) > 0.5
@@ -200,8 +202,8 @@ TASK = TaskSpec(
     native=PAIRED,
     lesions=True,
     methods=(
-        "Lesions were segmented on the slices of the FLAIR image, with the T1w image registered "
-        "to it by a rigid transform where there was one."
+        "Lesions were segmented on the slices of the FLAIR image, with the T1w "
+        "image, if available, registered to it by a rigid transform."
     ),
     judged_raw=True,
     figure=Figure(margin_mm=30.0, plane=2),

@@ -78,7 +78,7 @@ class AugmentConfig:
         for name, value in vars(self).items():
             chance = name in ("flip", "remap", "invert", "strip", "deface")
             if not 0 <= value <= (1 if chance else float("inf")):
-                wanted = "a chance in [0, 1]" if chance else "at least 0"
+                wanted = "a probability in [0, 1]" if chance else "at least 0"
                 raise ValueError(f"augment {name} must be {wanted}, got {value!r}")
 
 
@@ -126,7 +126,7 @@ class PairConfig:
         for name in ("drop_t1w", "healthy", "band", "flow"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
-                    f"pairs {name} must be a chance in [0, 1], got {getattr(self, name)!r}"
+                    f"pairs {name} must be a probability in [0, 1], got {getattr(self, name)!r}"
                 )
         for name in ("thick_mm", "dirty", "grey", "ghost", "misplaced_mm", "misplaced_deg"):
             if not getattr(self, name) >= 0:
@@ -228,8 +228,8 @@ class TrainConfig:
         _check_about(self.about)
         if self.network.classes != len(self.labels) + 1:
             raise TrainingError(
-                f"the network has {self.network.classes} classes, the label table asks for "
-                f"{len(self.labels) + 1} (its labels and the background)"
+                f"the network has {self.network.classes} classes, the label table "
+                f"requires {len(self.labels) + 1} (its labels and the background)"
             )
         dims = self.network.spatial_dims
         if dims != len(self.loop.crop):
@@ -251,9 +251,10 @@ class TrainConfig:
         if self.network.spatial_dims == 2:
             if channels != 2 or seen.position or seen.coordinates:
                 raise TrainingError(
-                    "a network in 2D sees slices of FLAIR and T1w: it needs in_channels = 2, and "
-                    f"neither position nor coordinates, got in_channels = {channels}, position = "
-                    f"{seen.position}, coordinates = {seen.coordinates}"
+                    "a 2D network has slices of FLAIR and T1w as input: it requires "
+                    "in_channels = 2, and neither position nor coordinates, got in_channels "
+                    f"= {channels}, position = {seen.position}, coordinates = "
+                    f"{seen.coordinates}"
                 )
             return
         expected = 1 + seen.position + 3 * seen.coordinates

@@ -33,6 +33,7 @@ from deepmrseg_bids.train.evaluation import evaluate, read_rows, write_rows
 from deepmrseg_bids.train.loop import TrainingRun, train
 from deepmrseg_bids.train.samples import Sample, split_folds
 from deepmrseg_bids.tsv import read_tsv, tsv_text
+from deepmrseg_bids.wording import counted
 
 __all__ = ["NETWORKS", "CrossValidation", "crossval", "results"]
 
@@ -65,9 +66,9 @@ class CrossValidation:
 
     def __post_init__(self) -> None:
         if self.folds < 2:
-            raise TrainingError(f"cross-validation takes at least 2 folds, got {self.folds}")
+            raise TrainingError(f"cross-validation requires at least 2 folds, got {self.folds}")
         if self.repeats < 1:
-            raise TrainingError(f"cross-validation takes at least 1 repeat, got {self.repeats}")
+            raise TrainingError(f"cross-validation requires at least 1 repeat, got {self.repeats}")
         if not self.networks or set(self.networks) - set(NETWORKS):
             raise TrainingError(f"networks are {', '.join(NETWORKS)}, got {self.networks}")
 
@@ -146,7 +147,7 @@ def crossval(
     _claim(protocol, splits)
     runs = _runs(protocol)
     mine = [run for run in runs if fold in (None, run.fold) and not run.done]
-    _log.info("%d of %d runs to go", len(mine), len(runs))
+    _log.info("%d of %s remaining", len(mine), counted(len(runs), "run"))
     jobs = []
     for run in mine:
         judging = splits[run.repeat][run.fold]
@@ -157,7 +158,7 @@ def crossval(
     _work_off(jobs, processes)
     missing = [run for run in runs if not run.done]
     if missing:
-        _log.info("%d runs are missing still: %s", len(missing),
+        _log.info("%s missing: %s", counted(len(missing), "run"),
                   ", ".join(str(run.folder.relative_to(run.out)) for run in missing))  # fmt: skip
         return None
     judged = results(protocol)
@@ -210,11 +211,11 @@ def _claim(protocol: CrossValidation, splits: Sequence[Sequence[Sequence[Sample]
     before = _dealt_before(folds)
     shared = {row[0] for row in dealt} & {row[0] for row in before}  # repeats of both
     if folds.is_file() and _of_repeats(dealt, shared) != _of_repeats(before, shared):
-        raise TrainingError(f"{out} holds a cross-validation of other samples or folds")
+        raise TrainingError(f"{out} contains a cross-validation of other samples or folds")
     changed = changed_settings(load_config(settings), protocol.config) if settings.is_file() else []
     if changed:
         raise TrainingError(
-            f"{out} holds a cross-validation with other settings: {', '.join(changed)}"
+            f"{out} contains a cross-validation with other settings: {', '.join(changed)}"
         )
     rows = sorted(dealt | before, key=lambda row: (int(row[0]), int(row[3]), row[1]))
     write_text(folds, tsv_text(_FOLDS, rows, quote=True))
@@ -237,7 +238,8 @@ def _train_and_judge(job: _Job) -> None:
     set_threads(job.threads)
     run, task = job.run, job.config.task
     name = run.folder.relative_to(run.out)
-    _log.info("%s: %d samples teach, %d judge", name, len(job.teaching), len(job.judging))
+    _log.info("%s: %s for training, %d for evaluation", name,
+              counted(len(job.teaching), "sample"), len(job.judging))  # fmt: skip
     bundle = train(
         TrainingRun(
             job.teaching, job.config, run.folder, resume=True, device=job.device, cache=job.cache

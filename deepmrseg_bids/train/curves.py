@@ -73,7 +73,7 @@ def _draw_dice(panel: Any, scores: Sequence[Mapping[str, str]]) -> None:
     for name in list(scores[0])[2:]:
         panel.plot(at, _column(scores, name), lw=0.8, label=name)
     panel.plot(at, _column(scores, "mean"), "k.-", lw=2, label="mean")
-    panel.set(xlabel="step", ylabel="Dice on samples never trained on", ylim=(0, 1))
+    panel.set(xlabel="step", ylabel="Dice on held-out samples", ylim=(0, 1))
 
 
 def _column(rows: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float64]:

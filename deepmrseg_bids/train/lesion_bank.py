@@ -84,7 +84,9 @@ def load_lesions(place: Path) -> LesionBank:
         for part in parts:
             (patients if whole or len(part) > _LARGEST_SINGLE else singles).append(part)
     if len(grids) != 1:
-        raise TrainingError(f"{place}: lesions of one grid are needed, found {len(grids)} grids")
+        raise TrainingError(
+            f"{place}: all lesions must be on the same grid, found {len(grids)} grids"
+        )
     return LesionBank(grids.pop(), tuple(singles), tuple(patients))
 
 

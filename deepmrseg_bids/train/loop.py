@@ -23,6 +23,7 @@ from deepmrseg_bids.train.tensorboard import Scalar, event_writer
 from deepmrseg_bids.train.trained_bundle import write_bundle
 from deepmrseg_bids.train.training_run import Plan, TrainingRun, validated
 from deepmrseg_bids.train.validation import validate
+from deepmrseg_bids.wording import counted
 
 __all__ = ["TrainingRun", "train"]
 
@@ -50,8 +51,8 @@ def train(run: TrainingRun) -> Path:
         return run.bundle
     teaching = prepared(plan.teaching, plan.config, run.cache)
     unseen = prepared(plan.judging, plan.config, run.cache)
-    _log.info("%d samples to train on, %d to validate, from step %d of %d, in %s on %s",
-              len(teaching), len(unseen), state.step, plan.config.loop.steps,
+    _log.info("%s for training, %d for validation, from step %d of %d, in %s on %s",
+              counted(len(teaching), "sample"), len(unseen), state.step, plan.config.loop.steps,
               plan.precision_name, plan.device)  # fmt: skip
     _take_steps(state, teaching, unseen, plan)
     if _finished(state, plan) and not unseen:
@@ -126,7 +127,7 @@ def _judge(state: State, mean: float, plan: Plan) -> None:
     if state.step >= loop.steps:
         state.stopped = False  # it went to its end
     if state.stopped:
-        _log.info("step %d: no better Dice than %.4f (step %d) in %d validations: stopped",
+        _log.info("step %d: no higher Dice than %.4f (step %d) in %d validations: stopped",
                   state.step, state.best, state.best_step, state.waited)  # fmt: skip
 
 

@@ -44,8 +44,8 @@ def initial(config: TrainConfig, device: torch.device, init: ModelBundle | None 
     if init is not None:
         if init.network != config.network:
             raise TrainingError(
-                f"{init.path} is a bundle of another network: {init.network}; the settings ask "
-                f"for {config.network}"
+                f"{init.path} is a bundle with a different network: {init.network}; the settings "
+                f"require {config.network}"
             )
         network.load_state_dict(init.load().state_dict())
     network = network.to(device=device, memory_format=_layout(config))  # type: ignore[call-overload]

@@ -105,7 +105,7 @@ def load_samples(table: str | os.PathLike[str]) -> list[Sample]:
         raise TrainingError(f"{error}; a table of samples was expected") from error
     unused = _unused(table, read.columns)
     if not read.rows:
-        raise TrainingError(f"{table}: the table has no sample")
+        raise TrainingError(f"{table}: the table contains no samples")
     samples: dict[str, Sample] = {}
     for line, cells in zip(read.lines, read.rows, strict=True):
         sample = _sample(_Row(table, line, cells))
@@ -218,7 +218,9 @@ def split_folds(samples: Sequence[Sample], folds: int, *, seed: int) -> list[lis
     judges = [s for s in samples if s.images and not s.teaches_only]
     people = sorted({sample.participant_id for sample in judges})
     if len(people) < folds:
-        raise TrainingError(f"{folds} folds need at least {folds} people, found {len(people)}")
+        raise TrainingError(
+            f"{folds} folds require at least {folds} participants, found {len(people)}"
+        )
     order = np.random.default_rng(seed).permutation(len(people))
     fold_of = {people[person]: place % folds for place, person in enumerate(order)}
     split: list[list[Sample]] = [[] for _ in range(folds)]
@@ -268,7 +270,7 @@ def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
     target = LabelMap(reference_classes(labels, sample.protocol, config), labels.grid)
     grid = canonical_grid(labels.grid, config.preparation.spacing)
     if not target.data.any():
-        raise TrainingError(f"{sample.dseg}: none of the labels is in it")
+        raise TrainingError(f"{sample.dseg}: it contains none of the labels")
     classes = _resample_classes(target, grid)
     found = np.argwhere(classes)
     centre = (found.max(axis=0) + found.min(axis=0)) / 2

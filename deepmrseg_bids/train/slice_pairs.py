@@ -115,7 +115,7 @@ def _synthetic(sample: Sample, config: TrainConfig) -> dict[str, Any]:
     codes = resample(labels.data.astype(np.int16), labels.grid, grid, order=0)
     brain = np.argwhere((codes > 0) & (codes < OUTSIDE_BRAIN))
     if not len(brain):
-        raise TrainingError(f"{sample.dseg}: no code of the brain (1 to 499) is in it")
+        raise TrainingError(f"{sample.dseg}: it contains no code of the brain (1 to 499)")
     chosen = np.random.default_rng(0).integers(len(brain), size=_PLACES)
     out: dict[str, Any] = {
         "codes": codes,
@@ -127,7 +127,7 @@ def _synthetic(sample: Sample, config: TrainConfig) -> dict[str, Any]:
         check_codes(labels, sample.dseg, sample.protocol, config, limit=OUTSIDE_BRAIN)
         target = reference_classes(LabelMap(codes, grid), sample.protocol, config)
         if not target.any():
-            raise TrainingError(f"{sample.dseg}: none of the labels is in it")
+            raise TrainingError(f"{sample.dseg}: it contains none of the labels")
         out["target"] = target
     else:
         out["to_mni"] = from_mni(codes, grid)

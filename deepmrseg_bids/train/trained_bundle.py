@@ -13,6 +13,7 @@ from deepmrseg_bids.train import csv_log
 from deepmrseg_bids.train.checkpoint import State
 from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.training_run import Plan
+from deepmrseg_bids.wording import counted
 
 __all__ = ["write_bundle"]
 
@@ -66,15 +67,16 @@ def _scores_at(path: Path, step: int) -> dict[str, float | None]:
 
 
 def _card(state: State, plan: Plan) -> str:
-    loop = plan.config.loop
+    loop, samples = plan.config.loop, counted(len(plan.teaching), "sample")
     lines = [
         f"# {plan.config.task}",
         "",
-        f"Trained for {state.step} of {loop.steps} steps on {len(plan.teaching)} samples.",
+        f"Trained for {state.step} of {loop.steps} steps on {samples}.",
     ]
     if state.stopped:
         lines.append(
-            f"It was stopped early: {state.waited} validations brought no better mean Dice."
+            f"Training was stopped early: {counted(state.waited, 'validation')} "
+            "without a higher mean Dice."
         )
     if state.best_average is not None:
         lines.append(

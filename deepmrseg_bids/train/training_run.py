@@ -80,8 +80,8 @@ class TrainingRun:
             teaching = [s for s in self.samples if s.participant_id not in people]
         if not judging and (loop.keep == "best" or loop.patience):
             raise TrainingError(
-                'keep = "best" and patience need samples to validate: set folds to at least 2, or '
-                'keep = "last" and patience = 0'
+                'keep = "best" and patience require samples for validation: set folds to at least '
+                '2, or keep = "last" and patience = 0'
             )
         return teaching, judging
 
@@ -142,7 +142,7 @@ def _check_resumable(run: TrainingRun) -> None:
     """Refuse to write over a run, and to go on with one under other settings."""
     if not run.resume:
         raise TrainingError(
-            f"{run.out} holds a run already: add --resume, or choose another folder"
+            f"{run.out} already contains a run: add --resume, or choose another folder"
         )
     kept = run.out / "settings.toml"
     if not kept.is_file():
@@ -150,8 +150,8 @@ def _check_resumable(run: TrainingRun) -> None:
     changed = changed_settings(load_config(kept), run.config)
     if changed:
         raise TrainingError(
-            f"{run.out} holds a run with other settings: {', '.join(changed)}; go on with those in "
-            "its settings.toml, or choose another folder"
+            f"{run.out} contains a run with other settings: {', '.join(changed)}; continue with "
+            "those in its settings.toml, or choose another folder"
         )
 
 

@@ -59,15 +59,17 @@ def test_a_session_to_do_has_its_images_tasks_time_and_memory():
     assert (row["T1w"], row["FLAIR"]) == ("sub-01_T1w.nii.gz", "f_FLAIR.nii.gz")
     assert (row["tasks"], row["finished"], row["left_out"]) == ("brain", "n/a", "n/a")
     assert int(row["seconds"]) > 1 and int(row["memory_mib"]) > 500
-    assert last.startswith("# 1 of 1 sessions to do, 0 finished, 0 left out; 2 at a time")
+    assert last.startswith(
+        "# 1 of 1 session to process, 0 completed, 0 not possible; 2 in parallel"
+    )
 
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
         (job(t1w=False), "brain: the session has no T1w image"),
-        (job(tasks=("wml",)), "wml: wml needs a FLAIR, and the session has none"),
-        (job(tasks=("wml",), flair=True), "wml: wml: this version ships no model of it"),
+        (job(tasks=("wml",)), "wml: wml requires a FLAIR, but the session has none"),
+        (job(tasks=("wml",), flair=True), "wml: wml: no model is installed"),
         (job("bad"), "brain: /d/sub-bad_T1w.nii.gz: the file is empty"),
     ],
 )
@@ -75,7 +77,7 @@ def test_what_cannot_be_done_has_its_reason_and_costs_nothing(asked, reason):
     (row,), last = rows(asked)
     assert row["left_out"] == reason
     assert (row["tasks"], row["seconds"], row["memory_mib"]) == ("n/a", "n/a", "n/a")
-    assert last == "# 0 of 1 sessions to do, 0 finished, 1 left out"
+    assert last == "# 0 of 1 session to process, 0 completed, 1 not possible"
 
 
 def test_one_reason_for_several_tasks_is_said_once():
@@ -86,7 +88,7 @@ def test_one_reason_for_several_tasks_is_said_once():
 def test_finished_work_is_named_and_costs_nothing():
     (row,), last = rows(job(tasks=(), finished=("brain",)))
     assert (row["tasks"], row["finished"], row["seconds"]) == ("n/a", "brain", "n/a")
-    assert last == "# 0 of 1 sessions to do, 1 finished, 0 left out"
+    assert last == "# 0 of 1 session to process, 1 completed, 0 not possible"
 
 
 def test_the_machine_is_measured_once_and_only_if_there_is_something_to_do():
@@ -111,7 +113,7 @@ def test_sessions_share_the_places_there_are():
 
 def test_the_memory_of_a_run_is_that_of_its_largest_sessions_at_once():
     planned = [Planned(job(), {}, Cost(60, mib)) for mib in (1024, 2048, 3072)]
-    assert "2 at a time with 3 threads each: about 2 min and 5.0 GB" in summary(
+    assert "2 in parallel with 3 threads each: about 2 min and 5.0 GB" in summary(
         planned, at_once=2, threads=3, start=5
     )
 

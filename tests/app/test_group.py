@@ -220,14 +220,16 @@ def told(study: Path, caplog: pytest.LogCaptureFixture, *references: object) -> 
 
 
 def test_an_empty_reference_is_told(study: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert "holds no label maps; expected sub-*" in told(study, caplog, reference(study / "none"))
+    assert "contains no label maps; expected sub-*" in told(
+        study, caplog, reference(study / "none")
+    )
 
 
 def test_a_reference_of_other_sessions_is_told(
     study: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     text = told(study, caplog, reference(study / "labels", "sub-77", "sub-3_ses-9"))
-    assert "it holds sub-3 ses-9, sub-77; OUT_DIR holds sub-1, sub-2, sub-3 ses-1" in text
+    assert "it contains sub-3 ses-9, sub-77; OUT_DIR contains sub-1, sub-2, sub-3 ses-1" in text
 
 
 def test_a_reference_with_other_labels_is_told(
@@ -242,7 +244,9 @@ def test_a_reference_without_a_table_and_with_other_numbers_is_told(
     study: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = reference(study / "labels", "sub-1", indices=(1, 2, 3, 4))
-    assert "has no label table, and not all of our numbers" in told(study, caplog, root)
+    assert "has no label table, and it does not contain all our label values" in told(
+        study, caplog, root
+    )
 
 
 def test_a_reference_in_another_place_is_told(
@@ -283,7 +287,7 @@ def test_what_is_no_reference_is_wrong_usage(study: Path, text: str) -> None:
 
 def test_two_references_of_one_name_are_wrong_usage(study: Path) -> None:
     root = reference(study / "labels", "sub-1")
-    with pytest.raises(UsageError, match="give each a name of its own"):
+    with pytest.raises(UsageError, match="give each a different name"):
         run(study, root, f"labels={root}")
 
 
@@ -314,7 +318,7 @@ def test_a_table_that_is_gone_is_told(study: Path, caplog: pytest.LogCaptureFixt
         "sub-9\tn/a\tdeepbrain\tdone\tn/a\t1\t1\tn/a\n"
     )
     assert run(study) == 3
-    assert "sub-9: deepbrain is done by logs/sessions.tsv, but its table" in caplog.text
+    assert "sub-9: deepbrain is done according to logs/sessions.tsv, but its table" in caplog.text
 
 
 def test_a_log_that_cannot_be_read_costs_only_what_it_says(study: Path) -> None:
@@ -347,7 +351,7 @@ def test_agreement_of_an_earlier_run_is_told_and_goes_when_a_reference_has_none(
 ) -> None:
     assert run(study, reference(study / "labels", "sub-1")) == 0
     assert run(study) == 0
-    assert "deepbrain_agreement.json: of an earlier run" in caplog.text
+    assert "deepbrain_agreement.json: from an earlier run" in caplog.text
     assert len(rows(study, "agreement")) == 4
     (study / "empty").mkdir()
     assert run(study, study / "empty") == 3
@@ -385,7 +389,7 @@ def test_a_label_map_that_serves_one_task_is_no_mistake_for_another(
         add_session(study / "out", source, "brain", BRAIN_TABLE, blocks((1, 1)))
     root = reference(study / "labels", "sub-1", "sub-2")
     assert run(study, root, nprocs=2) == 0  # what is told survives the way between processes
-    assert "they are no whole brain, so they say nothing about a brain mask" in caplog.text
+    assert "less than a whole brain: not compared with the brain mask" in caplog.text
     assert "(and 1 more like this)" in caplog.text
     assert not list((study / "out").glob("group_seg-brain_agreement*"))
     assert len(rows(study, "agreement")) == 8
@@ -398,7 +402,7 @@ def test_comparisons_show_how_far_they_are_unless_quiet(
     caplog.set_level(logging.INFO, "deepmrseg-bids")
     root = reference(study / "labels", "sub-1", "sub-2")
     assert run(study, root) == 0
-    assert "2 of 2 comparisons done, 0 failed, 0 to go" in caplog.text
+    assert "2 of 2 comparisons done, 0 failed, 0 remaining" in caplog.text
     caplog.clear()
     assert run(study, root, verbosity=-1) == 0
     assert "comparisons done" not in caplog.text + capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_what_is_asked_for_is_tried_so_that_its_absence_gets_a_reason():
 def test_a_model_of_another_task_is_refused_before_any_work(monkeypatch):
     opened = SimpleNamespace(task="wml", path=Path("/m"))
     monkeypatch.setattr(participant.ModelBundle, "open", lambda _: opened)
-    with pytest.raises(UsageError, match="--model brain=/m: a model of 'wml'"):
+    with pytest.raises(UsageError, match="--model brain=/m: this model is for the task 'wml'"):
         participant._bundles(config(tasks=("brain",), models=(("brain", Path("/m")),)))
 
 
@@ -155,9 +155,9 @@ def lost(monkeypatch, tmp_path):
     [
         (Verdict({"sub-01": "killed"}), "failed", "killed"),
         (Verdict({"sub-01": "killed"}, interrupted=True), "failed", "killed"),
-        (Verdict(), "failed", "ended early"),
-        (Verdict(interrupted=True), "failed", "interrupted before it was done"),
-        (Verdict(stopped=True), "skipped", "not begun"),
+        (Verdict(), "failed", "ended unexpectedly"),
+        (Verdict(interrupted=True), "failed", "interrupted; run the same command again"),
+        (Verdict(stopped=True), "skipped", "not started"),
     ],
 )
 def test_a_session_that_broke_off_keeps_what_was_finished(lost, verdict, status, reason):
@@ -184,7 +184,7 @@ def test_what_nobody_began_is_counted_and_not_listed(caplog):
     participant._tell([failed, *left], Verdict(interrupted=True))
     assert caplog.messages == [
         "sub-1 ses-1: brain failed: no signal",
-        "5 of 6 tasks are left to do: interrupted before it was done; the same command does it",
+        "5 of 6 tasks not completed: interrupted; run the same command again to complete it",
     ]
 
 
@@ -217,5 +217,5 @@ def test_a_shard_without_sessions_is_done_and_leaves_nothing(monkeypatch, tmp_pa
                         lambda *_, **__: [Session("01", None, {})])  # fmt: skip
     asked = replace(config(shard="2/2"), bids_dir=tmp_path / "raw", out_dir=tmp_path / "out")
     assert participant.run_participant(asked, command="") == 0
-    assert "shard 2/2: no sessions" in caplog.text
+    assert "shard 2/2: contains no sessions" in caplog.text
     assert not (tmp_path / "out" / "logs").exists()

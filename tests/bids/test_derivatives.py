@@ -266,7 +266,7 @@ def a_sidecar(**more: Any) -> dict[str, Any]:
     )
     findings = [
         Finding("oblique", "info", "tilted"),
-        Finding("single-volume-4d", "warning", "4D with one volume: taken as 3D"),
+        Finding("single-volume-4d", "warning", "4D image with one volume: processed as 3D"),
     ]
     return Sidecar("Labels", made, findings, spatial_reference=source, **more).to_json()
 
@@ -277,7 +277,7 @@ def test_a_sidecar_says_where_a_file_comes_from() -> None:
     assert tree["Type"] == "Brain" and tree["LabelMap"] == ["background", "lesion"]
     assert tree["Models"]["wml"]["SHA256"] == "cd" * 32
     assert [one["Code"] for one in tree["Findings"]] == ["single-volume-4d", "oblique"]
-    assert tree["Warnings"] == ["4D with one volume: taken as 3D"]
+    assert tree["Warnings"] == ["4D image with one volume: processed as 3D"]
     assert "Resolution" not in tree
 
 
@@ -337,8 +337,8 @@ def test_what_is_not_finite_is_written_as_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: "", "breaks off"),
-        (lambda text: text[:-1], "breaks off"),
+        (lambda text: "", "incomplete"),
+        (lambda text: text[:-1], "incomplete"),
         (lambda text: text[:-20] + "\n", "7 cells were expected"),
         (lambda text: text.replace("volume_mm3", "volume", 1), "lacks volume_mm3"),
         (lambda text: "participant_id\tage\nsub-01\t3\n", "not a table of volumes"),
@@ -473,7 +473,10 @@ def test_a_link_in_the_output_does_not_lead_results_into_the_raw_data(tmp_path: 
     (raw / "sub-01" / "anat").mkdir(parents=True)
     out.mkdir()
     (out / "sub-01").symlink_to(raw / "sub-01")
-    with pytest.raises(DatasetError, match="a link leads out of OUT_DIR"), Staging(out) as staging:
+    with (
+        pytest.raises(DatasetError, match="a link points outside OUT_DIR"),
+        Staging(out) as staging,
+    ):
         write_json(staging.path("sub-01/anat/x.json"), {})
     assert not list((raw / "sub-01" / "anat").iterdir())
 

@@ -84,10 +84,10 @@ def test_a_change_of_the_data_set_is_noticed(
     expected = change(raw, how)
     caplog.set_level("INFO")
     assert scans(raw, kept) == expected
-    assert "has changed since, the index is made anew" in caplog.text
+    assert "has changed, the index is regenerated" in caplog.text
     caplog.clear()
     assert scans(raw, kept) == expected
-    assert "the index is taken from there" in caplog.text
+    assert "using the index in this folder" in caplog.text
 
 
 def test_what_is_no_image_does_not_make_the_index_anew(
@@ -126,7 +126,7 @@ def test_a_broken_database_is_made_anew_with_a_warning(
 
 
 def test_the_database_of_another_data_set_is_refused(make: Make, kept: Path) -> None:
-    with pytest.raises(DatasetError, match=r"database .* is of .*/raw, not of .*/other"):
+    with pytest.raises(DatasetError, match=r"database .* belongs to .*/raw, not to .*/other"):
         find_sessions(make(*T1W, root="other"), database_dir=kept)
 
 
@@ -139,7 +139,7 @@ def test_the_database_of_another_program_is_used_as_it_is(
     before = (tmp_path / "theirs" / "layout_index.sqlite").read_bytes()
     caplog.set_level("INFO")
     assert len(scans(raw, tmp_path / "theirs")) == 2
-    assert "made by another program" in caplog.text
+    assert "written by another program" in caplog.text
     assert (tmp_path / "theirs" / "layout_index.sqlite").read_bytes() == before
 
 
@@ -153,4 +153,4 @@ def test_an_index_that_cannot_be_kept_costs_only_a_warning(
 ) -> None:
     (tmp_path / "db").touch()  # no folder can be made here
     assert len(scans(raw, tmp_path / "db")) == 2
-    assert "cannot be kept for the next run" in caplog.text
+    assert "cannot be stored for the next run" in caplog.text

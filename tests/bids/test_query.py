@@ -182,8 +182,8 @@ def test_filters_choose_as_in_the_nipreps_apps(
         ({"t1w": {"acq": "a"}}, "'t1w' cannot be used.*acq"),
         ({"t1w": ["acq-a"]}, "'t1w' must be an object"),
         ({"T1": {}}, "'T1'; 't1w' or 'flair'"),
-        ({"t1w": {"suffix": {}}}, "'suffix' must be a text, a number, null or a list"),
-        ({"t1w": {"run": [1, [2]]}}, "'run' must be a text, a number, null or a list"),
+        ({"t1w": {"suffix": {}}}, "'suffix' must be a string, a number, null or a list"),
+        ({"t1w": {"run": [1, [2]]}}, "'run' must be a string, a number, null or a list"),
     ],
 )
 def test_a_wrong_filter_is_refused(make: Make, filters: dict[str, object], message: str) -> None:
@@ -277,8 +277,8 @@ def test_a_dry_run_creates_nothing(make: Make, tmp_path: Path) -> None:
         ("raw", None, "OUT_DIR is BIDS_DIR"),
         ("raw/../raw/", None, "OUT_DIR is BIDS_DIR"),
         ("link", None, "OUT_DIR is BIDS_DIR"),
-        ("raw/out", None, "among the inputs"),
-        ("link/sub-01/derivatives", None, "among the inputs"),
+        ("raw/out", None, "inside the input data set"),
+        ("link/sub-01/derivatives", None, "inside the input data set"),
         ("out", "raw", "work folder"),
         ("out", "raw/work", "work folder"),
         ("out", "link/derivatives/work", "work folder"),

@@ -123,7 +123,7 @@ def test_numbers_without_a_table_mean_nothing_unless_the_file_says_the_task(
 ) -> None:
     (reference.folder / "dseg.tsv").unlink()
     put(reference, "sub-01_ses-1_dseg.nii.gz")
-    with pytest.raises(DatasetError, match=r"has no label table.*put a _dseg.tsv"):
+    with pytest.raises(DatasetError, match=r"has no label table.*add a _dseg.tsv"):
         chosen(reference)
     put(reference, "sub-01_ses-1_seg-deepbrain_dseg.nii.gz")
     match = reference.find(OURS, find_task("deepbrain"), TABLE)
@@ -163,7 +163,7 @@ def test_two_references_need_two_names(tmp_path: Path) -> None:
     for parent in ("a", "b"):
         (tmp_path / parent / "labels").mkdir(parents=True)
     both = [str(tmp_path / "a" / "labels"), str(tmp_path / "b" / "labels")]
-    with pytest.raises(UsageError, match=r"called labels.*NAME=DIR"):
+    with pytest.raises(UsageError, match=r"named labels.*NAME=DIR"):
         read_references(both)
     assert [one.name for one in read_references([both[0], f"b={both[1]}"])] == ["labels", "b"]
 

@@ -110,7 +110,7 @@ def test_one_flair_goes_with_one_t1w(tmp_path, capsys):
          "b.nii"]
     )  # fmt: skip
     assert code == 2
-    assert "--flair goes with one T1w" in capsys.readouterr().err
+    assert "--flair requires exactly one T1w" in capsys.readouterr().err
 
 
 def test_two_images_of_one_name_are_refused_before_any_work(tmp_path, capsys):

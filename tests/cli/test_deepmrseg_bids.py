@@ -78,7 +78,7 @@ def test_the_help_names_the_exit_codes(capsys):
         command.main(["--help"])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for part in ("exit codes: 0 all", "2 wrong usage", "3 some sessions failed", "4 nothing",
+    for part in ("exit codes: 0 everything", "2 wrong usage", "3 some sessions failed", "4 nothing",
                  "130 interrupted"):  # fmt: skip
         assert part in text
 
@@ -149,7 +149,7 @@ def test_a_configuration_file_gives_what_the_command_line_does_not(tmp_path):
 
 
 def test_a_place_that_neither_gives_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"OUT_DIR, \{participant,group\} must be given"):
+    with pytest.raises(UsageError, match=r"OUT_DIR, \{participant,group\} required"):
         from_file(tmp_path, 'bids_dir = "/raw"\n')
 
 

@@ -161,7 +161,7 @@ def test_a_dry_run_has_a_row_a_session_with_what_would_be_done_and_why_not(
     assert {found[name]["finished"] for name in ("sub-01", "sub-02")} == {"brain"}
     assert found["sub-03"]["tasks"] == "brain"
     assert float(found["sub-03"]["seconds"]) >= 0 and int(found["sub-03"]["memory_mib"]) > 100
-    assert found["sub-03"]["left_out"] == "wml: wml needs a FLAIR, and the session has none"
+    assert found["sub-03"]["left_out"] == "wml: wml requires a FLAIR, but the session has none"
     assert found["sub-04"]["left_out"] == "brain wml: the session has no T1w image"
     assert found["sub-02"]["T1w"] == "sub-02/anat/sub-02_T1w.nii.gz"
 
@@ -170,7 +170,9 @@ def test_the_sum_of_a_dry_run_says_how_long_and_how_much(
     dry: tuple[Ended, bool, list[str]],
 ) -> None:
     last = dry[0].out.splitlines()[-1]
-    assert last.startswith("# 1 of 4 sessions to do, 0 finished, 3 left out; 1 at a time with")
+    assert last.startswith(
+        "# 1 of 4 sessions to process, 0 completed, 3 not possible; 1 in parallel with"
+    )
     assert " about " in last and last.endswith(" GB")
 
 
@@ -220,7 +222,7 @@ def test_the_work_folder_is_cleaned_of_earlier_runs_alone(
 def test_the_second_run_took_the_index_from_the_first(
     again: tuple[Ended, dict[str, bytes]],
 ) -> None:
-    assert "the index is taken from there" in again[0].err
+    assert "using the index in this folder" in again[0].err
 
 
 def test_reports_only_writes_the_pages_and_nothing_else(
@@ -249,7 +251,7 @@ def test_nothing_is_begun_after_the_first_crash_if_it_is_asked_for(
                 "--tasks", "brain", "--model", f"brain={tiny_model}")  # fmt: skip
     assert ended.code == 4, ended.err
     assert statuses(tmp_path / "out") == {"sub-01": "failed", "sub-03": "skipped"}
-    assert "not begun" in ended.err and "--stop-on-first-crash" in ended.err
+    assert "not started" in ended.err and "--stop-on-first-crash" in ended.err
 
 
 def test_a_mistake_in_a_configuration_file_is_named(tmp_path: Path) -> None:

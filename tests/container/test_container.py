@@ -90,7 +90,7 @@ def test_it_gives_the_bytes_of_a_run_outside(run: Run, outside: dict[str, bytes]
             id="user",
             marks=pytest.mark.robustness(
                 "arbitrary user id",
-                tried="a container with --user 1234:1234, whom it does not know",
+                tried="a container with --user 1234:1234, an unknown user",
             ),
         ),
         pytest.param(
@@ -112,7 +112,7 @@ def test_it_runs_where_this_cannot_be_done(
     refused = engine.run("-c", attempt, entry="python", home="/nowhere")
     assert refused.returncode == 1 and "Error" in refused.stderr
     assert run.ended.returncode == 0 and label_maps(run.out) == outside
-    came_out("exit code 0, label maps with the bytes of a run outside any container")
+    came_out("exit code 0, label maps byte-identical to those of a run outside the container")
 
 
 def test_every_file_belongs_to_the_user_who_ran_it(run: Run) -> None:

@@ -99,7 +99,7 @@ def test_jobs_need_a_work_folder_that_they_see(commands):
 
 @pytest.mark.parametrize("name", ["it's", "a\\b", "a\nb"])
 def test_a_work_folder_that_a_job_cannot_name_is_refused(commands, name):
-    with pytest.raises(UsageError, match="cannot hold quotes"):
+    with pytest.raises(UsageError, match="must not contain quotes"):
         Plugin("SLURM").prepare(config(work_dir=Path("/w") / name))
 
 

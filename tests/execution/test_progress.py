@@ -37,16 +37,16 @@ def session(tmp_path):
 
 def test_sessions_that_end_are_counted_and_the_rest_is_timed(clock, session):
     progress = Progress(4, stream=io.StringIO())
-    assert progress.line() == "0 of 4 sessions done, 0 failed, 4 to go"
+    assert progress.line() == "0 of 4 sessions done, 0 failed, 4 remaining"
     clock.time += 60
     progress(session, "start")
     progress(session, "end")
-    assert progress.line() == "1 of 4 sessions done, 0 failed, 3 to go, about 3 min left"
+    assert progress.line() == "1 of 4 sessions done, 0 failed, 3 remaining, about 3 min left"
     progress(session, "exception")
-    assert progress.line() == "1 of 4 sessions done, 1 failed, 2 to go, about 60 s left"
+    assert progress.line() == "1 of 4 sessions done, 1 failed, 2 remaining, about 60 s left"
     progress(session, "end")
     progress(session, "end")
-    assert progress.line() == "3 of 4 sessions done, 1 failed, 0 to go"
+    assert progress.line() == "3 of 4 sessions done, 1 failed, 0 remaining"
 
 
 def test_long_waits_are_told_in_hours(clock, session):
@@ -72,7 +72,7 @@ def test_a_terminal_shows_one_line_that_is_redrawn_and_ended(session):
     progress(session, "exception")
     drawn = stream.getvalue().split("\r\033[K")
     assert drawn[1].startswith("1 of 2 sessions done, 0 failed")
-    assert drawn[2] == "1 of 2 sessions done, 1 failed, 0 to go\n"
+    assert drawn[2] == "1 of 2 sessions done, 1 failed, 0 remaining\n"
 
 
 def test_a_line_that_is_left_open_is_ended_once(session):
@@ -83,7 +83,7 @@ def test_a_line_that_is_left_open_is_ended_once(session):
     progress(session, "end")
     progress.close()
     progress.close()
-    assert stream.getvalue().endswith("1 to go, about 0 s left\n")
+    assert stream.getvalue().endswith("1 remaining, about 0 s left\n")
     assert stream.getvalue().count("\n") == 1
 
 
@@ -103,7 +103,7 @@ def test_without_a_terminal_lines_are_logged(caplog, session):
         progress(session, "end")
         progress(session, "end")
     assert stream.getvalue() == ""
-    assert caplog.messages[-1] == "2 of 2 sessions done, 0 failed, 0 to go"
+    assert caplog.messages[-1] == "2 of 2 sessions done, 0 failed, 0 remaining"
     assert len(caplog.messages) == 2
 
 

@@ -112,16 +112,16 @@ def test_while_the_controller_is_away_nothing_is_concluded(cluster, command, cap
 @pytest.mark.parametrize(
     ("state", "log", "signal", "expected"),
     [
-        ("OUT_OF_MEMORY", "", 0, "killed for memory: ask for more with --mem"),
-        ("FAILED", "slurmstepd: error: Detected 1 oom_kill event", 9, "killed for memory"),
-        ("FAILED", "slurmstepd: error: Exceeded job memory limit", 9, "killed for memory"),
+        ("OUT_OF_MEMORY", "", 0, "killed because of memory: request more with --mem"),
+        ("FAILED", "slurmstepd: error: Detected 1 oom_kill event", 9, "killed because of memory"),
+        ("FAILED", "slurmstepd: error: Exceeded job memory limit", 9, "killed because of memory"),
         ("CANCELLED", "memory limit", 0, "was cancelled"),
-        ("TIMEOUT", "", 0, "ran out of time: ask for more with --time"),
-        ("NODE_FAIL", "", 0, "lost its node; run again"),
+        ("TIMEOUT", "", 0, "exceeded its time limit: request more with --time"),
+        ("NODE_FAIL", "", 0, "failed because of its node; run again"),
         ("FAILED", "", 9, "was killed by signal 9"),
         ("FAILED", "line\npython: not found\n", 0, "ended as FAILED: python: not found"),
         ("REVOKED", "", 0, "ended as REVOKED"),
-        ("COMPLETED", "", 0, "all nodes must see the work folder"),
+        ("COMPLETED", "", 0, "the work folder and OUT_DIR must be shared by all nodes"),
     ],
 )
 def test_each_end_without_a_result_says_what_to_do(cluster, state, log, signal, expected):

@@ -80,8 +80,8 @@ def test_a_worker_that_dies_between_two_calls_costs_none(crew):
         (-9, "the worker was killed, probably for memory"),
         (-11, "the worker crashed (SIGSEGV), probably for memory"),
         (-15, "the worker was ended by SIGTERM"),
-        (1, "ended early (exit code 1)"),
-        (None, "ended early"),
+        (1, "ended unexpectedly (exit code 1)"),
+        (None, "ended unexpectedly"),
     ],
 )
 def test_a_death_is_told_by_its_likely_cause(code, text):

@@ -110,7 +110,7 @@ def test_a_broken_participants_table_costs_only_its_columns(
     out, raw = cohort
     (raw / "participants.tsv").write_bytes(broken)
     result = gathered(out, raw)
-    assert result.sessions == 3 and "participants.tsv: left out" in result.problems[0]
+    assert result.sessions == 3 and "participants.tsv: not used" in result.problems[0]
 
 
 def test_a_broken_session_costs_only_its_own_row(cohort: tuple[Path, Path]) -> None:
@@ -157,7 +157,7 @@ def test_the_columns_of_sessions_come_along(cohort: tuple[Path, Path]) -> None:
         ("participant_id\tage\nsub-01\t7\nsub-01\t8\n", "sub-01 in several rows"),
         (
             "participant_id\tage\nsub-01\t70\nsub-02\t71\nsub-03\tunknown\n",
-            "column age holds numbers, but 1 other value, 'unknown' for sub-03",
+            "column age contains numbers, but 1 other value, first 'unknown' for sub-03",
         ),
     ],
 )
@@ -236,7 +236,7 @@ def test_a_structure_far_from_the_median_is_an_outlier_with_its_reason(tmp_path:
     assert last["outlier"] == "yes"
     assert "deepbrain: volume of Left-Caudate: -" in last["outlier_reasons"]
     assert "deepbrain: asymmetry of Caudate: -" in last["outlier_reasons"]
-    assert "all volumes together (most of it: Left-Caudate" in last["outlier_reasons"]
+    assert "all volumes jointly (mainly Left-Caudate" in last["outlier_reasons"]
     assert float(last["outlier_score"]) > 3.5
     assert [row["outlier"] for row in records(tmp_path / "group_qc.tsv")[:-1]] == ["no"] * 11
 

@@ -69,8 +69,8 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "no labels"),
-        ("index\tname\n", "no labels"),
+        ("", "is empty"),
+        ("index\tname\n", "is empty"),
         ("index\ttitle\n1\tA\n", "it has no column name"),
         ("index\tname\n1\tA\nx\tB\n", "line 3"),
         ("index\tname\n1\n", "line 2"),

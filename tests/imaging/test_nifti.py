@@ -187,7 +187,7 @@ def test_4d_with_one_volume_is_taken_as_3d_with_a_warning(save) -> None:
     volume = read_volume(save(scan()[..., None]))
     assert np.array_equal(volume.data, scan())
     assert volume.findings == (
-        Finding("single-volume-4d", "warning", "4D with one volume: taken as 3D"),
+        Finding("single-volume-4d", "warning", "4D image with one volume: processed as 3D"),
     )
 
 
@@ -208,7 +208,7 @@ def test_nan_and_infinity_become_zero_with_a_count(save) -> None:
     data[0, 0, 0], data[1, 0, 0], data[2, 0, 0] = np.nan, np.inf, -np.inf
     volume = read_volume(save(data))
     assert volume.findings == (
-        Finding("nan-voxels", "warning", "3 voxels are NaN or infinite: set to 0"),
+        Finding("nan-voxels", "warning", "3 NaN or infinite voxels were set to 0"),
     )
     assert np.isfinite(volume.data).all()
     assert volume.data[2, 0, 0] == 0
@@ -270,7 +270,7 @@ def test_an_affine_with_nan_or_infinity_is_refused(save, value: float) -> None:
 
 
 def test_neither_sform_nor_qform_is_refused_with_the_reason(save) -> None:
-    with pytest.raises(HeaderError, match="left and right cannot be told apart"):
+    with pytest.raises(HeaderError, match="left and right cannot be determined"):
         read_volume(save(scan(), sform=None, qform=None))
 
 

@@ -103,7 +103,7 @@ def test_a_cohort_is_a_template_of_its_own(home: Path) -> None:
 def test_a_template_of_ones_own_in_the_folder_is_known(home: Path) -> None:
     put(home, "tpl-Ours_T1w.nii.gz", "tpl-Ours_desc-brain_mask.nii.gz")
     assert find_template(Space("Ours")).grid.name == "tpl-Ours_T1w.nii.gz"
-    with pytest.raises(UsageError, match="leave the modifier out"):
+    with pytest.raises(UsageError, match="omit the modifier"):
         find_template(Space("Ours", None, "1"))
 
 
@@ -168,7 +168,7 @@ def test_a_broken_download_does_not_enter_the_folder(
     home: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     downloads(monkeypatch, content)
-    with pytest.raises(TemplateError, match="the file is broken"):
+    with pytest.raises(TemplateError, match="the file is damaged"):
         find_template(Space("MNI152NLin6Asym"))
     assert not list(home.rglob("*.nii.gz"))
 

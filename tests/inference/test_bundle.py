@@ -217,7 +217,7 @@ def test_a_broken_label_table_is_refused_as_a_part_of_the_bundle(folder: Path) -
 
 def test_weights_of_another_network_are_refused(folder: Path, toy_network: NetworkConfig) -> None:
     change(folder, network=dataclasses.asdict(dataclasses.replace(toy_network, width=8)))
-    with pytest.raises(BundleError, match="another network"):
+    with pytest.raises(BundleError, match="different network"):
         ModelBundle.open(folder).load()
 
 

@@ -126,7 +126,7 @@ def test_a_pool_loads_a_model_once(bundle):
 
 
 def test_a_pool_refuses_a_model_of_another_task(bundle):
-    with pytest.raises(BundleError, match="a model of 'brain', not of 'deepbrain'"):
+    with pytest.raises(BundleError, match="this model is for the task 'brain', not 'deepbrain'"):
         PredictorPool({"deepbrain": bundle.path})("deepbrain")
 
 
@@ -221,7 +221,7 @@ def crowded(bundle):
 
 
 @pytest.mark.robustness(
-    "GPU memory too small", tried="simulated: a device without room for two images, then for one"
+    "GPU memory too small", tried="simulated: a device with memory for one image, then for none"
 )
 def test_a_gpu_that_is_too_small_for_one_image_is_left_with_a_warning(crowded, caplog, came_out):
     predictor, network, images, expected = crowded(room=1)
@@ -281,5 +281,5 @@ def test_slices_are_mirrored_only_where_left_and_right_lie_in_them(flat):
 
 def test_a_model_that_is_neither_given_nor_shipped_skips_its_task(monkeypatch):
     monkeypatch.setattr(predicting, "shipped_bundles", dict)
-    with pytest.raises(SkippedTask, match="wml: this version ships no model of it"):
+    with pytest.raises(SkippedTask, match="wml: no model is installed"):
         PredictorPool()("wml")

@@ -112,7 +112,7 @@ def test_asking_for_lesions_without_a_flair_skips_with_the_reason(
     assert ended.code == 4
     (row,) = read_tsv(tmp_path / "out" / "logs" / "sessions.tsv")
     assert row["status"] == "skipped"
-    assert "needs a FLAIR" in row["reason"]
+    assert "requires a FLAIR" in row["reason"]
 
 
 def test_predict_fails_on_the_bad_image_and_does_the_good_one(tmp_path: Path) -> None:

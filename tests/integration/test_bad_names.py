@@ -59,8 +59,8 @@ def test_evil_names_work_and_pages_escape_them(run, came_out: Say) -> None:
         assert "&lt;script&gt;alert(1)" in text
     assert read_tsv(out / "group_seg-brain_morph.tsv")[0]["participant_id"] == "sub-01"
     came_out(
-        "done, and the pages escape every string; a folder whose label is not one of BIDS is left "
-        "out with a warning"
+        "done, and the reports escape every string; a folder with an invalid "
+        "BIDS label is skipped with a warning"
     )
 
 
@@ -92,9 +92,9 @@ def test_a_header_without_forms_needs_force(run, tmp_path: Path, came_out: Say) 
 def test_lesions_without_flair_are_skipped_with_the_reason(run, came_out: Say) -> None:
     row = rows(run[1], "01")["wml"]
     assert row["status"] == "skipped" and row["reason"] == (
-        "wml needs a FLAIR, and the session has none"
+        "wml requires a FLAIR, but the session has none"
     )
-    came_out("wml skipped: it needs a FLAIR, and the session has none; brain done")
+    came_out("wml skipped: it requires a FLAIR, but the session has none; brain done")
 
 
 @pytest.mark.robustness(
@@ -112,7 +112,10 @@ def test_the_choice_of_several_is_told_and_set_by_a_filter(
         "--bids-filter-file", wanted, home=tmp_path / "h")  # fmt: skip
     reason = rows(tmp_path / "out", "01")["brain"]["reason"]
     assert "sub-01_run-2_T1w.nii.gz: the file is empty" in reason
-    came_out("run-1 is used, the log and the page say so; with the filter run-2 is (and fails)")
+    came_out(
+        "run-1 is used, as stated in the log and the report; with the filter "
+        "run-2 is used (and fails)"
+    )
 
 
 @pytest.mark.robustness("no dataset_description.json", tried="a data set without it")
@@ -127,13 +130,13 @@ def test_a_missing_description_is_an_error_before_any_work(tmp_path: Path, came_
     came_out("exit code 2: the folder is named; nothing is written")
 
 
-@pytest.mark.robustness("not a BIDS data set", tried="a folder with other things in it")
+@pytest.mark.robustness("not a BIDS data set", tried="a folder with other files")
 def test_a_folder_that_is_not_bids_is_an_error_before_any_work(
     tmp_path: Path, came_out: Say
 ) -> None:
     root = make_dataset(tmp_path / "stuff")
     ended = app(root, tmp_path / "out", "participant", home=tmp_path / "h")
     assert ended.code == 2
-    assert f"BIDS_DIR {root} holds no sub-<label> folder" in ended.output
+    assert f"BIDS_DIR {root} contains no sub-<label> folder" in ended.output
     assert not (tmp_path / "out" / "logs").exists()
     came_out("exit code 2: the folder is named; nothing is written")

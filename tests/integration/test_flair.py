@@ -58,7 +58,7 @@ def test_a_flair_on_another_grid_is_registered_and_both_grids_get_their_map(
 
 @pytest.mark.shared_data
 @pytest.mark.robustness(
-    "FLAIR of another person", tried="the FLAIR of another patient in the place of the own one"
+    "FLAIR of another participant", tried="the FLAIR of another patient instead of the correct one"
 )
 def test_the_flair_of_another_person_is_flagged_and_used_alone(run, came_out: Say) -> None:
     out, _ = run

@@ -134,7 +134,7 @@ def test_another_space_makes_only_what_is_missing(place: Path, out: Path) -> Non
     assert rows["space-Average_res-2"] == "done"
     assert rows["space-Average"] == rows["deepbrain"] == "resumed"
     again = run(place, "Average", "Average:res-2", "--nprocs", 1)
-    assert again.code == 0 and "1 of 1 sessions were finished" in again.output
+    assert again.code == 0 and "1 of 1 session completed" in again.output
     assert list((place / "home").iterdir()) == []
 
 
@@ -156,9 +156,9 @@ def test_output_spaces_pass_the_bids_validator(out: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.robustness(
-    "no TemplateFlow template at hand and no network",
-    tried="`--output-spaces MNI152NLin2009cAsym` with an empty TEMPLATEFLOW_HOME, and a proxy "
-    "that is not there",
+    "TemplateFlow template not installed and no network",
+    tried="`--output-spaces MNI152NLin2009cAsym` with an empty TEMPLATEFLOW_HOME, "
+    "and a proxy that does not exist",
 )
 def test_a_template_that_cannot_be_had_stops_the_run_before_any_work(
     place: Path, tmp_path: Path, came_out: Callable[[str], None]

@@ -232,7 +232,7 @@ def test_what_is_finished_is_not_done_again_and_what_is_missing_is(
     asked = (run.raw, out, "participant", "--probabilities")
     again = app(*asked, home=home)
     assert again.code == 0, again.output
-    assert "2 of 2 sessions were finished by earlier runs" in again.output
+    assert "2 of 2 sessions completed by earlier runs" in again.output
     assert set(statuses(out).values()) == {"resumed"}
     assert all(float(row["seconds"]) > 0 for row in read_tsv(out / "logs" / "sessions.tsv"))
     assert made(out) == before

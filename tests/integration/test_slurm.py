@@ -236,8 +236,8 @@ def test_a_job_killed_for_memory_is_a_failed_session_that_says_so(
     assert out_of_memory.code == 3, out_of_memory.output
     assert statuses(plugin.out) == {"sub-02_ses-1": "failed", "sub-03_ses-1": "resumed"}
     found = reason(plugin.out, "sub-02")
-    assert re.match(r"job \d+ was killed for memory: ask for more with --mem", found)
-    log = re.search(r"its log is logs/(\S+)", found)
+    assert re.match(r"job \d+ was killed because of memory: request more with --mem", found)
+    log = re.search(r"see logs/(\S+)", found)
     assert log and "memory limit" in (plugin.out / "logs" / log[1]).read_text()
 
 

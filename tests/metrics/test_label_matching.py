@@ -116,5 +116,5 @@ def test_a_whole_brain_is_any_label_with_its_holes_filled() -> None:
 
 
 def test_labels_of_some_structures_are_no_whole_brain() -> None:
-    with pytest.raises(MetricError, match="fill 1 ml: they are no whole brain"):
+    with pytest.raises(MetricError, match="fill 1 ml, less than a whole brain"):
         whole_brain(blocks())

@@ -26,14 +26,14 @@ _NOTHING = "not tested yet"
 _INTRO = """\
 # Robustness
 
-What the app survives. One bad session never costs a good one, nothing finished is lost, nothing
-half-written is ever seen under its final name, and every failure is one line in the terminal, in
-`logs/sessions.tsv` and in the report.
+How the app handles faulty inputs and interruptions. A failed session does not affect other
+sessions, completed results are never lost, a file under its final name is always complete, and
+every failure is reported in one line in the terminal, in `logs/sessions.tsv` and in the report.
 
-The tests write this page (`pytest --write-robustness`), one test a row. A test fails if its row
-no longer tells what came out.
+The tests write this page (`pytest --write-robustness`), one test per row. A test fails if its row
+differs from the result.
 """
-_HEADER = ("input or fault", "promised", "tried", "came out", "test")
+_HEADER = ("input or fault", "expected", "test input", "result", "test")
 
 
 class Finding(NamedTuple):

@@ -33,7 +33,9 @@ def mounted(place: Path, *options: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-@pytest.mark.robustness("disk full", tried="OUT_DIR on a disk of 128 KiB, which holds half of it")
+@pytest.mark.robustness(
+    "disk full", tried="OUT_DIR on a disk of 128 KiB, with space for half of the results"
+)
 def test_a_full_disk_keeps_what_was_done_and_says_what_to_do(
     asked: Asked, whole: dict[str, bytes], nursery: Nursery, tmp_path: Path, came_out: Say
 ) -> None:
@@ -60,8 +62,8 @@ def test_a_full_disk_keeps_what_was_done_and_says_what_to_do(
         nursery.run(asked(out), until=None)
         assert made(out) == whole
     reason = min(failed).partition(": ")[2]
-    came_out(f"exit code {code}; what fitted was done, the others failed: {reason}; with room, "
-             "the next run did them, with the same bytes")  # fmt: skip
+    came_out(f"exit code {code}; sessions that fitted were completed, the others failed: "
+             f"{reason}; with free space, the next run completed them, byte-identical")  # fmt: skip
 
 
 @pytest.mark.robustness(
@@ -90,12 +92,12 @@ def test_a_memory_limit_costs_the_large_session_alone(
     assert {person for person, row in told.items() if row["status"] != "done"} == {"sub-02"}
     reason = told["sub-02"]["reason"]
     assert "memory" in reason and f"sub-02: brain failed: {reason}" in output
-    came_out(f"exit code {code}; its session failed: {reason}; the others were done")
+    came_out(f"exit code {code}; its session failed: {reason}; the others were completed")
 
 
 @pytest.mark.robustness(
     "two runs on one OUT_DIR at once",
-    tried="two runs begun together, three of eight people in both",
+    tried="two runs started together, three of eight participants in both",
 )
 def test_two_runs_on_one_folder_both_finish(
     asked: Asked, whole: dict[str, bytes], tmp_path: Path, came_out: Say
@@ -111,8 +113,8 @@ def test_two_runs_on_one_folder_both_finish(
     assert made(out) == whole
     assert {row["status"] for row in rows(out).values()} <= {"done", "resumed"}
     assert set(rows(out)) == {f"sub-{person}" for person in people}
-    came_out("both ended with exit code 0; every file was whole, and sessions.tsv held the "
-             "sessions of both")  # fmt: skip
+    came_out("both ended with exit code 0; every file was complete, and sessions.tsv contained "
+             "the sessions of both")  # fmt: skip
 
 
 def refused(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> str:
@@ -139,7 +141,9 @@ def test_an_output_folder_that_cannot_be_written_is_refused(
 @pytest.mark.parametrize(
     "place",
     [
-        pytest.param("", marks=pytest.mark.robustness("OUT_DIR = BIDS_DIR", tried="just that")),
+        pytest.param(
+            "", marks=pytest.mark.robustness("OUT_DIR = BIDS_DIR", tried="OUT_DIR set to BIDS_DIR")
+        ),
         pytest.param(
             "results",
             marks=pytest.mark.robustness(
@@ -193,4 +197,4 @@ def test_a_read_only_data_set_is_no_obstacle(
         nursery.run([*words, "--no-reports", "--participant-label", "01"], until=None)
     mask = "sub-01/anat/sub-01_desc-brain_mask.nii.gz"
     assert made(out)[mask] == whole[mask]
-    came_out("exit code 0, the same bytes as ever")
+    came_out("exit code 0, byte-identical results")

@@ -51,11 +51,12 @@ def pickled(model: Path) -> None:
     [
         pytest.param(
             change_a_byte, "expected SHA-256",
-            marks=pytest.mark.robustness("model file changed", tried="one bit is another"),
+            marks=pytest.mark.robustness("model file changed", tried="one bit changed"),
         ),
         pytest.param(
             truncate, "expected SHA-256",
-            marks=pytest.mark.robustness("model file truncated", tried="100 bytes less of weights"),
+            marks=pytest.mark.robustness("model file truncated", tried="weights truncated by "
+                                                                       "100 bytes"),
         ),
         pytest.param(
             from_the_future, "format 99",
@@ -90,7 +91,7 @@ def test_a_model_that_is_not_what_it_was_is_refused(
 
 
 @pytest.mark.robustness(
-    "GPU asked for and none there", tried="`--device cuda` on a machine without"
+    "GPU requested but not available", tried="`--device cuda` on a machine without a GPU"
 )
 def test_a_gpu_that_is_not_there_is_an_error(
     tiny_data: Path,

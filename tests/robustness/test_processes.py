@@ -59,8 +59,8 @@ def test_a_killed_worker_costs_its_session_alone(
     assert "the worker was killed" in page
     assert sum(row["status"] == "done" for row in rows(out).values()) == PEOPLE - 1
     finishes(nursery, asked(out), out, whole)
-    came_out(f"exit code {code}; its session failed: {failed['reason']}; the others were done; "
-             "the next run did it, with the same bytes")  # fmt: skip
+    came_out(f"exit code {code}; its session failed: {failed['reason']}; the others were "
+             "completed; the next run completed it, byte-identical")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,10 @@ def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
     left = {row["reason"] for row in told.values() if row["status"] != "done"}
     assert list(work.iterdir()) == [] and not list(out.rglob(".deepmrseg-*"))
     finishes(nursery, asked(out), out, whole)
-    came_out(f"exit code {code}, no process left; in sessions.tsv what was done, and of the rest: "
-             f"{' / '.join(left)}; the next run did it, with the same bytes")  # fmt: skip
+    came_out(
+        f"exit code {code}, no process left; sessions.tsv lists the completed sessions, and for "
+        f"the rest: {' / '.join(left)}; the next run completed it, byte-identical"
+    )
 
 
 @pytest.mark.robustness(
@@ -123,5 +125,5 @@ def test_a_run_killed_at_thirty_random_instants_makes_the_same_bytes(
         for name, content in made(out).items():
             assert name.endswith(".tmp") or content == expected[name], f"{name} is broken"
     finishes(nursery, asked(out, *people), out, expected)
-    came_out("each file under its final name was whole after every kill; the last run ended with "
-             "the same bytes as one that ran through")  # fmt: skip
+    came_out("each file under its final name was complete after every kill; the result of the "
+             "last run was byte-identical to that of an uninterrupted run")  # fmt: skip

@@ -31,7 +31,7 @@ def test_an_unexpected_error_keeps_what_was_done_and_fails_the_rest(session, tmp
 def test_too_little_memory_says_what_to_do(session):
     (task,) = session([("brain", MemoryError())]).tasks
     assert task.status == "failed"
-    assert task.reason.startswith("out of memory: give the job more")
+    assert task.reason.startswith("out of memory: request more memory")
 
 
 def test_errors_of_ours_are_reasons_and_do_not_stop_other_tasks(session):

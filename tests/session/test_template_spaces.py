@@ -233,14 +233,16 @@ def test_a_failed_registration_costs_the_space_alone(
     assert quick == []
 
 
-@pytest.mark.parametrize(("task", "says"), [("brain", "no brain"), ("deepbrain", "nothing of")])
+@pytest.mark.parametrize(("task", "says"), [("brain", "no brain"), ("deepbrain", "no result of")])
 def test_without_a_result_there_is_nothing_to_carry_over(
     session: Callable[..., tuple[SessionOutcome, SessionJob]],
     quick: list[str],
     task: str,
     says: str,
 ) -> None:
-    outcome, _ = session("Average", results={task: SegmentationError("no brain in it")})
+    outcome, _ = session(
+        "Average", results={task: SegmentationError("the image contains no brain")}
+    )
     assert outcome.spaces[0].status == "failed" and says in outcome.spaces[0].reason
 
 

@@ -175,5 +175,5 @@ def test_a_crop_around_named_structures_is_cut_around_their_middle(session):
 
 
 def test_a_crop_around_what_deepbrain_does_not_know_is_an_error_that_lists_what_it_knows(session):
-    with pytest.raises(SegmentationError, match=r"Left-Nose.*it knows Left-Thalamus, Right"):
+    with pytest.raises(SegmentationError, match=r"Left-Nose.*it segments Left-Thalamus, Right"):
         session(Preparation(1.0, "crop", (16, 16, 16), around=("Left-Nose",)))

@@ -134,7 +134,7 @@ def test_a_crop_in_which_nothing_is_found_is_an_error():
     volume = scan(parts(), box(72, 2.0, MIDDLE), TISSUE)
     model = predictor()
     model.windows = [(1e6, 2e6)] * 4
-    with pytest.raises(SegmentationError, match="no deep structure found"):
+    with pytest.raises(SegmentationError, match="no deep structure was segmented"):
         deepbrain.segment(volume, brain_around(MIDDLE), model)
 
 

@@ -137,5 +137,5 @@ def test_brain_that_the_t1w_does_not_show_is_dark_and_does_not_scale_the_rest():
 
 def test_an_empty_mask_is_one_clear_error():
     flair = grid_of(1.0, 1.0, 4.0)
-    with pytest.raises(SignalError, match="no brain lies in the slices"):
+    with pytest.raises(SignalError, match="the slices of the FLAIR contain no brain"):
         slice_grid(flair, np.zeros(flair.shape, bool), spacing=1.0)

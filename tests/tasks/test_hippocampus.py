@@ -200,7 +200,7 @@ def test_a_search_without_an_end_is_told():
     model.__class__ = Ahead
     result = hippocampus.segment(volume(), deep(), model)
     for side in ("Left", "Right"):
-        text = f"the search for {side}-Hippocampus did not settle"
+        text = f"the search for {side}-Hippocampus did not converge"
         assert Finding("hippocampus-restless", "warning", text) in result.findings
 
 

@@ -157,7 +157,7 @@ def test_lesions_without_a_flair_are_skipped_with_the_reason(calls):
     results = dict(run({"T1w": SCAN}, ["brain", "wml"], predictors))
     assert isinstance(results["brain"], Segmentation)
     assert isinstance(results["wml"], SkippedTask)
-    assert "needs a FLAIR" in str(results["wml"]) and "wml" not in calls
+    assert "requires a FLAIR" in str(results["wml"]) and "wml" not in calls
 
 
 def test_results_come_as_they_are_made(calls):

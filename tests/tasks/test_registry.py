@@ -184,7 +184,9 @@ def test_a_bundle_of_another_name_is_a_task_of_its_own(tmp_path: Path) -> None:
 
 def test_a_bundle_given_under_the_wrong_name_says_which_is_right(tmp_path: Path) -> None:
     folder = bundle(tmp_path / "m", "nuts")
-    with pytest.raises(UsageError, match=r"a model of 'nuts'.*brain.*--model nuts=") as caught:
+    with pytest.raises(
+        UsageError, match=r"this model is for the task 'nuts'.*brain.*--model nuts="
+    ) as caught:
         task_of_model("almonds", folder)
     assert f"--model almonds={folder}" in str(caught.value)
 

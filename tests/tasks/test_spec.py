@@ -112,9 +112,9 @@ def test_it_sees_the_images_that_it_asks_for_or_none(
         ({}, "FLAIR", "the session has no T1w image"),
         (PAIR, "FLAIR", ""),
         (PAIR, "T1w FLAIR", ""),
-        (PAIR, "T1w", "nuts needs a FLAIR, and the session has none"),
+        (PAIR, "T1w", "nuts requires a FLAIR, but the session has none"),
         (PAIR, "", "the session has no T1w image"),
-        ({"required": ("T1w", "FLAIR")}, "T1w", "nuts needs a FLAIR, and the session has none"),
+        ({"required": ("T1w", "FLAIR")}, "T1w", "nuts requires a FLAIR, but the session has none"),
     ],
 )
 def test_what_a_session_lacks_is_said(changes: dict[str, object], there: str, reason: str) -> None:

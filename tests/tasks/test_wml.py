@@ -177,7 +177,7 @@ def test_brains_that_do_not_fit_are_told(found, t1w, flair, inside):
 
 def test_a_flair_without_a_brain_is_an_error_that_names_it(monkeypatch, flair):
     def broken(*_):
-        raise SegmentationError("12 ml were found")
+        raise SegmentationError("12 ml found")
 
     monkeypatch.setattr(coregistration, "find_brain", broken)
     with pytest.raises(SegmentationError, match="FLAIR: 12 ml"):
@@ -185,9 +185,9 @@ def test_a_flair_without_a_brain_is_an_error_that_names_it(monkeypatch, flair):
 
 
 def test_without_a_flair_the_task_is_skipped(t1w):
-    with pytest.raises(SkippedTask, match="needs a FLAIR"):
+    with pytest.raises(SkippedTask, match="requires a FLAIR"):
         wml.segment(t1w, None, None, predictors(Bright()))
-    with pytest.raises(SkippedTask, match="needs a FLAIR"):
+    with pytest.raises(SkippedTask, match="requires a FLAIR"):
         wml.segment_prepared(t1w, None, Bright())
 
 
@@ -217,7 +217,7 @@ def test_prepared_scans_need_no_brain_model(t1w, inside):
     np.testing.assert_allclose(centre(result.labels), SPOT, atol=2.5)
     assert result.labels.grid == flair.grid and result.aligned
     dark = replace(flair, data=np.zeros_like(flair.data))
-    with pytest.raises(SignalError, match="no brain in it"):
+    with pytest.raises(SignalError, match="the image contains no brain"):
         wml.segment_prepared(extracted, dark, network)
 
 

@@ -155,12 +155,12 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
         ("batch = 2", "patience = -1", "loop patience must be at least 0, got -1"),
         ("batch = 2", 'precision = "half"', "precision must be auto, float32 or bfloat16"),
         ("width = 4", "width = 5", "network width"),
-        ("classes = 2", "classes = 3", "3 classes, the label table asks for 2"),
+        ("classes = 2", "classes = 3", "3 classes, the label table requires 2"),
         ("spacing = 1.0", "spacing = 0", "spacing"),
         ('intensity = "crop"', 'intensity = "loud"', "intensity"),
         ("index = 5", "index = 0", "at least 1"),
         ("index = 5, ", "", "index"),
-        ("[loop]", "[augment]\nflip = 2\n[loop]", "augment flip must be a chance"),
+        ("[loop]", "[augment]\nflip = 2\n[loop]", "augment flip must be a probability"),
         ("[loop]", "[augment]\nnoise = -1\n[loop]", "augment noise must be at least 0"),
         ("[loop]", "[augment]\nflop = 1\n[loop]", "flop"),
         ("[loop]", "[other]\n[loop]", r"unknown tables \['other'\]"),
@@ -214,7 +214,7 @@ def test_a_network_in_2d_sees_flair_and_t1w_alone(settings_file, extra) -> None:
         ("spatial_dims = 3", "spatial_dims = 2"), ("in_channels = 1", "in_channels = 2"),
         ("crop = [16, 16, 16]", "crop = [16, 16]"), ("spacing = 1.0", f"spacing = 1.0\n{extra}"),
     )  # fmt: skip
-    with pytest.raises(TrainingError, match=r"a network in 2D sees slices .* neither position nor"):
+    with pytest.raises(TrainingError, match=r"a 2D network has slices .* neither position nor"):
         load_config(path)
 
 

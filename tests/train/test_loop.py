@@ -219,7 +219,7 @@ def test_a_run_is_never_overwritten_unasked(balls, toy, tmp_path: Path) -> None:
     samples, config = load_samples(balls(2)), toy(steps=2)
     train(TrainingRun(samples, config, tmp_path / "run"))
     before = network_of(tmp_path / "run")
-    with pytest.raises(TrainingError, match="holds a run already: add --resume"):
+    with pytest.raises(TrainingError, match="already contains a run: add --resume"):
         train(TrainingRun(samples, config, tmp_path / "run"))
     assert equal(before, network_of(tmp_path / "run"))
 
@@ -283,7 +283,7 @@ def test_one_cycle_warms_up_and_falls_to_nothing(toy) -> None:
 def test_no_samples_and_too_few_people_are_refused(balls, toy, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no samples"):
         train(TrainingRun([], toy(), tmp_path / "run"))
-    with pytest.raises(TrainingError, match="5 folds need at least 5 people, found 2"):
+    with pytest.raises(TrainingError, match="5 folds require at least 5 participants, found 2"):
         train(TrainingRun(load_samples(balls(2)), toy(folds=5), tmp_path / "run"))
 
 
@@ -361,7 +361,7 @@ def test_a_run_stops_when_its_patience_is_at_an_end_and_stays_stopped(
     scripted(monkeypatch, 0.5, 0.4, 0.6, 0.6, 0.1)
     with caplog.at_level(logging.INFO):
         bundle = train(TrainingRun(samples, config, tmp_path / "run"))
-    assert "step 10: no better Dice than 0.6000 (step 6) in 2 validations: stopped" in caplog.text
+    assert "step 10: no higher Dice than 0.6000 (step 6) in 2 validations: stopped" in caplog.text
     assert len(books(tmp_path / "run")) == 10
     found = facts(bundle)
     assert (found["steps"], found["kept_step"], found["stopped_early"]) == (10, 10, True)
@@ -385,7 +385,7 @@ def test_a_run_that_reached_its_end_was_not_stopped_early(
 
 @pytest.mark.parametrize("asked", [{"keep": "best"}, {"patience": 1}])
 def test_what_validation_decides_is_refused_without_one(balls, toy, tmp_path: Path, asked) -> None:
-    with pytest.raises(TrainingError, match="need samples to validate: set folds"):
+    with pytest.raises(TrainingError, match="require samples for validation: set folds"):
         train(TrainingRun(load_samples(balls(2)), toy(folds=0, **asked), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -639,7 +639,7 @@ def test_the_weights_of_another_network_are_refused(balls, toy, tmp_path: Path) 
     known = train(TrainingRun(samples, toy(steps=1, folds=0), tmp_path / "first"))
     other = toy(steps=1, folds=0)
     other = dataclasses.replace(other, network=dataclasses.replace(other.network, width=8))
-    with pytest.raises(TrainingError, match="another network"):
+    with pytest.raises(TrainingError, match="different network"):
         train(TrainingRun(samples, other, tmp_path / "second", init=known))
     assert not (tmp_path / "second").exists()
 

@@ -149,7 +149,7 @@ people = st.lists(st.integers(0, 8), min_size=1, max_size=30).map(
 def test_folds_keep_a_person_together_and_deal_everyone_once(samples, folds, seed) -> None:
     count = len({s.participant_id for s in samples})
     if count < folds:
-        with pytest.raises(TrainingError, match=f"{folds} folds need .* found {count}"):
+        with pytest.raises(TrainingError, match=f"{folds} folds require .* found {count}"):
             split_folds(samples, folds, seed=seed)
         return
     split = split_folds(samples, folds, seed=seed)

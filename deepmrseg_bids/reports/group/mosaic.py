@@ -131,5 +131,5 @@ def _images(job: SheetJob, task: TaskSpec, source: str) -> tuple[Path, Path]:
             raise DeepMRSegError(f"{sidecar_path(labels)}: cannot be read ({error})") from error
         if isinstance(reference, str) and reference.startswith(_RAW):
             return labels, job.bids_dir / unquote(reference.removeprefix(_RAW))
-        raise DeepMRSegError(f"{sidecar_path(labels)}: does not say on which scan it lies")
+        raise DeepMRSegError(f"{sidecar_path(labels)}: does not name the scan")
     raise DeepMRSegError(f"{source}: no label map of {task.name}")

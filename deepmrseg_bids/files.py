@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ __all__ = [
     "publish",
     "read_json",
     "remove_leftovers",
+    "replacing",
     "temporary",
     "write_bytes",
     "write_json",
@@ -52,7 +53,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes, *, anew: bool = Fa
             return
     except OSError:
         pass  # not there yet, or not readable: it is written anew
-    _into_place(path, lambda stream: stream.write(content))
+    with replacing(path) as stream:
+        stream.write(content)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -92,11 +94,8 @@ def publish(staged: str | os.PathLike[str], final: str | os.PathLike[str]) -> No
     """
     staged = Path(staged)
 
-    def copy(target: BinaryIO) -> None:
-        with staged.open("rb") as source:
-            shutil.copyfileobj(source, target, 1 << 20)
-
-    _into_place(Path(final), copy)
+    with staged.open("rb") as source, replacing(final) as target:
+        shutil.copyfileobj(source, target, 1 << 20)
     staged.unlink()
 
 
@@ -255,14 +254,21 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
-def _into_place(final: Path, write: Callable[[BinaryIO], object]) -> None:
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write to that takes its place when it is whole; until then nobody sees it.
+
+    Raises:
+        DatasetError: the disk is full, or the folder cannot be written.
+    """
+    final = Path(path)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with temporary(final.parent) as (path, stream):
-            write(stream)
+        with temporary(final.parent) as (part, stream):
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
-            os.replace(path, final)
+            os.replace(part, final)
         _sync_folder(final.parent)
     except OSError as error:
         raise DatasetError(

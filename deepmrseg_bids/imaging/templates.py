@@ -17,7 +17,6 @@ import importlib.util
 import logging
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -29,7 +28,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepmrseg_bids.errors import TemplateError, UsageError
+from deepmrseg_bids.errors import DatasetError, TemplateError, UsageError
+from deepmrseg_bids.files import replacing
 
 __all__ = ["NATIVE", "Space", "Template", "find_template", "find_templates", "output_spaces"]
 
@@ -352,18 +352,14 @@ def _whole(path: Path) -> bool:
 
 
 def _into_place(source: Path, final: Path) -> None:
-    """Copy and rename, so that no half-written file is ever seen; over a placeholder too."""
-    temporary = final.parent / f".deepmrseg-{secrets.token_hex(6)}.tmp"
+    """Copy, so that no half-written file is ever seen; over a placeholder too."""
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(source, temporary)
-            os.replace(temporary, final)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
+        with source.open("rb") as content, replacing(final) as stream:
+            shutil.copyfileobj(content, stream)
+    except DatasetError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error.__cause__
         raise TemplateError(
-            f"{final}: cannot be written ({error.strerror or error}); set {_VARIABLE} "
+            f"{final}: cannot be written ({reason}); set {_VARIABLE} "
             "to a writable folder with free space"
         ) from error
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.train.csv_log import replacing
+from deepmrseg_bids.files import replacing
 
 __all__ = ["State", "restore", "save"]
 

@@ -22,13 +22,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.files import write_text
 from deepmrseg_bids.imaging.nifti import write_labels
 from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
 from deepmrseg_bids.tasks.registry import task_of_model
 from deepmrseg_bids.train.comparison import Judged
 from deepmrseg_bids.train.config import TrainConfig, changed_settings, load_config
 from deepmrseg_bids.train.crossval_tables import write_tables
-from deepmrseg_bids.train.csv_log import write_text
 from deepmrseg_bids.train.evaluation import evaluate, read_rows, write_rows
 from deepmrseg_bids.train.loop import TrainingRun, train
 from deepmrseg_bids.train.samples import Sample, split_folds

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmrseg_bids.files import write_text
 from deepmrseg_bids.train.comparison import Judged, calibration, compare, summaries
-from deepmrseg_bids.train.csv_log import write_text
 from deepmrseg_bids.train.evaluation import (
     plain,
     summary_columns,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append", "network_share", "read", "replacing", "trim", "write_text"]
+from deepmrseg_bids.files import write_text
+
+__all__ = ["append", "network_share", "read", "trim"]
 
 
 def append(path: Path, columns: Sequence[str], row: Sequence[Any]) -> None:
@@ -56,20 +56,3 @@ def network_share(rows: Sequence[dict[str, str]]) -> float:
     seconds = sum(float(row["seconds"]) for row in rows)
     data = sum(float(row["data_seconds"]) for row in rows)
     return 1 - data / seconds if seconds > 0 else float("nan")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside the final one to write to; moved there if nothing went wrong.
-
-    Whoever reads sees all of the file or none, also when two processes write it at once.
-    """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    yield part
-    os.replace(part, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmrseg_bids.train.csv_log import replacing
+from deepmrseg_bids.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

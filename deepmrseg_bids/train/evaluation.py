@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from deepmrseg_bids.errors import DatasetError, DeepMRSegError, TrainingError
+from deepmrseg_bids.files import write_text
 from deepmrseg_bids.imaging.grid import resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
@@ -31,7 +32,6 @@ from deepmrseg_bids.tasks.results import Segmentation
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 from deepmrseg_bids.tasks.wml import LesionSegmentation
 from deepmrseg_bids.train.config import TrainConfig
-from deepmrseg_bids.train.csv_log import write_text
 from deepmrseg_bids.train.label_codes import reference_classes
 from deepmrseg_bids.train.samples import Sample
 from deepmrseg_bids.train.slice_pairs import segment_pair

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from deepmrseg_bids.files import write_text
 from deepmrseg_bids.train import csv_log
 from deepmrseg_bids.train.checkpoint import State, restore, save
 from deepmrseg_bids.train.crops import Ready, batches, prepared
@@ -68,7 +69,7 @@ def _begin(plan: Plan) -> State:
     if run.checkpoint.exists():
         restore(state, run.checkpoint, keep=config.loop.keep == "best")
     run.out.mkdir(parents=True, exist_ok=True)
-    csv_log.write_text(run.out / "settings.toml", config.text)
+    write_text(run.out / "settings.toml", config.text)
     write_samples(run.out / "validation.tsv", plan.judging)
     return state
 

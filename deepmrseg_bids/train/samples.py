@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import DatasetError, TrainingError
+from deepmrseg_bids.files import replacing
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
 from deepmrseg_bids.tasks.spec import MODALITIES, T1W
@@ -251,15 +252,13 @@ def prepare_sample(sample: Sample, config: TrainConfig, cache: Path | None = Non
             )
     prepared = _prepare(sample, config)
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
         arrays = {"mask": prepared.mask, "target": prepared.target}
         if prepared.image is not None:
             arrays["image"] = prepared.image
         if prepared.codes is not None:
             arrays["codes"] = prepared.codes
-        part = kept.with_suffix(f".{os.getpid()}.npz")
-        np.savez_compressed(part, centre=np.array(prepared.centre), **arrays)
-        part.replace(kept)
+        with replacing(kept) as stream:
+            np.savez_compressed(stream, centre=np.array(prepared.centre), **arrays)
     return prepared
 
 

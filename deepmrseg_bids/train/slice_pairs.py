@@ -7,7 +7,6 @@ prepared once (:func:`prepare`), a crop is drawn and made of it (:func:`crop`).
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache as remember
@@ -21,6 +20,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.files import replacing
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_grid, read_labels, read_volume
@@ -94,10 +94,8 @@ def prepare(sample: Sample, config: TrainConfig, cache: Path | None = None) -> P
     else:
         arrays = _real(sample, config) if PAIRED in sample.images else _synthetic(sample, config)
         if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_suffix(f".{os.getpid()}.npz")
-            np.savez_compressed(part, **arrays)
-            part.replace(kept)
+            with replacing(kept) as stream:
+                np.savez_compressed(stream, **arrays)
     if PAIRED not in sample.images:
         return Anatomy(
             arrays["codes"], arrays.get("target"), arrays["near"], arrays.get("to_mni"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deepmrseg_bids.train.csv_log import append, network_share, read, trim, write_text
+from deepmrseg_bids.files import write_text
+from deepmrseg_bids.train.csv_log import append, network_share, read, trim
 
 HEADER = "step,loss"
 WHOLE = "step,loss\n1,0.5\n2,0.4\n3,0.3\n"

@@ -16,6 +16,7 @@ from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_volume
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.inference.predictor import PredictorPool
 from deepmrseg_bids.tasks import custom, hippocampus
+from deepmrseg_bids.tasks.hippocampus_search import best_fit
 from deepmrseg_bids.tasks.pipeline import run
 from deepmrseg_bids.tasks.results import (
     Posteriors,
@@ -228,7 +229,7 @@ def test_an_outline_is_moved_onto_what_was_found(edges, step):
     outline = np.zeros(edges)
     outline[3:5, 3:6, 2:4] = np.random.default_rng(1).uniform(0.5, 1, (2, 3, 2))
     found = np.roll(outline, step, (0, 1, 2))
-    np.testing.assert_array_equal(hippocampus._best_fit(outline, found), step)
+    np.testing.assert_array_equal(best_fit(outline, found), step)
 
 
 @pytest.fixture(scope="module")

@@ -162,7 +162,7 @@ def test_metrics_need_no_torch_and_no_image_files() -> None:
 def test_only_the_command_line_and_the_app_know_the_run_configuration() -> None:
     for path in FILES:
         if "deepmrseg_bids.config" in set(imports(parsed(path))):
-            assert own_layer(path) in ("config", "execution", "app", "cli"), path.name
+            assert own_layer(path) in ("config", "app", "cli"), path.name
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from deepmrseg_bids.bids.participants import SessionKey, listed
 from deepmrseg_bids.bids.references import Match, Reference
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.execution.progress import Progress
-from deepmrseg_bids.execution.worker_pool import Answer, Crew
+from deepmrseg_bids.execution.worker_pool import WorkerPool
 from deepmrseg_bids.group.agreement import Compared, PairJob, compare_pair
 from deepmrseg_bids.group.volumes import TaskVolumes
 from deepmrseg_bids.imaging.labels import LabelTable
@@ -69,9 +68,9 @@ def find_agreement(
     jobs: list[PairJob] = []
     problems: list[str] = []
     for reference in references:
-        found, wrong = _pairs(out_dir, volumes, reference)
-        jobs += found
-        problems += wrong
+        pairs, against = _pairs(out_dir, volumes, reference)
+        jobs += pairs
+        problems += against
     progress = Progress(len(jobs), stream=sys.stderr, quiet=quiet, what="comparison")
     with contextlib.closing(progress):
         done = _run(jobs, nprocs, progress)
@@ -121,9 +120,9 @@ def _pairs(
 
 def _nothing(reference: Reference, ours: set[SessionKey]) -> str:
     """Why a reference has no label map for any session."""
-    theirs = reference.sessions()
+    sessions = reference.sessions()
     where = f"{reference.name}: {reference.folder}"
-    if not theirs:
+    if not sessions:
         return (
             f"{where} contains no label maps; expected "
             "sub-*/[ses-*/]anat/*_dseg.nii.gz, or *_desc-brain_mask.nii.gz"
@@ -131,7 +130,7 @@ def _nothing(reference: Reference, ours: set[SessionKey]) -> str:
     mine = [" ".join(part for part in key if part) for key in sorted(ours)]
     return (
         f"{where} has no label map for any session of OUT_DIR in the same space: "
-        f"it contains {listed(theirs)}; OUT_DIR contains {listed(mine)}"
+        f"it contains {listed(sessions)}; OUT_DIR contains {listed(mine)}"
     )
 
 
@@ -174,38 +173,14 @@ def _job(
 
 def _run(jobs: Sequence[PairJob], nprocs: int, progress: Progress) -> list[Compared]:
     """Compare all pairs; a process that dies costs its own pair."""
-    done: dict[int, Compared] = {}
-
-    def ended(number: int, one: Compared) -> None:
-        done[number] = one
-        progress.count(good=not one.problem or one.unsuited)
-
-    if nprocs < 2 or len(jobs) < 2:
-        for place, job in enumerate(jobs):
-            ended(place, compare_pair(job))
-        return list(done.values())
-    waiting = iter(range(len(jobs)))
-    with tempfile.TemporaryDirectory(prefix="deepmrseg-agreement-") as name, Crew(_PRELOAD) as crew:
-        folder = Path(name)
-        while len(done) < len(jobs):
-            while crew.busy < nprocs and (number := next(waiting, None)) is not None:
-                crew.start(number, compare_and_save, jobs[number], folder / f"{number}.json")
-            for answer in crew.wait():
-                number = int(str(answer.task))
-                ended(number, _outcome(jobs[number], folder / f"{number}.json", answer))
-    return [done[number] for number in range(len(jobs))]
-
-
-def compare_and_save(job: PairJob, record: Path) -> None:
-    """What a worker does."""
-    compare_pair(job).save(record)
-
-
-def _outcome(job: PairJob, record: Path, answer: Answer) -> Compared:
-    if answer.died or answer.error:
-        last = (answer.error or "").strip().rpartition("\n")[2]
-        return Compared(job, problem=f"{job.theirs}: {answer.died or last}")
-    return Compared.load(job, record)
+    done: dict[PairJob, Compared] = {}
+    with WorkerPool(_PRELOAD) as pool:
+        for job, result in pool.map_unordered(compare_pair, jobs, at_once=nprocs):
+            problem = f"{job.theirs}: {result.problem}"
+            compared = result.value or Compared(job, problem=problem)
+            progress.count(good=not compared.problem or compared.unsuited)
+            done[job] = compared
+    return [done[job] for job in jobs]
 
 
 def _failures(done: Sequence[Compared]) -> list[str]:

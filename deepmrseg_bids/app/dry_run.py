@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from deepmrseg_bids.app.planning import Plan
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.execution.cost_model import Cost, Extras, Speed, predict, start_seconds
 from deepmrseg_bids.execution.progress import spell
@@ -19,7 +21,7 @@ from deepmrseg_bids.tasks.spec import MODALITIES, T1W
 from deepmrseg_bids.tsv import tsv_text
 from deepmrseg_bids.wording import counted
 
-__all__ = ["Planned", "plan", "write_plan"]
+__all__ = ["Planned", "predict_sessions", "show_plan", "write_plan"]
 
 _COLUMNS = ("participant_id", "session_id", *MODALITIES, "tasks", "finished", "left_out",
             "seconds", "memory_mib")  # fmt: skip
@@ -46,7 +48,23 @@ class Planned:
         return tuple(task for task in self.job.tasks if task not in self.reasons) + spaces
 
 
-def plan(
+def show_plan(plan: Plan) -> None:
+    """Print what a run would do."""
+    config, bundles, limits = plan.request.config, plan.request.bundles, plan.limits
+
+    def speed() -> Speed:
+        return Speed.measure(
+            bundles, threads=limits.threads, device=config.device, precision=config.precision,
+            flips=config.tta,
+        )  # fmt: skip
+
+    planned, start = predict_sessions(plan.jobs, bundles, speed, reports=config.reports)
+    memory = [session.cost.memory_mib / 1024 for session in planned if session.cost is not None]
+    at_once = limits.sessions(len(memory), max(memory, default=0))
+    write_plan(planned, sys.stdout, at_once=at_once, threads=limits.threads, start=start)
+
+
+def predict_sessions(
     jobs: Iterable[SessionJob],
     bundles: Mapping[str, ModelBundle],
     speed: Callable[[], Speed],
@@ -142,8 +160,8 @@ def write_plan(
 
 def summary(planned: Sequence[Planned], *, at_once: int, threads: int, start: float) -> str:
     """``# 3 of 5 sessions to process, 1 completed, 1 not possible; ...``."""
-    costs = [one.cost for one in planned if one.cost is not None]
-    finished = sum(not one.job.busy for one in planned)
+    costs = [session.cost for session in planned if session.cost is not None]
+    finished = sum(not session.job.busy for session in planned)
     text = (
         f"# {len(costs)} of {counted(len(planned), 'session')} to process, {finished} completed, "
         f"{len(planned) - len(costs) - finished} not possible"

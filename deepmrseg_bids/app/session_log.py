@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,19 +20,19 @@ from deepmrseg_bids.files import locked, temporary
 from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
 
-__all__ = ["DONE", "Ledger", "merged", "rows_of"]
+__all__ = ["DONE", "SessionLog", "merged", "rows_of"]
 
 _log = logging.getLogger("deepmrseg-bids")
 DONE = ("done", "resumed")
 """The statuses of a task whose files are there."""
 
 
-class Ledger:
+class SessionLog:
     """Keeps the tables of a run up to date while it goes on.
 
     Args:
         logs: OUT_DIR/logs.
-        outcome: what became of a session, by its name.
+        digests: the table of inputs; receives the images that were read.
         every: seconds between two times that the tables are written.
         room: bytes kept free for the tables: on a disk that got full they tell why.
     """
@@ -41,14 +41,13 @@ class Ledger:
         self,
         logs: Path,
         digests: Digests,
-        outcome: Callable[[str], SessionOutcome],
         *,
         every: float = 30.0,
         room: int = 0,
     ) -> None:
-        self._logs, self._digests, self._outcome = logs, digests, outcome
+        self._logs, self._digests = logs, digests
         self._every, self._last = every, time.monotonic()
-        self._waiting: list[str] = []
+        self._waiting: list[SessionOutcome] = []
         self._room = ExitStack()
         if room:
             with suppress(OSError):  # it was worth a try
@@ -56,17 +55,17 @@ class Ledger:
                 stream.write(bytes(room))
                 stream.flush()
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> SessionLog:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._room.close()
 
-    def ended(self, name: str) -> None:
+    def on_finished(self, outcome: SessionOutcome) -> None:
         """A session has ended: it will be in the tables within ``every`` seconds of work."""
-        self._waiting.append(name)
+        self._waiting.append(outcome)
         if time.monotonic() - self._last >= self._every:
-            self.write([self._outcome(name) for name in self._waiting])
+            self.write(self._waiting)
 
     def write(self, outcomes: Sequence[SessionOutcome]) -> list[SessionRow]:
         """Add sessions to the tables; returns their rows.
@@ -118,12 +117,12 @@ def merged(table: Path, rows: Iterable[SessionRow]) -> list[SessionRow]:
     except DatasetError as error:
         _log.warning("%s: starting a new table", error)
         earlier = []
-    found = {(row.participant_id, row.session_id, row.task): row for row in earlier}
+    merged_rows = {(row.participant_id, row.session_id, row.task): row for row in earlier}
     for row in rows:
         key = (row.participant_id, row.session_id, row.task)
-        before = found.get(key)
+        before = merged_rows.get(key)
         if row.status == "resumed" and before is not None and before.status in DONE:
             # what it took when it was done
             row = replace(row, seconds=before.seconds, peak_mib=before.peak_mib)
-        found[key] = row
-    return [found[key] for key in sorted(found)]
+        merged_rows[key] = row
+    return [merged_rows[key] for key in sorted(merged_rows)]

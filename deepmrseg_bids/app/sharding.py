@@ -41,7 +41,7 @@ def expected_work(
         model: (known[model].costs if model in known else Costs()).window_seconds
         for model in bundles
     }
-    speed = Speed(windows, _STEP, {model: one.preparation for model, one in bundles.items()})
+    speed = Speed(windows, _STEP, {model: bundle.preparation for model, bundle in bundles.items()})
     return predict(grids, tasks, speed).seconds
 
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["draw_graph", "record_resources"]
+__all__ = ["add_resources", "draw_graph", "record_resources"]
 
 _log = logging.getLogger("deepmrseg-bids")
 
@@ -30,11 +30,20 @@ def draw_graph(workflow: Any, base: Path) -> None:
 
 
 def record_resources(path: Path) -> None:
-    """Let nipype add what each node took to one JSON file: time, processors, memory.
+    """Choose the JSON file that receives what each node took: time, processors, memory.
 
-    Its monitor must have been turned on before (:func:`.execute.prepare_nipype`).
+    nipype's monitor must have been turned on before (:func:`.runner.prepare_nipype`).
     """
     from nipype import config
 
     config.set("monitoring", "summary_file", str(path))
     config.set("monitoring", "summary_append", "true")
+
+
+def add_resources(graph: Any) -> None:
+    """Add what the nodes of a graph took to that file, if nipype's monitor is on."""
+    from nipype import config
+    from nipype.pipeline.engine.utils import write_workflow_resources
+
+    if config.resource_monitor:
+        write_workflow_resources(graph)

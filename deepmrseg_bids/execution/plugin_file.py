@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
 
 __all__ = ["Plugin", "read_plugin"]
@@ -48,22 +47,28 @@ class Plugin:
         """Whether sessions become jobs of a cluster."""
         return self.name == "SLURM"
 
-    def prepare(self, config: RunConfig) -> RunConfig:
-        """The run as this plugin asks for it.
+    def limits(self, cores: int, memory_mib: int) -> tuple[int, int]:
+        """Cores and MiB of a run that asks for so many, where 0 MiB are no limit.
 
         MultiProc and Linear only limit what runs on this machine, as ``--nprocs`` and ``--mem``
-        do. SLURM needs its commands, and a work folder that all nodes see.
+        do.
+        """
+        if self.name == "Linear":
+            return 1, memory_mib
+        if self.name == "MultiProc":
+            memory = int(1024 * self.arguments.get("memory_gb", 0))
+            least = min((limit for limit in (memory_mib, memory) if limit), default=0)
+            return min(cores, self.arguments.get("n_procs", cores)), least
+        return cores, memory_mib
+
+    def check(self, *, work_dir: Path | None, device: str, precision: str) -> None:
+        """SLURM needs its commands, and a work folder that all nodes see.
 
         Raises:
             UsageError: SLURM cannot be used like this.
         """
-        if self.name == "Linear":
-            return replace(config, nprocs=1)
-        if self.name == "MultiProc":
-            cores = self.arguments.get("n_procs", config.nprocs)
-            memory = int(1024 * self.arguments.get("memory_gb", 0))
-            limits = [limit for limit in (config.mem, memory) if limit]
-            return replace(config, nprocs=min(config.nprocs, cores), mem=min(limits, default=0))
+        if not self.is_scheduler:
+            return
         for command in ("sbatch", "squeue", "scontrol", "scancel"):
             if shutil.which(command) is None:
                 raise UsageError(
@@ -71,23 +76,22 @@ class Plugin:
                     "the app on a machine from which jobs can be submitted, or use --shard "
                     "in a job array (docs/hpc.md)"
                 )
-        if config.work_dir is None:
+        if work_dir is None:
             raise UsageError(
                 "--use-plugin with SLURM needs --work-dir: a folder that is shared by "
                 "this machine and all nodes"
             )
-        if config.device not in ("auto", "cpu") and config.precision == "auto":
+        if device not in ("auto", "cpu") and precision == "auto":
             raise UsageError(
-                f"--device {config.device} with SLURM needs --precision float32 or "
+                f"--device {device} with SLURM needs --precision float32 or "
                 "bfloat16: this machine cannot determine what the GPUs of the nodes "
                 "support"
             )
-        if set("'\\\n") & set(str(config.work_dir)):
+        if set("'\\\n") & set(str(work_dir)):
             raise UsageError(
-                f"--work-dir {config.work_dir}: with SLURM it must not contain quotes, "
+                f"--work-dir {work_dir}: with SLURM it must not contain quotes, "
                 "backslashes or line breaks; choose another one"
             )
-        return config
 
 
 def read_plugin(path: Path) -> Plugin:

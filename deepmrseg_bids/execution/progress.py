@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from deepmrseg_bids.wording import counted
 
@@ -25,28 +22,17 @@ class Progress:
         *,
         stream: TextIO,
         quiet: bool = False,
-        ended: Callable[[str], None] = lambda name: None,
         what: str = "session",
     ) -> None:
-        """Count up to ``sessions``; ``ended`` is called with the name of each that ends."""
+        """Count up to ``sessions``, or so many of something else."""
         self.sessions = sessions
         self._what = what
         self.done = 0
         self.failed = 0
         self._stream = stream
         self._quiet = quiet
-        self._ended = ended
         self._start = time.monotonic()
         self._drawn = False
-
-    def __call__(self, node: Any, status: str) -> None:
-        """Take a status callback of nipype: a session ends with its ``segment`` node."""
-        if not str(getattr(node, "name", "")).startswith("segment_"):
-            return
-        if status not in ("end", "exception"):
-            return
-        self.count(good=status == "end" and _succeeded(Path(node.inputs.record)))
-        self._ended(Path(node.inputs.record).stem)
 
     def count(self, *, good: bool) -> None:
         """One more has ended, well or not."""
@@ -84,16 +70,6 @@ class Progress:
             print(f"\r\033[K{self.line()}", end=end, file=self._stream, flush=True)
         else:
             _log.info("%s", self.line())
-
-
-def _succeeded(record: Path) -> bool:
-    """Whether no task and no output space of a session failed."""
-    try:
-        tree = json.loads(record.read_text(encoding="utf-8"))
-        tasks = (*tree["tasks"], *tree.get("spaces", ()))
-    except (OSError, ValueError, KeyError):
-        return False
-    return all(task["status"] != "failed" for task in tasks)
 
 
 def spell(seconds: float) -> str:

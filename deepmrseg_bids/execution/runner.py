@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
+from deepmrseg_bids.execution.monitoring import add_resources
+from deepmrseg_bids.execution.nodes import NodeResult
 from deepmrseg_bids.execution.plugin_file import Plugin
-from deepmrseg_bids.execution.progress import Progress
-from deepmrseg_bids.execution.worker_pool import Crew
+from deepmrseg_bids.execution.worker_pool import WorkerPool
 from deepmrseg_bids.wording import counted
 
-__all__ = ["PRELOAD", "Limits", "Verdict", "execute", "prepare_nipype"]
+__all__ = ["PRELOAD", "Limits", "Settings", "execute", "prepare_nipype"]
 
-_log = logging.getLogger("deepmrseg-bids")
 PRELOAD = (
     "deepmrseg_bids.execution.local_plugin",
     "deepmrseg_bids.workflows",
@@ -77,7 +77,7 @@ class Limits:
         room = int(self.memory_gb // session_gb) if session_gb else waiting
         return max(1, min(waiting, self.cores // self.threads, room))
 
-    def told(self, waiting: int, session_gb: float) -> str:
+    def summary(self, waiting: int, session_gb: float) -> str:
         """How many sessions run at once, and why, in one line."""
         many = self.sessions(waiting, session_gb)
         return (
@@ -87,90 +87,85 @@ class Limits:
         )
 
 
-@dataclass
-class Verdict:
-    """What became of the nodes that did not end well.
+@dataclass(frozen=True)
+class Settings:
+    """Where and with what the nodes of workflows run.
 
     Attributes:
-        reasons: why the node of a session failed, by the session's name.
-        stopped: sessions were left out because one had failed.
-        interrupted: the run was told to stop.
+        work: nipype's folders.
+        logs: receives a file for each node that crashed.
+        limits: what nodes that run at once may take together.
+        scheduler: who is given a job for each session, in place of workers on this machine.
+        stop_on_first_crash: begin nothing more once a session has failed.
+        keep: leave the folder of a workflow there when it has run.
     """
 
-    reasons: dict[str, str] = field(default_factory=dict)
-    stopped: bool = False
-    interrupted: bool = False
+    work: Path
+    logs: Path
+    limits: Limits
+    scheduler: Plugin | None = None
+    stop_on_first_crash: bool = False
+    keep: bool = True
+
+
+class _NodesPlugin(Protocol):
+    """Who runs the nodes of a graph, in the place of a plugin of nipype."""
+
+    stopped: bool
+
+    def run(self, graph: Any) -> Generator[NodeResult, None, None]: ...
 
 
 @contextmanager
-def _plugins(
-    limits: Limits,
-    logs: Path,
-    scheduler: Plugin | None,
-    ended: Callable[[Any, str], None],
-    stop: Callable[[], bool],
-) -> Iterator[Callable[[], Any]]:
-    """Makes the plugin of one workflow after the other."""
-    if scheduler is not None:
-        from deepmrseg_bids.execution.slurm_plugin import SlurmSessionsPlugin
+def _plugin(settings: Settings) -> Iterator[_NodesPlugin]:
+    if settings.scheduler is not None:
+        from deepmrseg_bids.execution.slurm_plugin import SlurmPlugin
 
-        yield lambda: SlurmSessionsPlugin(scheduler.arguments, logs, ended, stop)
+        yield SlurmPlugin(settings.scheduler.arguments, settings.logs)
         return
-    from deepmrseg_bids.execution.local_plugin import CrewPlugin
+    from deepmrseg_bids.execution.local_plugin import LocalPlugin
 
-    with Crew(PRELOAD) as crew:
-        yield lambda: CrewPlugin(crew, limits.cores, limits.memory_gb, ended, stop)
+    limits = settings.limits
+    with WorkerPool(PRELOAD) as pool:
+        yield LocalPlugin(pool, cores=limits.cores, memory_gb=limits.memory_gb)
 
 
-def execute(
-    workflows: Iterable[Any],
-    *,
-    work: Path,
-    logs: Path,
-    limits: Limits,
-    progress: Progress,
-    verdict: Verdict,
-    stop_on_first_crash: bool = False,
-    keep: bool = True,
-    scheduler: Plugin | None = None,
-) -> None:
-    """Run the nodes of one workflow after the other; what fails does not stop the others.
+def execute(workflows: Iterable[Any], settings: Settings) -> Generator[NodeResult, None, None]:
+    """Run the nodes of one workflow after the other; each node when it has ended.
 
-    Nodes run in worker processes that are kept from workflow to workflow, with the networks
-    they have loaded. A worker that is killed costs the session it worked on. Ctrl-C ends the
-    workers, and then this function.
-
-    Args:
-        work: nipype's folders.
-        logs: receives a file for each node that crashed.
-        verdict: receives what did not end well.
-        stop_on_first_crash: begin nothing more once a session has failed.
-        keep: leave the folder of a workflow there when it has run.
-        scheduler: who is given a job for each session, in place of workers on this machine.
+    What fails does not stop the others. Nodes run in worker processes that are kept from
+    workflow to workflow, with the networks they have loaded. A worker that is killed costs the
+    session it worked on. Ctrl-C ends the workers, and then this function; so does closing it.
     """
+    with _plugin(settings) as plugin:
+        for workflow in workflows:
+            workflow.config["execution"]["crashdump_dir"] = str(settings.logs)
+            workflow.base_dir = str(settings.work)
+            graph = _expanded(workflow)
+            with closing(plugin.run(graph)) as results:
+                for result in results:
+                    failed = bool(result.session) and not result.good
+                    plugin.stopped |= failed and settings.stop_on_first_crash
+                    yield result
+            add_resources(graph)
+            if not settings.keep:
+                shutil.rmtree(settings.work / workflow.name, ignore_errors=True)
+            if plugin.stopped:
+                break
 
-    def ended(node: Any, reason: str) -> None:
-        if reason and hasattr(node.inputs, "job"):
-            verdict.reasons[node.inputs.job.name] = reason
-        elif reason:
-            _log.error("%s: %s", node.fullname, reason)
-        progress(node, "exception" if reason else "end")
 
-    def stop() -> bool:
-        verdict.stopped = stop_on_first_crash and progress.failed > 0
-        return verdict.stopped
+def _expanded(workflow: Any) -> Any:
+    """The graph of nodes that nipype gives to a plugin."""
+    plugin = _KeepGraph()
+    workflow.run(plugin=plugin)
+    return plugin.graph
 
-    try:
-        with _plugins(limits, logs, scheduler, ended, stop) as plugin:
-            for workflow in workflows:
-                workflow.config["execution"]["crashdump_dir"] = str(logs)
-                workflow.base_dir = str(work)
-                workflow.run(plugin=plugin())
-                if not keep:
-                    shutil.rmtree(work / workflow.name, ignore_errors=True)
-                if stop():
-                    break
-    except KeyboardInterrupt:
-        verdict.interrupted = True
-    finally:
-        progress.close()
+
+class _KeepGraph:
+    """For nipype a plugin; it runs nothing."""
+
+    plugin_args: Mapping[str, Any] = MappingProxyType({})
+    graph: Any = None
+
+    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
+        self.graph = graph

@@ -1,6 +1,6 @@
-"""One job a session on a SLURM cluster, through nipype's plugin.
+"""One job a session on a SLURM cluster, in the place of nipype's plugin.
 
-nipype submits with a text that a shell reads, does not look at the exit code of ``sbatch``,
+nipype's submits with a text that a shell reads, does not look at the exit code of ``sbatch``,
 and cannot tell how a job ended. So submission and polling are done here, without a shell and
 with one question for all jobs; each way to fail is one line: which session, what the scheduler
 said, what to do; the other sessions go on.
@@ -8,7 +8,6 @@ said, what to do; the other sessions go on.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import os
@@ -17,20 +16,25 @@ import shlex
 import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nipype.pipeline.plugins.base import logger
-from nipype.pipeline.plugins.slurm import SLURMPlugin
 from nipype.pipeline.plugins.tools import create_pyscript
 
 from deepmrseg_bids.errors import DeepMRSegError
+from deepmrseg_bids.execution.nodes import (
+    NodeResult,
+    ReadyNodes,
+    called_result,
+    run_node,
+    session_of,
+)
+from deepmrseg_bids.execution.worker_pool import call_here
 from deepmrseg_bids.wording import counted
 
-__all__ = ["SlurmSessionsPlugin"]
+__all__ = ["SlurmPlugin"]
 
 _log = logging.getLogger("deepmrseg-bids")
 _SUBMITTED = re.compile(r"Submitted batch job (\d+)|^(\d+)(?:;\S+)?$", re.MULTILINE)
@@ -53,9 +57,9 @@ _ADVICE = {
     "DEADLINE": "missed its deadline: see --deadline in sbatch_args",
 }
 _LATENCY = 60.0  # seconds that a network file system may take to show a file that is there
-_WELL: dict[str, Any] = {"result": None, "traceback": None}  # nipype reads the rest from its file
 _ROOM = 1.5  # a job may take more memory than is expected of its session
 _SHORTEST, _LONGEST = 0.5, 15.0  # seconds between two questions to the scheduler
+_POLL = 0.1  # seconds between two looks at what can begin
 
 
 class SubmitError(DeepMRSegError):
@@ -99,11 +103,11 @@ def submit(arguments: Iterable[str], *, tries: int = 3, pause: float = 2.0) -> i
         try:
             ended = ask_slurm("sbatch", *arguments)
             said = ended.stderr.strip() or ended.stdout.strip()
-            found = None if ended.returncode else _SUBMITTED.search(ended.stdout)
+            number = None if ended.returncode else _SUBMITTED.search(ended.stdout)
         except (OSError, subprocess.TimeoutExpired) as error:
-            said, found = str(error), None
-        if found is not None:
-            return int(found[1] or found[2])
+            said, number = str(error), None
+        if number is not None:
+            return int(number[1] or number[2])
         if tries <= 0 or not any(text in said for text in _TRANSIENT):
             raise SubmitError(_last_words(said) or "sbatch returned no job number")
         time.sleep(pause)
@@ -188,10 +192,6 @@ class _Job:
     ended: float | None = None
 
     @property
-    def session(self) -> str:
-        return str(self.node.inputs.job.name)
-
-    @property
     def finished(self) -> bool:
         """Whether the session's record and nipype's result are there."""
         results = Path(self.node.output_dir()).glob("result_*.pklz")
@@ -203,152 +203,126 @@ class _Job:
         self.ended = now if self.ended is None else self.ended
         return state not in ("COMPLETED", "GONE") or now - self.ended > _LATENCY
 
-    def said(self) -> str:
-        """The last part of its log."""
+    def failure(self, state: str) -> str:
+        """How it ended without a result, and what to do."""
         try:
-            return self.log.read_text(encoding="utf-8", errors="replace")[-20000:]
+            said = self.log.read_text(encoding="utf-8", errors="replace")[-20000:]
         except OSError:
-            return ""
+            said = ""
+        how = ending(state, said, _signal(self.number))
+        kept = f"; see logs/{self.log.name}" if self.log.exists() else ""
+        return f"job {self.number} {how}{kept}"
 
 
-class SlurmSessionsPlugin(SLURMPlugin):  # type: ignore[misc]
-    """nipype's SLURM plugin with a job for each session; all other nodes run here.
+class SlurmPlugin:
+    """Runs each session as a job of the cluster; all other nodes run here.
 
     Args:
-        plugin_args: ``sbatch_args``, ``template``, ``max_jobs``, ``max_tries`` and
-            ``retry_timeout`` as in nipype.
+        arguments: ``sbatch_args``, ``template``, ``max_jobs``, ``max_tries`` and
+            ``retry_timeout`` as for nipype's plugin.
         logs: receives the log of each job that fails.
-        ended: is told each node that ended, with the reason if it failed.
-        stop: says whether to begin nothing more; what runs is waited for.
+
+    Attributes:
+        stopped: set it to begin nothing more; jobs that run are waited for.
     """
 
-    def __init__(
-        self,
-        plugin_args: Mapping[str, Any],
-        logs: Path,
-        ended: Callable[[Any, str], None],
-        stop: Callable[[], bool] = lambda: False,
-    ) -> None:
-        super().__init__(plugin_args={**plugin_args, "status_callback": self._tell})
-        self._logs, self._ended, self._stop = logs, ended, stop
+    def __init__(self, arguments: Mapping[str, Any], logs: Path) -> None:
+        template = str(arguments.get("template", "#!/bin/bash"))
+        is_file = os.path.isfile(template)
+        self._template = Path(template).read_text(encoding="utf-8") if is_file else template
+        self._sbatch_args = shlex.split(os.path.expandvars(arguments.get("sbatch_args", "")))
+        self._most = arguments.get("max_jobs", math.inf)
+        self._tries = 1 + int(arguments.get("max_tries", 2))
+        self._pause = float(arguments.get("retry_timeout", 2))
+        self._logs = logs
         self._queue = Queue()
         self._jobs: dict[int, _Job] = {}
-        self._results: dict[int, dict[str, Any]] = {}
-        self._numbers = itertools.count(1)
-        self._reasons: dict[str, str] = {}
-        self._left: set[int] = set()
+        self._taken_back: set[int] = set()
         self._said: set[tuple[int, str]] = set()
+        self.stopped = False
 
-    def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
-        """Run the workflow; jobs are taken back if this process has to stop early."""
-        logger.setLevel(logging.CRITICAL)  # what it lists in the end was told, with the reason
+    def run(self, graph: Any) -> Generator[NodeResult, None, None]:
+        """Run the nodes of a graph; each when it has ended.
+
+        Jobs are taken back if this process has to stop early.
+        """
+        ready = ReadyNodes(graph)
         try:
-            super().run(graph, config, updatehash=updatehash)
-        except BaseException as error:
-            if isinstance(error, Exception) and self._run_errors and not self._jobs:
-                return  # nipype's summary of what was told already
+            while self._jobs or (ready and not self.stopped):
+                yield from self._begin(ready)
+                if self.stopped:
+                    self._take_back_waiting()
+                yield from self._look(ready)
+                if self._jobs:
+                    time.sleep(_POLL)
+        finally:
             if self._jobs:
                 _log.warning("cancelling %s", counted(len(self._jobs), "job"))
                 ask_slurm("scancel", *map(str, self._jobs))
-            raise
 
-    def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
-        if not self._stop():
-            super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
-            return
-        self.proc_done[:] = True  # nothing more begins; what has begun is still pending
-        if waiting := self._jobs.keys() - self._left:
-            self._left |= waiting
-            ask_slurm("scancel", "--state=PENDING", *map(str, waiting))
+    def _begin(self, ready: ReadyNodes) -> Iterator[NodeResult]:
+        """Begin what can run; what has ended by then."""
+        while ready and not self.stopped and len(self._jobs) < self._most:
+            node = ready.take()
+            if session_of(node):
+                if refused := self._submit(node):
+                    yield NodeResult.of(node, refused)
+                continue
+            result = called_result(node, call_here(node.index, run_node, node))
+            if not result.reason:
+                ready.ended_well(node)
+            yield result
 
-    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
-        if not _is_session(node):
-            return self._hold(self._run_here(node))
-        session = str(node.inputs.job.name)
-        script = Path(create_pyscript(node, updatehash=updatehash))
+    def _submit(self, node: Any) -> str:
+        """Submit the job of a session; why it cannot be, or nothing."""
+        script = Path(create_pyscript(node))
         batch = script.with_suffix(".sh")
         command = shlex.join([sys.executable, str(script)])
         batch.write_text(f"{self._template.rstrip()}\n{command}\n", encoding="utf-8")
         try:
             number = submit(
-                [*self._arguments(node), str(batch)],
-                tries=1 + int(self._max_tries),
-                pause=float(self._retry_timeout),
+                [*self._arguments(node), str(batch)], tries=self._tries, pause=self._pause
             )
         except SubmitError as error:
-            return self._hold(self._failed(node, f"the scheduler rejected the job: {error}"))
+            return f"the scheduler rejected the job: {error}"
+        session = session_of(node)
         _log.debug("%s: job %d", session, number)
         self._jobs[number] = _Job(number, node, self._logs / f"job-{session}-{number}.log")
-        return number
+        return ""
 
     def _arguments(self, node: Any) -> list[str]:
         """For ``sbatch``: what the session needs, unless the user asks for something else."""
-        own = shlex.split(os.path.expandvars(self._sbatch_args or ""))
-        asked = f"{' '.join(own)}\n{self._template}"
-        arguments = ["--job-name", str(node.inputs.job.name)]
-        if "--mem" not in asked:
+        given = f"{' '.join(self._sbatch_args)}\n{self._template}"
+        arguments = ["--job-name", session_of(node)]
+        if "--mem" not in given:
             arguments += ["--mem", f"{math.ceil(_ROOM * 1024 * node.mem_gb)}M"]
-        if not re.search(r"(^|\s)(-c|--cpus-per-task)", asked):
+        if not re.search(r"(^|\s)(-c|--cpus-per-task)", given):
             arguments += ["--cpus-per-task", str(node.n_procs)]
-        log = str(self._logs).replace("%", "%%") + f"/job-{node.inputs.job.name}-%j.log"
-        return [*arguments, *own, "--output", log, "--error", log]
+        log = str(self._logs).replace("%", "%%") + f"/job-{session_of(node)}-%j.log"
+        return [*arguments, *self._sbatch_args, "--output", log, "--error", log]
 
-    def _get_result(self, taskid: int) -> dict[str, Any] | None:
-        if taskid in self._results:
-            return self._results[taskid]
-        job = self._jobs[taskid]
-        state = self._queue.look(self._jobs).get(taskid, JobState("PENDING"))
-        if not state.over:
-            self._say_why_it_waits(job, state)
-            return None
-        if job.finished:
-            job.log.unlink(missing_ok=True)
-            return _WELL
-        if not job.settled(state.state):
-            return None
-        if state.state == "CANCELLED" and taskid in self._left:
-            return self._failed(job.node, "")
-        how = ending(state.state, job.said(), _signal(taskid))
-        kept = f"; see logs/{job.log.name}" if job.log.exists() else ""
-        return self._failed(job.node, f"job {taskid} {how}{kept}")
+    def _take_back_waiting(self) -> None:
+        """Cancel the jobs that have not begun, each once."""
+        if waiting := self._jobs.keys() - self._taken_back:
+            self._taken_back |= waiting
+            ask_slurm("scancel", "--state=PENDING", *map(str, waiting))
 
-    def _run_here(self, node: Any) -> dict[str, Any]:
-        """Run a node that is no job, such as a page."""
-        try:
-            node.run()
-        except Exception as error:  # costs this node alone, as in a worker
-            self._reasons[node.fullname] = f"unexpected {type(error).__name__}: {error}"
-            # nipype's report of a crash takes nothing but a list
-            return {"result": None, "traceback": traceback.format_exception(error)}
-        return _WELL
-
-    def _failed(self, node: Any, reason: str) -> dict[str, Any]:
-        """The result of a session that left none; without a reason it never began."""
-        self._reasons[node.fullname] = reason
-        return {"result": None, "traceback": [reason]}
-
-    def _hold(self, result: dict[str, Any]) -> int:
-        """Keep the result of what never was a job, under a number that no job has."""
-        number = -next(self._numbers)
-        self._results[number] = result
-        return number
-
-    def _clear_task(self, taskid: int) -> None:
-        self._jobs.pop(taskid, None)
-        self._results.pop(taskid, None)
-
-    def _report_crash(self, node: Any, result: Any = None) -> Any:
-        # of a session the reason and the job's log are kept; nipype's report would mask them
-        return None if _is_session(node) else super()._report_crash(node, result=result)
-
-    def _tell(self, node: Any, status: str) -> None:
-        """What nipype says of a node, for the run."""
-        if status == "end":
-            self._ended(node, "")
-        elif status == "exception":
-            reason = self._reasons.pop(node.fullname, f"unexpected {sys.exc_info()[1]!r}")
-            if reason:
-                self._ended(node, reason)
+    def _look(self, ready: ReadyNodes) -> Iterator[NodeResult]:
+        """Ask about the jobs; those that have ended. One that was taken back is not told."""
+        states = self._queue.look(self._jobs) if self._jobs else {}
+        for number, job in list(self._jobs.items()):
+            state = states.get(number, JobState("PENDING"))
+            if not state.over:
+                self._say_why_it_waits(job, state)
+            elif job.finished:
+                del self._jobs[number]
+                job.log.unlink(missing_ok=True)
+                ready.ended_well(job.node)
+                yield NodeResult.of(job.node)
+            elif job.settled(state.state):
+                del self._jobs[number]
+                if state.state != "CANCELLED" or number not in self._taken_back:
+                    yield NodeResult.of(job.node, job.failure(state.state))
 
     def _say_why_it_waits(self, job: _Job, state: JobState) -> None:
         """Once a reason; that others come first is none."""
@@ -357,15 +331,14 @@ class SlurmSessionsPlugin(SLURMPlugin):  # type: ignore[misc]
         if state.state == "PENDING" and not usual and (job.number, why) not in self._said:
             self._said.add((job.number, why))
             _log.warning("%s: job %d waits (%s) and may never start; scancel %d cancels it",
-                         job.session, job.number, why, job.number)  # fmt: skip
-
-
-def _is_session(node: Any) -> bool:
-    return "job" in node.inputs.copyable_trait_names()
+                         session_of(job.node), job.number, why, job.number)  # fmt: skip
 
 
 def _signal(number: int) -> int:
     """The signal that killed a job; 0 for none, or if nobody knows."""
-    found = re.search(r" ExitCode=\d+:(\d+)", ask_slurm("scontrol", "show", "job", "-o",
-                                                       str(number)).stdout)  # fmt: skip
-    return int(found[1]) if found else 0
+    try:
+        told = ask_slurm("scontrol", "show", "job", "-o", str(number)).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    code = re.search(r" ExitCode=\d+:(\d+)", told)
+    return int(code[1]) if code else 0

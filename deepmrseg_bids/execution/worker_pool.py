@@ -9,13 +9,16 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar, cast
 
-__all__ = ["Answer", "Crew", "warm_up", "why"]
+__all__ = ["CallResult", "WorkerPool", "call_here", "describe_exit", "warm_up"]
+
+Item = TypeVar("Item")
 
 _GRACE = 2.0  # seconds that a worker has to end when it is asked to
 _MEMORY = (
@@ -25,24 +28,31 @@ _MEMORY = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class CallResult:
     """How a call ended.
 
     Attributes:
-        task: what the call was started as.
+        key: what the call was started as.
+        value: what it returned, if it ended well.
         error: the traceback of what it raised; None if it ended well or its process died.
         died: why its process ended in the middle of it; empty if it did not.
     """
 
-    task: Hashable
+    key: Hashable
+    value: Any = None
     error: str | None = None
     died: str = ""
 
+    @property
+    def problem(self) -> str:
+        """Why there is no value, in one line; empty if there is one."""
+        return self.died or (self.error or "").strip().rpartition("\n")[2]
 
-def why(exitcode: int | None) -> str:
-    """What to tell of a worker that ended in the middle of a session.
 
-    >>> why(3)
+def describe_exit(exitcode: int | None) -> str:
+    """Why a worker ended in the middle of a session, for the user.
+
+    >>> describe_exit(3)
     "the worker ended early (exit code 3); the run's log may say more"
     """
     if exitcode == -signal.SIGKILL:
@@ -64,14 +74,22 @@ def warm_up(preload: Sequence[str]) -> None:
     forkserver.ensure_running()
 
 
-class Crew:
+def call_here(key: Hashable, function: Callable[..., object], *arguments: Any) -> CallResult:
+    """Make a call in this process; its end is told as that of a call in a worker."""
+    try:
+        return CallResult(key, function(*arguments))
+    except Exception:  # as in a worker, it costs its own call alone
+        return CallResult(key, error=traceback.format_exc())
+
+
+class WorkerPool:
     """Processes for calls; each is kept from call to call, with all it has loaded.
 
     ::
 
-        with Crew() as crew:
-            crew.start("a", function, argument)
-            [answer] = crew.wait()
+        with WorkerPool() as pool:
+            pool.start("a", function, argument)
+            [result] = pool.wait()
 
     Workers come from a server process that has loaded ``preload`` once, so a new one starts
     at once and shares the memory of the libraries. They ignore Ctrl-C, which goes to the whole
@@ -82,13 +100,13 @@ class Crew:
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
-        warm_up(preload)
+        self._preload = preload
         self._context = multiprocessing.get_context("forkserver")
         self._idle: list[_Worker] = []
         self._busy: dict[Hashable, _Worker] = {}
-        self._lost: list[Answer] = []
+        self._lost: list[CallResult] = []
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,12 +118,12 @@ class Crew:
         return len(self._busy) + len(self._lost)
 
     def pids(self) -> list[int]:
-        """The processes of this crew."""
+        """The processes of this pool."""
         workers = [*self._idle, *self._busy.values()]
         return [worker.process.pid for worker in workers if worker.process.pid is not None]
 
-    def start(self, task: Hashable, function: Callable[..., object], *arguments: Any) -> None:
-        """Give a call to a worker; its end comes out of :meth:`wait`.
+    def start(self, key: Hashable, function: Callable[..., object], *arguments: Any) -> None:
+        """Give a call to a worker; its result comes out of :meth:`wait`.
 
         Args:
             function: of a module, so that a worker can import it.
@@ -113,36 +131,62 @@ class Crew:
         while self._idle:
             worker = self._idle.pop()
             if worker.take(function, arguments):
-                self._busy[task] = worker
+                self._busy[key] = worker
                 return
             worker.end()  # it died between two calls
         try:
+            warm_up(self._preload)
             worker = _Worker(self._context)
         except (OSError, EOFError) as error:
-            self._lost.append(Answer(task, died=f"no worker could be started ({error})"))
+            self._lost.append(CallResult(key, died=f"no worker could be started ({error})"))
             return
-        self._busy[task] = worker  # one that is dead already comes out of wait()
+        self._busy[key] = worker  # one that is dead already comes out of wait()
         worker.take(function, arguments)
 
-    def wait(self) -> list[Answer]:
+    def wait(self) -> list[CallResult]:
         """Wait until a call ends; every call that has."""
-        answers, self._lost = self._lost, []
-        if answers or not self._busy:
-            return answers
+        results, self._lost = self._lost, []
+        if results or not self._busy:
+            return results
         by_handle: dict[Any, Hashable] = {}
-        for task, worker in self._busy.items():
-            by_handle[worker.connection] = task
-            by_handle[worker.process.sentinel] = task
+        for key, worker in self._busy.items():
+            by_handle[worker.connection] = key
+            by_handle[worker.process.sentinel] = key
         ended = {by_handle[handle]: None for handle in wait(list(by_handle))}
-        for task in ended:
-            worker = self._busy.pop(task)
-            answer = worker.answer(task)
-            answers.append(answer)
-            if answer.died:
+        for key in ended:
+            worker = self._busy.pop(key)
+            result = worker.result(key)
+            results.append(result)
+            if result.died:
                 worker.end()
             else:
                 self._idle.append(worker)
-        return answers
+        return results
+
+    def map_unordered(
+        self, function: Callable[[Item], object], items: Sequence[Item], *, at_once: int
+    ) -> Iterator[tuple[Item, CallResult]]:
+        """Call a function with each item; each item with its result, in the order they end.
+
+        A call that raises, or whose process dies, costs its own item alone. What runs one at a
+        time runs in this process.
+
+        Args:
+            function: of a module, so that a worker can import it.
+            at_once: how many calls are under way at the same time.
+        """
+        if at_once < 2 or len(items) < 2:
+            for number, item in enumerate(items):
+                yield item, call_here(number, function, item)
+            return
+        waiting = iter(enumerate(items))
+        left = len(items)
+        while left:
+            while self.busy < at_once and (numbered := next(waiting, None)) is not None:
+                self.start(numbered[0], function, numbered[1])
+            for result in self.wait():
+                left -= 1
+                yield items[cast(int, result.key)], result
 
     def end(self) -> None:
         """End all processes, also those in the middle of a call."""
@@ -159,12 +203,12 @@ class _Worker:
     """One process and the way to it."""
 
     def __init__(self, context: Any) -> None:
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.connection, worker_end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(worker_end,), daemon=True)
         try:
             self.process.start()
         finally:
-            theirs.close()  # so that its end is seen here when the process is gone
+            worker_end.close()  # so that its end is seen here when the process is gone
 
     def take(self, function: Callable[..., object], arguments: Sequence[Any]) -> bool:
         """Whether the process is there to take the call."""
@@ -174,14 +218,15 @@ class _Worker:
             return False
         return True
 
-    def answer(self, task: Hashable) -> Answer:
+    def result(self, key: Hashable) -> CallResult:
         try:
             if self.connection.poll():
-                return Answer(task, error=self.connection.recv())
+                value, error = self.connection.recv()
+                return CallResult(key, value, error)
         except (OSError, EOFError):
             pass
         self.process.join(_GRACE)
-        return Answer(task, died=why(self.process.exitcode))
+        return CallResult(key, died=describe_exit(self.process.exitcode))
 
     def ask_to_end(self) -> None:
         with contextlib.suppress(OSError):
@@ -197,7 +242,7 @@ class _Worker:
 
 
 def _serve(connection: Connection) -> None:
-    """The life of a worker: calls come in, ``None`` or a traceback goes out."""
+    """The life of a worker: calls come in; a value, or a traceback, goes out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -206,12 +251,11 @@ def _serve(connection: Connection) -> None:
             function, arguments = connection.recv()
         except EOFError:
             return
-        error = None
         try:
-            function(*arguments)
+            answer = ForkingPickler.dumps((function(*arguments), None))
         except BaseException:  # whatever it is belongs to the call, not to the worker
-            error = traceback.format_exc()
-        connection.send(error)
+            answer = ForkingPickler.dumps((None, traceback.format_exc()))
+        connection.send_bytes(answer)
 
 
 def _end_with_parent() -> None:

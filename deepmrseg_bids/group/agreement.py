@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -75,17 +74,6 @@ class Compared:
     rows: tuple[dict[str, Any], ...] = ()
     problem: str = ""
     unsuited: bool = False
-
-    def save(self, path: Path) -> None:
-        """Write what another process reads with :meth:`load`; nan is kept."""
-        tree = {"rows": self.rows, "problem": self.problem, "unsuited": self.unsuited}
-        path.write_text(json.dumps(tree), "utf-8")
-
-    @classmethod
-    def load(cls, job: PairJob, path: Path) -> Compared:
-        """The inverse of :meth:`save`."""
-        tree = json.loads(path.read_text("utf-8"))
-        return cls(job, tuple(tree["rows"]), tree["problem"], tree["unsuited"])
 
 
 def compare_pair(job: PairJob) -> Compared:

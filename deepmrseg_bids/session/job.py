@@ -17,7 +17,7 @@ from deepmrseg_bids.tasks.brain import TASK as BRAIN
 from deepmrseg_bids.tasks.registry import known_tasks
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
-__all__ = ["SessionJob", "SessionOutcome", "TaskOutcome", "outcome_from_json"]
+__all__ = ["SessionJob", "SessionOutcome", "TaskOutcome", "outcome_from_json", "read_outcome"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,11 @@ class SessionOutcome:
     inputs: tuple[FileDigest, ...] = ()
     spaces: tuple[TaskOutcome, ...] = ()
 
+    @property
+    def failed(self) -> bool:
+        """Whether any task or output space failed."""
+        return any(task.status == "failed" for task in (*self.tasks, *self.spaces))
+
     def to_json(self) -> str:
         """The same as text."""
         return json.dumps(dataclasses.asdict(self))
@@ -155,3 +160,11 @@ def outcome_from_json(text: str) -> SessionOutcome:
         tree[key] = tuple(TaskOutcome(**task) for task in tree[key])
     tree["inputs"] = tuple(FileDigest(*digest) for digest in tree.get("inputs", ()))
     return SessionOutcome(**tree)
+
+
+def read_outcome(record: Path) -> SessionOutcome | None:
+    """What the process of a session wrote down at its end; None if it did not come to it."""
+    try:
+        return outcome_from_json(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError):
+        return None

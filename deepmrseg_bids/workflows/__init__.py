@@ -1,5 +1,9 @@
 """nipype workflows: one segmentation node a session, one report a subject."""
 
-from deepmrseg_bids.workflows.participant import init_participant_wf, init_subject_wf
+from deepmrseg_bids.workflows.participant import (
+    NodeSettings,
+    init_participant_wf,
+    init_subject_wf,
+)
 
-__all__ = ["init_participant_wf", "init_subject_wf"]
+__all__ = ["NodeSettings", "init_participant_wf", "init_subject_wf"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,72 +15,55 @@ from deepmrseg_bids.interfaces import SegmentSession, SubjectReport
 from deepmrseg_bids.session.job import SessionJob
 from deepmrseg_bids.session.segment import finished_session
 
-__all__ = ["init_participant_wf", "init_subject_wf"]
+__all__ = ["NodeSettings", "init_participant_wf", "init_subject_wf"]
 
 _REPORT_GB = 0.8
 
 
+@dataclass(frozen=True)
+class NodeSettings:
+    """What all nodes of a run share.
+
+    Attributes:
+        out_dir: OUT_DIR.
+        records: folder for the outcomes, one file a session.
+        weights: SHA-256 of every model in use.
+        reports: write the page of each subject.
+        command: for the pages.
+    """
+
+    out_dir: Path
+    records: Path
+    weights: Mapping[str, str]
+    reports: bool = True
+    command: str = ""
+
+
 def init_participant_wf(
-    *,
-    jobs: Sequence[SessionJob],
-    weights: Mapping[str, str],
-    out_dir: Path,
-    records: Path,
-    threads: int,
-    reports: bool,
-    command: str,
-    name: str = "deepmrseg_wf",
+    jobs: Sequence[SessionJob], settings: NodeSettings, *, name: str = "deepmrseg_wf"
 ) -> Any:
     """All subjects of a run.
 
     Args:
         jobs: the sessions, those of a subject beside one another.
-        weights: SHA-256 of every model in use.
-        out_dir: OUT_DIR.
-        records: folder for the outcomes, one file a session.
-        threads: threads of one segmentation node.
-        reports: write the page of each subject.
-        command: for the reports.
     """
     workflow = pe.Workflow(name=name)
     subjects: dict[str, list[SessionJob]] = {}
     for job in jobs:
         subjects.setdefault(job.subject, []).append(job)
-    for number, (subject, own) in enumerate(subjects.items()):
-        workflow.add_nodes(
-            [
-                init_subject_wf(
-                    jobs=own,
-                    weights=weights,
-                    out_dir=out_dir,
-                    records=records,
-                    threads=threads,
-                    reports=reports,
-                    command=command,
-                    name=f"sub_{_safe(subject)}_{number}_wf",
-                )
-            ]
-        )
+    for number, (subject, sessions) in enumerate(subjects.items()):
+        subject_wf = init_subject_wf(sessions, settings, name=f"sub_{_safe(subject)}_{number}_wf")
+        workflow.add_nodes([subject_wf])
     return workflow
 
 
-def init_subject_wf(
-    *,
-    jobs: Sequence[SessionJob],
-    weights: Mapping[str, str],
-    out_dir: Path,
-    records: Path,
-    threads: int,
-    reports: bool,
-    command: str,
-    name: str,
-) -> Any:
+def init_subject_wf(jobs: Sequence[SessionJob], settings: NodeSettings, *, name: str) -> Any:
     """One subject: segment each session, then write the subject's page.
 
     Outputs
     -------
     page
-        the HTML file, if ``reports``
+        the HTML file, if reports are wanted
     """
     workflow = pe.Workflow(name=name)
     outputnode = pe.Node(niu.IdentityInterface(fields=["page"]), name="outputnode")
@@ -91,18 +75,18 @@ def init_subject_wf(
         segment = pe.Node(
             SegmentSession(
                 job=job,
-                weights=dict(weights),
-                out_dir=str(out_dir),
-                record=str(records / f"{job.name}.json"),
+                weights=dict(settings.weights),
+                out_dir=str(settings.out_dir),
+                record=str(settings.records / f"{job.name}.json"),
             ),
             name=f"segment_{_safe(job.session or 'single')}_{number}",
-            n_procs=threads,
+            n_procs=job.threads,
             mem_gb=job.memory_gb,
         )
         workflow.connect([(segment, merge, [("outcome", f"in{number}")])])
-    if reports:
+    if settings.reports:
         report = pe.Node(
-            SubjectReport(out_dir=str(out_dir), command=command),
+            SubjectReport(out_dir=str(settings.out_dir), command=settings.command),
             name="report",
             mem_gb=_REPORT_GB,
         )

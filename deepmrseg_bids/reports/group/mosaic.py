@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,14 +13,14 @@ import numpy as np
 from deepmrseg_bids.bids.derivatives import label_maps_of, tasks_in
 from deepmrseg_bids.bids.names import label_table_path, mosaic_path, sidecar_path
 from deepmrseg_bids.errors import DeepMRSegError
-from deepmrseg_bids.files import read_json, write_bytes, write_json
+from deepmrseg_bids.files import read_json, write_bytes
 from deepmrseg_bids.imaging.grid import Array
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.reports.figures import encode, thumbnail
 from deepmrseg_bids.tasks.spec import TaskSpec
 
-__all__ = ["COLUMNS", "EDGE", "SheetJob", "Tile", "draw_sheets", "read_tiles", "sheet_jobs"]
+__all__ = ["COLUMNS", "EDGE", "SheetJob", "Tile", "draw_sheets", "sheet_jobs"]
 
 COLUMNS = 5
 """A sheet has so many columns and rows."""
@@ -72,15 +71,15 @@ def sheet_jobs(
     ]
 
 
-def draw_sheets(job: SheetJob, record: Path) -> None:
-    """Draw the sheet of every task of a job, and write down its tiles.
+def draw_sheets(job: SheetJob) -> dict[str, list[Tile]]:
+    """Draw the sheet of every task of a job; the tiles of each task.
 
     A scan is read once for all tasks. What cannot be drawn stays black, and is told.
     """
     tasks = dict.fromkeys(task for _, sources in job.sources for task in sources)
     specs = tasks_in(job.out_dir)
     sheets = {task: np.zeros((COLUMNS * EDGE, COLUMNS * EDGE, 3), np.uint8) for task in tasks}
-    tiles: dict[str, list[list[int | str]]] = {task: [] for task in tasks}
+    tiles: dict[str, list[Tile]] = {task: [] for task in tasks}
     for place, (session, sources) in enumerate(job.sources):
         read = lru_cache(maxsize=1)(partial(read_volume, force_header=True))
         for task, source in sources.items():
@@ -93,24 +92,15 @@ def draw_sheets(job: SheetJob, record: Path) -> None:
                 _put(sheets[task], place, picture)
             except DeepMRSegError as error:
                 problem = str(error)
-            tiles[task].append([session, place, problem])
+            tiles[task].append(Tile(session, job.number, place, problem))
     for task, sheet in sheets.items():
         path = job.out_dir / mosaic_path(task, job.number)
-        if all(problem for _, _, problem in tiles[task]):
+        if all(tile.problem for tile in tiles[task]):
             path.unlink(missing_ok=True)  # of an earlier run
             continue
         # tiles are small and many: sharp enough to see a contour that is off
         write_bytes(path, encode(sheet, COLUMNS * COLUMNS * 6000))
-    write_json(record, tiles)
-
-
-def read_tiles(number: int, record: Path) -> dict[str, list[Tile]]:
-    """What :func:`draw_sheets` wrote down, by task."""
-    tree = json.loads(record.read_text(encoding="utf-8"))
-    return {
-        task: [Tile(session, number, place, problem) for session, place, problem in tiles]
-        for task, tiles in tree.items()
-    }
+    return tiles
 
 
 def _put(sheet: Array, place: int, picture: Array) -> None:

@@ -1,0 +1,151 @@
+"""What a run does: each session with the tasks that are left, and what sessions may take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepmrseg_bids.app.request import Request
+from deepmrseg_bids.bids.names import report_path
+from deepmrseg_bids.bids.provenance import Digests
+from deepmrseg_bids.bids.query import Session
+from deepmrseg_bids.config import RunConfig
+from deepmrseg_bids.execution.cost_model import memory_mib
+from deepmrseg_bids.execution.runner import Limits
+from deepmrseg_bids.inference.precision import decide_precision
+from deepmrseg_bids.session.job import SessionJob
+from deepmrseg_bids.session.resume import FinishedWork, tasks_there
+from deepmrseg_bids.system import usable_memory_mib
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.session.template_spaces import SpaceJob
+
+__all__ = ["Plan", "make_plan"]
+
+_log = logging.getLogger("deepmrseg-bids")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does.
+
+    Attributes:
+        jobs: every session, with the tasks that are left to do.
+        finished: what is in OUT_DIR already.
+        limits: what the sessions may take together.
+    """
+
+    request: Request
+    jobs: tuple[SessionJob, ...]
+    finished: FinishedWork
+    limits: Limits
+
+    @property
+    def to_do(self) -> list[SessionJob]:
+        """The sessions in which something is left to do."""
+        return [job for job in self.jobs if job.busy]
+
+    @property
+    def scheduled(self) -> list[SessionJob]:
+        """The sessions of every subject of whom something is left to do, if only the page."""
+        config = self.request.config
+        if config.reports_only:
+            return [job for job in self.jobs if job.finished]
+        subjects = set()
+        for subject, jobs in groupby(self.jobs, key=lambda job: job.subject):
+            sessions = list(jobs)
+            if any(job.busy for job in sessions) or (
+                config.reports and not _page_is_up_to_date(config.out_dir, subject, sessions)
+            ):
+                subjects.add(subject)
+        return [job for job in self.jobs if job.subject in subjects]
+
+
+def make_plan(request: Request) -> Plan:
+    """Look up what earlier runs have finished, and what the rest may take."""
+    config = request.config
+    digests = Digests.read(config.out_dir / "logs" / "inputs.tsv")
+    finished = FinishedWork(config.out_dir, request.bundles, digests)
+    jobs = _jobs(request, finished)
+    limits = _limits(config, sum(job.busy for job in jobs))
+    return Plan(request, tuple(jobs), finished, limits)
+
+
+def _jobs(request: Request, finished: FinishedWork) -> list[SessionJob]:
+    """The sessions with the tasks that are left to do."""
+    config = request.config
+    spaces = () if config.reports_only else _space_jobs(request, finished.digests)
+    jobs = [_job(request, session, spaces) for session in request.sessions]
+    if config.reports_only:
+        return [replace(job, tasks=(), finished=tasks_there(job, config.out_dir)) for job in jobs]
+    precision = decide_precision(config.precision, config.device)
+    jobs = [replace(job, precision=precision) for job in jobs]
+    if not config.force:
+        jobs = [_resumed(job, finished) for job in jobs]
+    return [replace(job, memory_gb=_memory_gb(request, job)) if job.busy else job for job in jobs]
+
+
+def _space_jobs(request: Request, digests: Digests) -> tuple[SpaceJob, ...]:
+    if not request.templates:
+        return ()  # and nothing of it is imported
+    from deepmrseg_bids.session.template_spaces import space_jobs
+
+    return space_jobs(request.templates, digests)
+
+
+def _job(request: Request, session: Session, spaces: Sequence[SpaceJob]) -> SessionJob:
+    config, tasks = request.config, request.tasks(session)
+    return SessionJob(
+        subject=session.subject,
+        session=session.session,
+        bids_dir=config.bids_dir,
+        images=session.images,
+        tasks=tasks,
+        models=request.folders,
+        device=config.device,
+        flips=config.tta,
+        probabilities=config.probabilities,
+        force_header=config.force_header,
+        notes=session.notes,
+        spaces=tuple(replace(space, tasks=tasks) for space in spaces),
+        force=config.force,
+    )
+
+
+def _resumed(job: SessionJob, work: FinishedWork) -> SessionJob:
+    """The same job without the tasks and output spaces that an earlier run has finished."""
+    finished = work.tasks(job)
+    done = {outcome.task for outcome in finished}
+    left = tuple(task for task in job.tasks if task not in done)
+    spaces, made = work.spaces(job)
+    return replace(job, tasks=left, finished=finished, spaces=spaces, finished_spaces=made)
+
+
+def _memory_gb(request: Request, job: SessionJob) -> float:
+    """What a session is expected to take."""
+    specs = [job.spec(task) for task in job.runs]
+    return memory_mib(request.grids(job.images), specs, spaces=len(job.spaces)) / 1024
+
+
+def _limits(config: RunConfig, sessions: int) -> Limits:
+    """What the sessions of the run may take together; ``--low-mem``: one at a time."""
+    threads = config.threads(1 if config.low_mem else sessions)
+    cores = threads if config.low_mem else config.nprocs
+    return Limits(cores, threads, config.mem / 1024 or usable_memory_mib() / 1024)
+
+
+def _page_is_up_to_date(out_dir: Path, subject: str, jobs: Sequence[SessionJob]) -> bool:
+    """Whether the page is there, and no older than anything it shows.
+
+    A run that is killed between the last result and the page leaves an old one.
+    """
+    try:
+        page = (out_dir / report_path(subject)).stat().st_mtime_ns
+        files = (file for job in jobs for task in job.finished for file in task.files)
+        return all((out_dir / file).stat().st_mtime_ns <= page for file in files)
+    except OSError:
+        return False

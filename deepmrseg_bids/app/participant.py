@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -248,24 +247,12 @@ def _workflows(execution: Execution) -> Iterator[Any]:
         command=execution.command,
     )
     size = _BATCH if plan.request.scheduler is None else _JOBS
-    for number, batch in enumerate(_batches(plan.scheduled, size)):
+    for number, batch in enumerate(plan.batches(size)):
         jobs = [replace(job, threads=execution.settings.limits.threads) for job in batch]
         workflow = init_participant_wf(jobs, settings, name=f"batch_{number}_wf")
         if config.write_graph:
             draw_graph(workflow, execution.logs / f"{execution.work.name}.{workflow.name}")
         yield workflow
-
-
-def _batches(jobs: Sequence[SessionJob], size: int) -> Iterator[list[SessionJob]]:
-    """Sessions in parts of ``size`` or a little more: those of a subject stay together."""
-    batch: list[SessionJob] = []
-    for _, of_subject in groupby(jobs, key=lambda job: job.subject):
-        batch.extend(of_subject)
-        if len(batch) >= size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _summarise(execution: Execution, run: RunOutcome, log: SessionLog) -> list[SessionRow]:

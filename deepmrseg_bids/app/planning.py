@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -63,6 +63,17 @@ class Plan:
             ):
                 subjects.add(subject)
         return [job for job in self.jobs if job.subject in subjects]
+
+    def batches(self, size: int) -> Iterator[list[SessionJob]]:
+        """Those sessions in parts of ``size`` or a little more: a subject's stay together."""
+        batch: list[SessionJob] = []
+        for _, jobs in groupby(self.scheduled, key=lambda job: job.subject):
+            batch.extend(jobs)
+            if len(batch) >= size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
 
 def make_plan(request: Request) -> Plan:

@@ -166,5 +166,5 @@ def read_outcome(record: Path) -> SessionOutcome | None:
     """What the process of a session wrote down at its end; None if it did not come to it."""
     try:
         return outcome_from_json(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from deepmrseg_bids.app import dry_run as module
-from deepmrseg_bids.app.dry_run import Planned, plan, summary, total_seconds, write_plan
+from deepmrseg_bids.app.dry_run import (
+    Planned,
+    predict_sessions,
+    summary,
+    total_seconds,
+    write_plan,
+)
 from deepmrseg_bids.errors import ImageReadError
 from deepmrseg_bids.execution.cost_model import Cost, Speed
 from deepmrseg_bids.imaging.grid import Grid
@@ -45,7 +51,7 @@ def heads(monkeypatch):
 
 
 def rows(*jobs):
-    planned, start = plan(jobs, BUNDLES, lambda: SPEED)
+    planned, start = predict_sessions(jobs, BUNDLES, lambda: SPEED)
     stream = io.StringIO()
     write_plan(planned, stream, at_once=2, threads=1, start=start)
     *table, last = stream.getvalue().splitlines()
@@ -98,9 +104,9 @@ def test_the_machine_is_measured_once_and_only_if_there_is_something_to_do():
         asked.append(1)
         return SPEED
 
-    plan([job(tasks=(), finished=("brain",)), job(t1w=False)], BUNDLES, speed)
+    predict_sessions([job(tasks=(), finished=("brain",)), job(t1w=False)], BUNDLES, speed)
     assert not asked
-    plan([job("01"), job("02")], BUNDLES, speed)
+    predict_sessions([job("01"), job("02")], BUNDLES, speed)
     assert len(asked) == 1
 
 
@@ -124,7 +130,7 @@ def test_a_terminal_gets_columns():
             return True
 
     stream = Terminal()
-    planned, start = plan([job(), job("0123")], BUNDLES, lambda: SPEED)
+    planned, start = predict_sessions([job(), job("0123")], BUNDLES, lambda: SPEED)
     write_plan(planned, stream, at_once=1, threads=1, start=start)
     header, one, other, _ = stream.getvalue().splitlines()
     assert "\t" not in stream.getvalue()

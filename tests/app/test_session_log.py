@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepmrseg_bids.app.session_log import Ledger, merged, rows_of
+from deepmrseg_bids.app.session_log import SessionLog, merged, rows_of
 from deepmrseg_bids.bids.provenance import Digests, FileDigest
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
@@ -15,9 +15,9 @@ def outcome(subject, status="done", **changes):
 
 
 @pytest.fixture
-def ledger(tmp_path):
+def session_log(tmp_path):
     def make(**changes):
-        return Ledger(tmp_path, Digests(tmp_path / "inputs.tsv"), outcome, **changes)
+        return SessionLog(tmp_path, Digests(tmp_path / "inputs.tsv"), **changes)
 
     return make
 
@@ -26,27 +26,27 @@ def subjects(folder):
     return [row.participant_id for row in read_sessions(folder / "sessions.tsv")]
 
 
-def test_two_runs_add_to_one_table(ledger, tmp_path):
-    ledger().write([outcome("b"), outcome("c")])
-    ledger().write([outcome("a"), outcome("c", "failed")])
+def test_two_runs_add_to_one_table(session_log, tmp_path):
+    session_log().write([outcome("b"), outcome("c")])
+    session_log().write([outcome("a"), outcome("c", "failed")])
     assert subjects(tmp_path) == ["sub-a", "sub-b", "sub-c"]
     assert read_sessions(tmp_path / "sessions.tsv")[2].status == "failed"
     assert set(Digests.read(tmp_path / "inputs.tsv").known) == {"/d/a", "/d/b", "/d/c"}
 
 
-def test_a_session_that_ended_is_in_the_table_before_the_run_ends(ledger, tmp_path):
-    slow = ledger(every=1000)
-    slow.ended("a")
+def test_a_session_that_ended_is_in_the_table_before_the_run_ends(session_log, tmp_path):
+    slow = session_log(every=1000)
+    slow.on_finished(outcome("a"))
     assert not (tmp_path / "sessions.tsv").exists()
-    fast = ledger(every=0)
-    fast.ended("a")
+    fast = session_log(every=0)
+    fast.on_finished(outcome("a"))
     assert subjects(tmp_path) == ["sub-a"]
 
 
-def test_a_table_that_cannot_be_written_does_not_end_the_run(ledger, tmp_path, caplog):
+def test_a_table_that_cannot_be_written_does_not_end_the_run(session_log, tmp_path, caplog):
     (tmp_path / "sessions.tsv").mkdir()
     (tmp_path / "sessions.tsv" / "x").touch()
-    assert [row.status for row in ledger().write([outcome("a")])] == ["done"]
+    assert [row.status for row in session_log().write([outcome("a")])] == ["done"]
     assert any("cannot be written" in message for message in caplog.messages)
 
 

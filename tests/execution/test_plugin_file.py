@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from deepmrseg_bids import config as config_module
 from deepmrseg_bids.app.participant import run_participant
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import UsageError
@@ -12,8 +11,9 @@ from deepmrseg_bids.execution import plugin_file
 from deepmrseg_bids.execution.plugin_file import Plugin, read_plugin
 
 
-def config(**changes):
-    return RunConfig(Path("/d"), Path("/o"), "participant", **changes)
+def check(plugin=Plugin("SLURM"), **changes):
+    asked = {"work_dir": Path("/w"), "device": "auto", "precision": "auto"}
+    plugin.check(**(asked | changes))
 
 
 @pytest.fixture
@@ -69,15 +69,23 @@ def test_a_file_that_is_not_there_ends_a_run_before_any_work(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_plugins_of_this_machine_limit_cores_and_memory(monkeypatch):
-    monkeypatch.setattr(config_module, "usable_cores", lambda: 8)
+def test_plugins_of_this_machine_limit_cores_and_memory():
     many = Plugin("MultiProc", {"n_procs": 4, "memory_gb": 6})
-    assert (many.prepare(config()).nprocs, many.prepare(config()).mem) == (4, 6144)
-    assert many.prepare(config(nprocs=2, mem=1000)).nprocs == 2
-    assert many.prepare(config(nprocs=2, mem=1000)).mem == 1000
-    assert Plugin("MultiProc").prepare(config(mem=5)) == config(mem=5)
-    assert Plugin("Linear").prepare(config()).nprocs == 1
+    assert many.limits(8, 0) == (4, 6144)
+    assert many.limits(2, 1000) == (2, 1000)
+    assert Plugin("MultiProc").limits(8, 5) == (8, 5)
+    assert Plugin("Linear").limits(8, 0) == (1, 0)
     assert not many.is_scheduler
+
+
+def test_the_jobs_of_a_cluster_are_not_limited_by_this_machine():
+    assert Plugin("SLURM", {"max_jobs": 2}).limits(8, 5) == (8, 5)
+
+
+def test_plugins_of_this_machine_need_no_commands_and_no_folder(monkeypatch):
+    monkeypatch.setattr(plugin_file.shutil, "which", lambda name: None)
+    for name in ("Linear", "MultiProc"):
+        check(Plugin(name), device="cuda")
 
 
 @pytest.fixture
@@ -89,28 +97,25 @@ def commands(monkeypatch):
 def test_a_machine_that_cannot_submit_is_told_so(monkeypatch):
     monkeypatch.setattr(plugin_file.shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match="sbatch is not on PATH here"):
-        Plugin("SLURM").prepare(config(work_dir=Path("/w")))
+        check()
 
 
 def test_jobs_need_a_work_folder_that_they_see(commands):
     with pytest.raises(UsageError, match="needs --work-dir"):
-        Plugin("SLURM").prepare(config())
+        check(work_dir=None)
 
 
 @pytest.mark.parametrize("name", ["it's", "a\\b", "a\nb"])
 def test_a_work_folder_that_a_job_cannot_name_is_refused(commands, name):
     with pytest.raises(UsageError, match="must not contain quotes"):
-        Plugin("SLURM").prepare(config(work_dir=Path("/w") / name))
+        check(work_dir=Path("/w") / name)
 
 
 def test_a_gpu_of_a_node_needs_a_precision_since_nobody_can_look_at_it_here(commands):
-    asked = config(work_dir=Path("/w"), device="cuda")
     with pytest.raises(UsageError, match="--device cuda with SLURM needs --precision"):
-        Plugin("SLURM").prepare(asked)
-    known = config(work_dir=Path("/w"), device="cuda", precision="bfloat16")
-    assert Plugin("SLURM").prepare(known) == known
+        check(device="cuda")
+    check(device="cuda", precision="bfloat16")
 
 
 def test_a_work_folder_may_hold_spaces_and_accents(commands):
-    asked = config(work_dir=Path("/w é x"))
-    assert Plugin("SLURM").prepare(asked) == asked
+    check(work_dir=Path("/w é x"))

@@ -4,25 +4,26 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
 
-from deepmrseg_bids.execution.worker_pool import Answer, Crew, why
+from deepmrseg_bids.execution.worker_pool import CallResult, WorkerPool, describe_exit
 
 
 @pytest.fixture
-def crew():
-    with Crew() as found:
-        yield found
+def pool():
+    with WorkerPool() as made:
+        yield made
 
 
-def finish(crew):
-    answers = {}
-    while crew.busy:
-        answers |= {answer.task: answer for answer in crew.wait()}
-    return answers
+def finish(pool):
+    results = {}
+    while pool.busy:
+        results |= {result.key: result for result in pool.wait()}
+    return results
 
 
 def gone(pids, seconds=10.0):
@@ -35,43 +36,43 @@ def gone(pids, seconds=10.0):
     return True
 
 
-def test_a_worker_is_kept_from_call_to_call(crew):
+def test_a_worker_is_kept_from_call_to_call(pool):
     for task in range(3):
-        crew.start(task, time.sleep, 0)
-        assert finish(crew)[task].error is None
-        pids = crew.pids()
+        pool.start(task, time.sleep, 0)
+        assert finish(pool)[task].error is None
+        pids = pool.pids()
         assert len(pids) == 1 and pids[0] != os.getpid()
-    crew.start("a", time.sleep, 0)
-    assert crew.pids() == pids
+    pool.start("a", time.sleep, 0)
+    assert pool.pids() == pids
 
 
-def test_an_error_comes_back_and_the_worker_goes_on(crew):
-    crew.start("bad", int, "x")
-    assert "ValueError: invalid literal" in finish(crew)["bad"].error
-    pids = crew.pids()
-    crew.start("good", int, "1")
-    assert finish(crew)["good"] == Answer("good")
-    assert crew.pids() == pids
+def test_an_error_comes_back_and_the_worker_goes_on(pool):
+    pool.start("bad", int, "x")
+    assert "ValueError: invalid literal" in finish(pool)["bad"].error
+    pids = pool.pids()
+    pool.start("good", int, "1")
+    assert finish(pool)["good"] == CallResult("good", 1)
+    assert pool.pids() == pids
 
 
-def test_a_worker_that_is_killed_costs_its_own_call_alone(crew):
-    crew.start("killed", signal.raise_signal, signal.SIGKILL)
-    crew.start("other", time.sleep, 0.3)
-    answers = finish(crew)
-    assert "the worker was killed, probably for memory" in answers["killed"].died
-    assert answers["other"] == Answer("other")
-    crew.start("next", time.sleep, 0)
-    assert finish(crew)["next"] == Answer("next")
+def test_a_worker_that_is_killed_costs_its_own_call_alone(pool):
+    pool.start("killed", signal.raise_signal, signal.SIGKILL)
+    pool.start("other", time.sleep, 0.3)
+    results = finish(pool)
+    assert "the worker was killed, probably for memory" in results["killed"].died
+    assert results["other"] == CallResult("other")
+    pool.start("next", time.sleep, 0)
+    assert finish(pool)["next"] == CallResult("next")
 
 
-def test_a_worker_that_dies_between_two_calls_costs_none(crew):
-    crew.start(1, time.sleep, 0)
-    finish(crew)
-    [pid] = crew.pids()
+def test_a_worker_that_dies_between_two_calls_costs_none(pool):
+    pool.start(1, time.sleep, 0)
+    finish(pool)
+    [pid] = pool.pids()
     os.kill(pid, signal.SIGKILL)
     assert gone([pid])
-    crew.start(2, time.sleep, 0)
-    assert finish(crew)[2] == Answer(2)
+    pool.start(2, time.sleep, 0)
+    assert finish(pool)[2] == CallResult(2)
 
 
 @pytest.mark.parametrize(
@@ -85,24 +86,24 @@ def test_a_worker_that_dies_between_two_calls_costs_none(crew):
     ],
 )
 def test_a_death_is_told_by_its_likely_cause(code, text):
-    assert text in why(code)
+    assert text in describe_exit(code)
 
 
-def test_a_crew_that_is_ended_leaves_no_process_behind():
+def test_a_pool_that_is_ended_leaves_no_process_behind():
     start = time.monotonic()
-    with Crew() as crew:
-        crew.start("a", time.sleep, 600)
-        crew.start("b", time.sleep, 600)
-        pids = crew.pids()
+    with WorkerPool() as pool:
+        pool.start("a", time.sleep, 600)
+        pool.start("b", time.sleep, 600)
+        pids = pool.pids()
     assert gone(pids) and len(pids) == 2
     assert time.monotonic() - start < 10
 
 
 def test_workers_end_with_a_main_process_that_is_killed():
     code = (
-        "import time; from deepmrseg_bids.execution.worker_pool import Crew\n"
-        "crew = Crew(); crew.start(1, time.sleep, 600); print(*crew.pids(), flush=True)\n"
-        "crew.wait()"
+        "import time; from deepmrseg_bids.execution.worker_pool import WorkerPool\n"
+        "pool = WorkerPool(); pool.start(1, time.sleep, 600); print(*pool.pids(), flush=True)\n"
+        "pool.wait()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as main:
         pids = [int(pid) for pid in main.stdout.readline().split()]
@@ -111,9 +112,42 @@ def test_workers_end_with_a_main_process_that_is_killed():
     assert gone(pids)
 
 
-def test_ctrl_c_in_the_terminal_does_not_end_a_worker(crew):
-    crew.start(1, time.sleep, 0)
-    finish(crew)  # now it listens
-    crew.start(2, time.sleep, 0.3)
-    os.kill(crew.pids()[0], signal.SIGINT)
-    assert finish(crew)[2] == Answer(2)
+def test_ctrl_c_in_the_terminal_does_not_end_a_worker(pool):
+    pool.start(1, time.sleep, 0)
+    finish(pool)  # now it listens
+    pool.start(2, time.sleep, 0.3)
+    os.kill(pool.pids()[0], signal.SIGINT)
+    assert finish(pool)[2] == CallResult(2)
+
+
+def halve(number):
+    """Half of an even number; some numbers are bad luck."""
+    if number == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number // 2
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_calls_return_comes_back_with_what_they_were_given(pool, at_once):
+    results = dict(pool.map_unordered(halve, [2, 4, 7, 6], at_once=at_once))
+    assert {number: result.value for number, result in results.items()} == {
+        2: 1, 4: 2, 7: None, 6: 3,
+    }  # fmt: skip
+    assert results[7].problem == "ValueError: 7 is odd"
+    assert not any(results[number].problem for number in (2, 4, 6))
+    assert len(pool.pids()) == (0 if at_once == 1 else 2)
+
+
+def test_a_worker_that_is_killed_costs_its_own_item_alone(pool):
+    results = dict(pool.map_unordered(halve, [2, 13, 4, 6], at_once=2))
+    assert "the worker was killed" in results[13].problem
+    assert [results[number].value for number in (2, 4, 6)] == [1, 2, 3]
+
+
+def test_a_value_that_cannot_be_sent_is_an_error_of_its_call(pool):
+    pool.start("lock", threading.Lock)
+    assert "cannot pickle" in finish(pool)["lock"].problem
+    pool.start("next", int, "1")
+    assert finish(pool)["next"].value == 1

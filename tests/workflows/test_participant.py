@@ -13,12 +13,12 @@ from deepmrseg_bids.session.job import SessionJob, TaskOutcome
 
 @pytest.fixture(scope="module")
 def init(tmp_path_factory):
-    """``init_participant_wf`` of a nipype whose settings lie in a folder of this test."""
+    """The workflows, by a nipype whose settings lie in a folder of this test."""
     before = dict(os.environ)
     prepare_nipype(tmp_path_factory.mktemp("nipype"))
-    from deepmrseg_bids.workflows import init_participant_wf
+    from deepmrseg_bids import workflows
 
-    yield init_participant_wf
+    yield workflows
     os.environ.clear()
     os.environ.update(before)
 
@@ -32,9 +32,10 @@ def job(subject="01", session="1", **changes):
 @pytest.fixture
 def build(init, tmp_path):
     def make(jobs, **changes):
-        given = {"weights": {"brain": "abc"}, "out_dir": tmp_path / "out", "threads": 2,
-                 "records": tmp_path / "records", "reports": True, "command": "c"}  # fmt: skip
-        return init(jobs=jobs, **(given | changes))
+        settings = init.NodeSettings(
+            tmp_path / "out", tmp_path / "records", {"brain": "abc"}, command="c", **changes
+        )
+        return init.init_participant_wf(jobs, settings)
 
     return make
 
@@ -48,7 +49,7 @@ JOBS = [job("01", "1"), job("01", "2", memory_gb=3.25), job("02", None)]
 
 
 def test_every_session_has_one_node_with_its_threads_and_memory(build, tmp_path):
-    found = nodes(build(JOBS, threads=3), "segment")
+    found = nodes(build([replace(one, threads=3) for one in JOBS]), "segment")
     assert len(found) == len(JOBS)
     assert {node.n_procs for node in found} == {3}
     memory = {node.inputs.job.name: node.mem_gb for node in found}

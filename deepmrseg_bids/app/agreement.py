@@ -45,7 +45,7 @@ class Agreement:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Of the table."""
-        return [row for one in self.compared for row in one.rows]
+        return [row for pair in self.compared for row in pair.rows]
 
 
 def find_agreement(
@@ -77,7 +77,7 @@ def find_agreement(
     problems += _failures(done)
     agreements = []
     for task in volumes:
-        compared = tuple(one for one in done if one.job.task == task.task and one.rows)
+        compared = tuple(pair for pair in done if pair.job.task == task.task and pair.rows)
         if compared:
             facts = {"References": _facts(references, compared, len(task.sources))}
             agreements.append(Agreement(task.task, compared, facts))
@@ -188,14 +188,14 @@ def _failures(done: Sequence[Compared]) -> list[str]:
 
     A label map that served for one task need not be of use for the others.
     """
-    good = {one.job.theirs for one in done if one.rows}
+    good = {pair.job.theirs for pair in done if pair.rows}
     failed: dict[tuple[bool, str, str, str], list[str]] = {}
-    for one in done:
-        if one.problem:
-            reason = one.problem.replace(one.job.theirs, "").replace(one.job.ours, "")
-            only_told = one.unsuited and one.job.theirs in good
-            key = (only_told, one.job.reference, one.job.task, reason)
-            failed.setdefault(key, []).append(f"{one.job.task}: {one.problem}")
+    for pair in done:
+        if pair.problem:
+            reason = pair.problem.replace(pair.job.theirs, "").replace(pair.job.ours, "")
+            only_told = pair.unsuited and pair.job.theirs in good
+            key = (only_told, pair.job.reference, pair.job.task, reason)
+            failed.setdefault(key, []).append(f"{pair.job.task}: {pair.problem}")
     problems = []
     for (only_told, *_), lines in failed.items():
         line = lines[0] + (f" (and {len(lines) - 1} more like this)" if len(lines) > 1 else "")
@@ -211,13 +211,13 @@ def _facts(
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for reference in references:
-        ours = [one for one in compared if one.job.reference == reference.name]
-        if ours:
+        pairs = [pair for pair in compared if pair.job.reference == reference.name]
+        if pairs:
             facts[reference.name] = {
-                "Sessions": len(ours),
-                "SessionsWithoutReference": sessions - len(ours),
-                "Resampled": sum(one.rows[0]["grid"] == "resampled" for one in ours),
-                "LabelsMatchedBy": _matched_by(ours),
+                "Sessions": len(pairs),
+                "SessionsWithoutReference": sessions - len(pairs),
+                "Resampled": sum(pair.rows[0]["grid"] == "resampled" for pair in pairs),
+                "LabelsMatchedBy": _matched_by(pairs),
             }
     return facts
 
@@ -225,7 +225,7 @@ def _facts(
 def _matched_by(compared: Sequence[Compared]) -> str:
     if compared[0].job.brain_mask:
         return "all labelled voxels are brain, holes filled"
-    return "name" if all(one.job.by_name for one in compared) else "number"
+    return "name" if all(pair.job.by_name for pair in compared) else "number"
 
 
 def _tell(agreement: Agreement) -> None:

@@ -37,7 +37,7 @@ from deepmrseg_bids.execution.progress import Progress
 from deepmrseg_bids.execution.runner import Settings, execute
 from deepmrseg_bids.execution.signals import undisturbed
 from deepmrseg_bids.files import remove_leftovers
-from deepmrseg_bids.session.job import SessionJob, SessionOutcome, read_outcome
+from deepmrseg_bids.session.job import SessionOutcome, read_outcome
 from deepmrseg_bids.wording import counted
 
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]

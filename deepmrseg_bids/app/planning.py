@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +45,12 @@ class Plan:
     finished: FinishedWork
     limits: Limits
 
-    @property
+    @cached_property
     def to_do(self) -> list[SessionJob]:
         """The sessions in which something is left to do."""
         return [job for job in self.jobs if job.busy]
 
-    @property
+    @cached_property
     def scheduled(self) -> list[SessionJob]:
         """The sessions of every subject of whom something is left to do, if only the page."""
         config = self.request.config

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,12 @@ class Request:
     sessions: Sequence[Session] = ()
     scheduler: Plugin | None = None
 
-    @property
+    @cached_property
     def specs(self) -> Mapping[str, TaskSpec]:
         """Every task that is known, by name."""
         return known_tasks(dict(self.config.models))
 
-    @property
+    @cached_property
     def possible(self) -> list[TaskSpec]:
         """The tasks whose models are there."""
         return [task for task in self.specs.values() if set(task.models) <= set(self.bundles)]
@@ -64,7 +65,7 @@ class Request:
             task.name: task.table or self.bundles[task.models[-1]].labels for task in self.possible
         }
 
-    @property
+    @cached_property
     def folders(self) -> tuple[tuple[str, Path], ...]:
         """The bundles that are not shipped: those asked for, and those of other packages."""
         offered = {

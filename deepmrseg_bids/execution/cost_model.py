@@ -140,8 +140,8 @@ def predict(
     slices = [task for task in tasks if task.native != T1W]
     t1w = grids.get(T1W)
     if t1w is not None:
-        own = {task.models[-1] for task in slices}
-        for model in set(needed_models(tasks)) & set(speed.windows) - own:
+        slice_models = {task.models[-1] for task in slices}
+        for model in set(needed_models(tasks)) & set(speed.windows) - slice_models:
             seconds += _windows(model, t1w, speed) * speed.windows[model]
         steps += math.prod(t1w.shape) / 1e6 * _SCAN + (_OBLIQUE if _is_oblique(t1w) else 0)
     for task in slices:

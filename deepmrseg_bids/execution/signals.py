@@ -24,7 +24,9 @@ def interruptible() -> Iterator[None]:
     def stop(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    with _handled({one: stop for one in _SIGNALS if signal.getsignal(one) is signal.SIG_DFL}):
+    with _handled(
+        {number: stop for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL}
+    ):
         yield
 
 
@@ -40,9 +42,9 @@ def _handled(handlers: dict[signal.Signals, object]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {one: signal.signal(one, handler) for one, handler in handlers.items()}  # type: ignore[arg-type]
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}  # type: ignore[arg-type]
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

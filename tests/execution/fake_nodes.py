@@ -67,7 +67,7 @@ class Inline:
         deaths: why the worker dies, by the index of the node.
     """
 
-    def __init__(self, deaths: Mapping[int, str] = {}):  # noqa: B006
+    def __init__(self, deaths: Mapping[int, str] = {}):
         self.deaths, self.calls, self.most = dict(deaths), [], 0
         self.ended = False
 

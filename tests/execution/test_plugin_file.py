@@ -10,8 +10,10 @@ from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.execution import plugin_file
 from deepmrseg_bids.execution.plugin_file import Plugin, read_plugin
 
+SLURM = Plugin("SLURM")
 
-def check(plugin=Plugin("SLURM"), **changes):
+
+def check(plugin=SLURM, **changes):
     asked = {"work_dir": Path("/w"), "device": "auto", "precision": "auto"}
     plugin.check(**(asked | changes))
 

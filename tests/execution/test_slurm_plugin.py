@@ -228,7 +228,7 @@ def test_the_reason_of_a_failed_session_is_told_once_and_what_needs_it_is_left_o
 
 
 def test_a_page_that_fails_costs_itself_alone(plugin, nipype):
-    slurm, calls = plugin()
+    slurm, _ = plugin()
     nodes = Node(1, [], fails=True), Node(2, [])
     assert reasons(slurm.run(graph_of(*nodes))) == {
         "node_1": "unexpected ValueError: no", "node_2": "",

@@ -51,7 +51,7 @@ def test_a_file_as_in_niprep_apps_is_read(write):
         ("plugin: [SLURM]", "unknown plugin"),
         ("plugin: SLURM\nplugin_args: [1]", "plugin_args is a mapping"),
         ("plugin: SLURM\nplugin_args: {qsub_args: x}", "SLURM takes no 'qsub_args'"),
-        ("plugin: SLURM\nplugin_args: {sbatch_args: 3}", "sbatch_args is a text, got 3"),
+        ("plugin: SLURM\nplugin_args: {sbatch_args: 3}", "sbatch_args is a string, got 3"),
         ('plugin: SLURM\nplugin_args: {sbatch_args: "--comment=\'x"}', "quotes"),
         ("plugin: SLURM\nplugin_args: {max_jobs: 0}", "max_jobs is a number above 0, got 0"),
         ("plugin: MultiProc\nplugin_args: {n_procs: true}", "n_procs is a number above 0"),

@@ -59,7 +59,7 @@ def test_a_worker_that_is_killed_costs_its_own_call_alone(pool):
     pool.start("killed", signal.raise_signal, signal.SIGKILL)
     pool.start("other", time.sleep, 0.3)
     results = finish(pool)
-    assert "the worker was killed, probably for memory" in results["killed"].died
+    assert "the worker was killed, probably because of memory" in results["killed"].died
     assert results["other"] == CallResult("other")
     pool.start("next", time.sleep, 0)
     assert finish(pool)["next"] == CallResult("next")
@@ -78,8 +78,8 @@ def test_a_worker_that_dies_between_two_calls_costs_none(pool):
 @pytest.mark.parametrize(
     ("code", "text"),
     [
-        (-9, "the worker was killed, probably for memory"),
-        (-11, "the worker crashed (SIGSEGV), probably for memory"),
+        (-9, "the worker was killed, probably because of memory"),
+        (-11, "the worker crashed (SIGSEGV), probably because of memory"),
         (-15, "the worker was ended by SIGTERM"),
         (1, "ended unexpectedly (exit code 1)"),
         (None, "ended unexpectedly"),

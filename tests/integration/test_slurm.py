@@ -214,7 +214,7 @@ def cancelled(plugin: Plugin) -> Finished:
 def test_a_cancelled_job_costs_its_own_session_only(plugin: Plugin, cancelled: Finished) -> None:
     assert cancelled.code == 3, cancelled.output
     assert statuses(plugin.out) == {"sub-02_ses-1": "failed", "sub-03_ses-1": "done"}
-    assert re.fullmatch(r"job \d+ was cancelled; run again .*", reason(plugin.out, "sub-02"))
+    assert re.fullmatch(r"job \d+ was cancelled; run again.*", reason(plugin.out, "sub-02"))
 
 
 def test_the_page_of_a_cancelled_session_says_so(plugin: Plugin, cancelled: Finished) -> None:
@@ -250,7 +250,7 @@ def test_a_refused_job_is_one_line_in_the_schedulers_words(
     plugin: Plugin, refused: Finished
 ) -> None:
     assert refused.code == 3, refused.output
-    lines = [line for line in refused.output.splitlines() if "refused" in line]
+    lines = [line for line in refused.output.splitlines() if "rejected" in line]
     assert len(lines) == 1
     assert "sub-02" in lines[0] and "invalid partition specified: nowhere" in lines[0]
     assert "Traceback" not in refused.output

@@ -26,7 +26,7 @@ CODES: Mapping[str, str] = {
     "assumed-geometry": "no orientation in the header; one was assumed (--force-header)",
     "not-scanner-space": "the image was the image was the image was the image was the image was "
     "the image was the image was the image was the image was the image was "
-    "resampled or registered before",
+    "the image was the image was resampled or registered before",
     "oblique": "oblique slices",
     "thick-slices": "thick slices",
     "uneven-voxels": "anisotropic voxels",

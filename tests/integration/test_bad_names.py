@@ -50,7 +50,7 @@ def test_evil_names_work_and_pages_escape_them(run, came_out: Say) -> None:
     _, out, ended = run
     assert ended.code == 3, ended.output
     assert rows(out, "01")["brain"]["status"] == "done"
-    assert "sub-<b>é: left out" in ended.output
+    assert "sub-<b>é: skipped" in ended.output
     assert app(run[0], out, "group", home=out.parent / "h").code == 0
     assert (out / "group.html").exists()
     for page in out.glob("*.html"):

@@ -54,7 +54,7 @@ TASK = TaskSpec(
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process in which the package is installed."""
+    """The environment of a process (a cold one) in which the package is installed."""
     site = tmp_path_factory.mktemp("site")
     (site / "bright_core.py").write_text(PACKAGE)
     about = site / "bright_core-1.0.dist-info"
@@ -75,6 +75,7 @@ def study(
         tiny_data, out, "participant", "--participant-label", "01", "02", "03",
         "--tasks", "brain", "core", "--model", f"brain={tiny_model}", "--nprocs", 1,
         home=out.parent / "home", variables=installed,
+        cold=True,
     )  # fmt: skip
     return out, ended
 
@@ -115,6 +116,7 @@ def test_a_second_run_does_nothing_of_an_added_task_again(
     ended = app(
         tiny_data, out, "participant", "--participant-label", "02", "--tasks", "core",
         "--model", f"brain={tiny_model}", home=out.parent / "home", variables=installed,
+        cold=True,
     )  # fmt: skip
     assert ended.code == 0, ended.output
     assert (out / "sub-02" / "anat" / "sub-02_seg-core_dseg.nii.gz").stat().st_mtime_ns == made
@@ -126,6 +128,7 @@ def test_a_dry_run_plans_an_added_task(
     ended = app(
         tiny_data, tmp_path / "out", "participant", "--dry-run", "--tasks", "core",
         "--model", f"brain={tiny_model}", home=tmp_path / "home", variables=installed,
+        cold=True,
     )  # fmt: skip
     assert ended.code == 0, ended.output
     assert ended.output.count("\tcore\t") == 8
@@ -144,7 +147,14 @@ def test_the_group_level_gathers_an_added_task_and_compares_it_with_a_reference(
         nib.save(ours, folder / f"{name}_seg-core_dseg.nii.gz")
     (manual / "dseg.tsv").write_text("index\tname\n3\tLeft-Core\n4\tRight-Core\n")
     ended = app(
-        tiny_data, out, "group", "--reference", manual, home=tmp_path / "home", variables=installed
+        tiny_data,
+        out,
+        "group",
+        "--reference",
+        manual,
+        home=tmp_path / "home",
+        variables=installed,
+        cold=True,
     )
     assert ended.code == 0, ended.output
     table = read_tsv(out / "group_seg-core_morph.tsv")
@@ -170,8 +180,9 @@ def test_predict_and_help_offer_an_added_task(
     ended = command(
         "deepmrseg", "predict", "--task", "core", "--model", f"brain={tiny_model}", scan,
         "-o", tmp_path / "out", home=tmp_path / "home", variables=installed,
+        cold=True,
     )  # fmt: skip
     assert ended.code == 0, ended.output
     assert (tmp_path / "out" / "sub-01_seg-core_dseg.nii.gz").is_file()
-    told = app("--help", home=tmp_path / "home", variables=installed).output
+    told = app("--help", home=tmp_path / "home", variables=installed, cold=True).output
     assert "wml, core" in " ".join(told.split())

@@ -61,12 +61,12 @@ ENV PATH=/opt/app/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     TEMPLATEFLOW_HOME=/templateflow \
-    DEEPMRSEG_CONTAINER=docker:deepmrseg-bids:0.1.0
+    DEEPMRSEG_CONTAINER=docker:deepmrseg-bids:0.2.0
 # Singularity and Charliecloud require that mount points exist.
 RUN mkdir /data /out /work
 LABEL org.opencontainers.image.title="deepmrseg-bids" \
       org.opencontainers.image.description="A BIDS-App that segments raw brain MRI. For research only. The weights are subject to the terms of their training data: deepmrseg models" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER 1000:1000
 ENTRYPOINT ["deepmrseg-bids"]

@@ -3,6 +3,6 @@
 Importing the package imports neither torch, nipype nor ants.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["__version__"]

@@ -105,8 +105,8 @@ class Staging:
     ::
 
         with Staging(out_dir, work_dir) as staging:
-            write_labels(staging.path(label_map_path(t1w, "wml")), labels)
-            write_json(staging.path(sidecar_path(...)), sidecar(...))
+            write_labels(staging.path(label_map_path(t1w, task.label_map)), labels)
+            write_json(staging.path(sidecar_path(...)), Sidecar(...).to_json())
 
     Nothing is published if the block raises. The order is: sidecars that change are taken
     away, images come, then tables, then sidecars. So a sidecar certifies its file: where it

@@ -51,7 +51,7 @@ class Request:
     @cached_property
     def specs(self) -> Mapping[str, TaskSpec]:
         """Every task that is known, by name."""
-        return known_tasks(dict(self.config.models))
+        return known_tasks(dict(self.config.models), asked=self.config.tasks)
 
     @cached_property
     def possible(self) -> list[TaskSpec]:
@@ -129,7 +129,7 @@ def _with_plugin(config: RunConfig) -> tuple[RunConfig, Plugin | None]:
 def _open_bundles(config: RunConfig) -> dict[str, ModelBundle]:
     """Every model of the run, opened and checked before any work."""
     given, shipped = dict(config.models), shipped_bundles()
-    tasks = known_tasks(given)
+    tasks = known_tasks(given, asked=config.tasks)
     bundles = {}
     for model in needed_models(tasks[task] for task in config.tasks or tasks):
         folder = given.get(model) or tasks[model].bundle if model in tasks else None

@@ -208,7 +208,7 @@ def _asked_tasks(args: argparse.Namespace) -> tuple[dict[str, Path], list[TaskSp
         asked.append(bundle.task)
     if not asked:
         raise UsageError("predict needs --task TASK, or --model PATH for the task of a bundle")
-    known = known_tasks(models)
+    known = known_tasks(models, asked=asked)
     if unknown := [name for name in asked if name not in known]:
         raise UsageError(f"unknown task {unknown[0]!r}; known are {', '.join(known)}")
     offered = {name: task.bundle for name, task in known.items() if task.bundle is not None}

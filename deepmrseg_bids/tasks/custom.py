@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmrseg_bids.errors import SegmentationError, UsageError
+from deepmrseg_bids.errors import BundleError, SegmentationError, UsageError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, resample
 from deepmrseg_bids.imaging.intensity import normalise
@@ -48,7 +48,16 @@ _ROOM_MM = 8.0  # around the brain, for a network that sees all of it
 
 
 def task_of(bundle: ModelBundle) -> TaskSpec:
-    """The task of a bundle that is of none of the known ones."""
+    """The task of a bundle that is of none of the known ones.
+
+    Raises:
+        BundleError: its name cannot stand in a file name.
+    """
+    if not (bundle.task.isascii() and bundle.task.isalnum()):
+        raise BundleError(
+            f"{bundle.path}: a model of the task {bundle.task!r}; the name of a task has letters "
+            "and digits only"
+        )
     title = str(bundle.facts.get("title") or bundle.task)
     if bundle.network.spatial_dims == 2:
         return TaskSpec(

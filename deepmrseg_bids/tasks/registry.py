@@ -7,7 +7,8 @@ file of a task is imported when the task is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -19,6 +20,7 @@ from deepmrseg_bids.tasks.spec import TaskSpec
 __all__ = ["GROUP", "find_task", "known_tasks", "needed_models", "task_names", "task_of_model"]
 
 GROUP = "deepmrseg_bids.tasks"
+_log = logging.getLogger(__name__)
 _OWN = ("brain", "deepbrain", "hippocampus", "wml")
 """In the order in which they run; the file of each has the same name, and in it ``TASK``."""
 
@@ -80,18 +82,36 @@ def task_of_model(name: str, folder: Path) -> TaskSpec:
     return task_of(bundle)
 
 
-def known_tasks(models: Mapping[str, Path] | None = None) -> dict[str, TaskSpec]:
+def known_tasks(
+    models: Mapping[str, Path] | None = None, *, asked: Collection[str] = ()
+) -> dict[str, TaskSpec]:
     """Every task by its name, in the order in which they run; those of ``models`` last.
+
+    One that an installed package offers and that cannot be loaded is left out, with a warning:
+    only whoever asks for it needs it.
 
     Args:
         models: the bundles of ``--model``, by name.
+        asked: names of tasks that must be there.
 
     Raises:
-        BundleError, UsageError: as :func:`task_of_model` and :func:`find_task`.
+        BundleError, UsageError: as :func:`task_of_model`; one that is asked for cannot be loaded.
     """
-    tasks = {name: find_task(name) for name in task_names()}
+    tasks = {}
+    for name in task_names():
+        try:
+            tasks[name] = find_task(name)
+        except UsageError as error:
+            if name in asked:
+                raise
+            _warn_once(str(error))
     more = {name: task_of_model(name, folder) for name, folder in (models or {}).items()}
     return {**tasks, **{name: more[name] for name in more if name not in tasks}}
+
+
+@cache
+def _warn_once(text: str) -> None:
+    _log.warning("%s", text)
 
 
 def needed_models(tasks: Iterable[TaskSpec]) -> list[str]:

@@ -165,6 +165,9 @@ def test_an_offer_that_cannot_be_used_is_wrong_usage_that_names_it(
     with pytest.raises(UsageError, match=rf"the task nuts \(\S+\) {told}"):
         find_task("nuts")
     assert find_task("brain").name == "brain"  # the others are there all the same
+    assert list(known_tasks()) == list(OURS)
+    with pytest.raises(UsageError, match="the task nuts"):
+        known_tasks(asked=["nuts"])
 
 
 # -- those of bundles ------------------------------------------------------------------------

@@ -93,8 +93,7 @@ def publish(staged: str | os.PathLike[str], final: str | os.PathLike[str]) -> No
         DatasetError: the disk is full, or the folder cannot be written; ``staged`` is kept.
     """
     staged = Path(staged)
-
-    with staged.open("rb") as source, replacing(final) as target:
+    with replacing(final) as target, staged.open("rb") as source:
         shutil.copyfileobj(source, target, 1 << 20)
     staged.unlink()
 

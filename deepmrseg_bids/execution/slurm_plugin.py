@@ -168,7 +168,7 @@ def ending(state: str, log: str, signal: int = 0) -> str:
         signal: the signal that killed it, 0 if none did.
 
     >>> ending("FAILED", "slurmstepd: error: Exceeded job memory limit")
-    'was killed for memory: ask for more with --mem in sbatch_args, and run again'
+    'was killed because of memory: request more with --mem in sbatch_args, and run again'
     >>> ending("FAILED", "", 9)
     'was killed by signal 9'
     """

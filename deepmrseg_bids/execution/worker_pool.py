@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar, cast
@@ -20,6 +22,8 @@ __all__ = ["CallResult", "WorkerPool", "call_here", "describe_exit", "warm_up"]
 
 Item = TypeVar("Item")
 
+_LONGEST_TEMP = 107 - len("/pymp-12345678/listener-12345678")
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 _GRACE = 2.0  # seconds that a worker has to end when it is asked to
 _MEMORY = (
     "probably because of memory: request more memory (and set --mem), or run "
@@ -53,7 +57,7 @@ def describe_exit(exitcode: int | None) -> str:
     """Why a worker ended in the middle of a session, for the user.
 
     >>> describe_exit(3)
-    "the worker ended early (exit code 3); the run's log may say more"
+    'the worker ended unexpectedly (exit code 3); see the log of the run'
     """
     if exitcode == -signal.SIGKILL:
         return f"the worker was killed, {_MEMORY}"
@@ -70,8 +74,24 @@ def warm_up(preload: Sequence[str]) -> None:
 
     The environment is that of now; a server that runs already is kept as it is.
     """
+    _make_room_for_sockets()
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(preload))
     forkserver.ensure_running()
+
+
+def _make_room_for_sockets() -> None:
+    """Let multiprocessing make its sockets elsewhere if TMPDIR is too long for their paths.
+
+    The path of a socket has 107 bytes (unix(7)); multiprocessing adds two names to TMPDIR.
+    """
+    settings = cast(Any, multiprocessing.current_process())._config
+    if settings.get("tempdir") or len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_TEMP:
+        return
+    for folder in _SHORT_FOLDERS:
+        with contextlib.suppress(OSError):
+            settings["tempdir"] = place = tempfile.mkdtemp(prefix="pymp-", dir=folder)
+            util.Finalize(None, shutil.rmtree, args=[place, True], exitpriority=-100)
+            return
 
 
 def call_here(key: Hashable, function: Callable[..., object], *arguments: Any) -> CallResult:
@@ -101,6 +121,7 @@ class WorkerPool:
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
         self._preload = preload
+        _make_room_for_sockets()
         self._context = multiprocessing.get_context("forkserver")
         self._idle: list[_Worker] = []
         self._busy: dict[Hashable, _Worker] = {}

@@ -354,7 +354,7 @@ def _whole(path: Path) -> bool:
 def _into_place(source: Path, final: Path) -> None:
     """Copy, so that no half-written file is ever seen; over a placeholder too."""
     try:
-        with source.open("rb") as content, replacing(final) as stream:
+        with replacing(final) as stream, source.open("rb") as content:
             shutil.copyfileobj(content, stream)
     except DatasetError as error:
         reason = getattr(error.__cause__, "strerror", None) or error.__cause__

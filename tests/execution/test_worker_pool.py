@@ -151,3 +151,26 @@ def test_a_value_that_cannot_be_sent_is_an_error_of_its_call(pool):
     assert "cannot pickle" in finish(pool)["lock"].problem
     pool.start("next", int, "1")
     assert finish(pool)["next"].value == 1
+
+
+@pytest.mark.parametrize("length", [60, 75, 76, 120])
+def test_workers_start_wherever_temporary_files_lie(tmp_path, length):
+    folder = tmp_path / ("x" * max(1, length - len(str(tmp_path)) - 1))
+    folder.mkdir()
+    code = (
+        "import os, sys\n"
+        "from multiprocessing import util\n"
+        "from deepmrseg_bids.execution.worker_pool import WorkerPool\n"
+        "with WorkerPool() as pool:\n"
+        "    pool.start('a', len, 'abc')\n"
+        "    [result] = pool.wait()\n"
+        "print(result.value, util.get_temp_dir())\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    value, sockets = ended.stdout.split()
+    assert value == "3" and not os.path.exists(sockets)
+    assert list(folder.iterdir()) == []

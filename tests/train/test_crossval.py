@@ -270,7 +270,7 @@ def test_a_fold_that_does_not_exist_and_too_few_people_are_errors(families, toy:
     samples = load_samples(families)
     with pytest.raises(TrainingError, match="--fold is 0 to 1, got 2"):
         crossval(samples, CrossValidation(toy(), tmp_path / "a", folds=2), fold=2)
-    with pytest.raises(TrainingError, match="at least 5 people"):
+    with pytest.raises(TrainingError, match="at least 5 participants"):
         crossval(samples, CrossValidation(toy(), tmp_path / "b", folds=5))
     assert not (tmp_path / "b").exists()
 

@@ -270,7 +270,7 @@ def test_holes_in_the_rest_of_the_brain_are_filled(table, save, toy) -> None:
 
 def test_a_sample_without_any_of_the_labels_is_refused_by_its_file(table, save, toy) -> None:
     row = {"sample_id": "s", "dseg": save("d.nii.gz", np.full((4, 4, 4), 9, "u1"))}
-    with pytest.raises(TrainingError, match=r"d\.nii\.gz: none of the labels"):
+    with pytest.raises(TrainingError, match=r"d\.nii\.gz: it contains none of the labels"):
         prepare_sample(load_samples(table([row]))[0], ignoring(toy()))
 
 

@@ -188,3 +188,12 @@ def test_all_lists_only_what_the_module_has(path: Path) -> None:
                 bound |= {alias.asname or alias.name for alias in node.names}
         assert set(names) <= bound
         assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_function_has_eight_parameters_or_more(path: Path) -> None:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            own = node.args
+            names = [arg.arg for arg in (*own.posonlyargs, *own.args, *own.kwonlyargs)]
+            assert len([name for name in names if name not in ("self", "cls")]) < 8, node.name

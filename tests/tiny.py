@@ -11,7 +11,7 @@ import torch
 
 from deepmrseg_bids.imaging.grid import centred_grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
-from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
+from deepmrseg_bids.inference.bundle import NewBundle, Preparation
 from deepmrseg_bids.network import NetworkConfig, build_network
 from tests.integration.conftest import add_scan, make_dataset
 from tests.tasks.phantom import paint
@@ -59,8 +59,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a ``brain`` model that takes milliseconds."""
     path = tmp_path_factory.mktemp("model") / "tiny"
     network = level_network()
-    ModelBundle.write(
-        path,
+    NewBundle(
         task="brain",
         network=network.config,
         preparation=Preparation(spacing=4.0, intensity="head"),
@@ -70,7 +69,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings="",
         card="",
         facts={},
-    )
+    ).write(path)
     return path
 
 

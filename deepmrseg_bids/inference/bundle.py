@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from deepmrseg_bids.network import Frame, NetworkConfig
 
-__all__ = ["FORMAT", "ModelBundle", "Preparation", "file_sha256", "shipped_bundles"]
+__all__ = ["FORMAT", "ModelBundle", "NewBundle", "Preparation", "file_sha256", "shipped_bundles"]
 
 FORMAT = 1
 _MODELS = Path(__file__).parents[1] / "models"
@@ -155,42 +156,51 @@ class ModelBundle:
             ) from error
         return network.eval()
 
-    @staticmethod
-    def write(
-        path: str | os.PathLike[str],
-        *,
-        task: str,
-        network: NetworkConfig,
-        preparation: Preparation,
-        labels: LabelTable,
-        state: dict[str, Tensor],
-        version: str,
-        settings: str,
-        card: str,
-        facts: dict[str, Any],
-    ) -> None:
-        """Write a bundle; the weights are stored in half precision, half the size."""
+
+@dataclass(frozen=True, eq=False)
+class NewBundle:
+    """What a bundle is made of.
+
+    Attributes:
+        state: the weights, by name.
+        settings: those it was trained with, as TOML.
+        card: the model card, as Markdown.
+        facts: see :class:`ModelBundle`.
+    """
+
+    task: str
+    network: NetworkConfig
+    preparation: Preparation
+    labels: LabelTable
+    state: Mapping[str, Tensor]
+    version: str
+    settings: str
+    card: str
+    facts: Mapping[str, Any]
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the folder; the weights are stored in half precision, half the size."""
         from safetensors.torch import save_file
 
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         small = {
             name: (value.half() if value.is_floating_point() else value).contiguous()
-            for name, value in state.items()
+            for name, value in self.state.items()
         }
         weights = path / "weights.safetensors"
         save_file(small, weights)
-        labels.write(path / "labels.tsv")
-        (path / "train.toml").write_text(settings, encoding="utf-8")
-        (path / "card.md").write_text(card, encoding="utf-8")
+        self.labels.write(path / "labels.tsv")
+        (path / "train.toml").write_text(self.settings, encoding="utf-8")
+        (path / "card.md").write_text(self.card, encoding="utf-8")
         tree = {
             "format": FORMAT,
-            "task": task,
-            "version": version,
-            "network": dataclasses.asdict(network),
-            "preparation": dataclasses.asdict(preparation),
+            "task": self.task,
+            "version": self.version,
+            "network": dataclasses.asdict(self.network),
+            "preparation": dataclasses.asdict(self.preparation),
             "sha256": file_sha256(weights),
-            "facts": facts,
+            "facts": dict(self.facts),
         }
         text = json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
         (path / "bundle.json").write_text(text, encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids import __version__
-from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
+from deepmrseg_bids.inference.bundle import NewBundle, Preparation
 from deepmrseg_bids.train import csv_log
 from deepmrseg_bids.train.checkpoint import State
 from deepmrseg_bids.train.config import TrainConfig
@@ -35,8 +35,7 @@ def write_bundle(state: State, plan: Plan) -> None:
     facts |= config.about
     if plan.init is not None:
         facts["started_from"] = {"version": plan.init.version, "sha256": plan.init.sha256}
-    ModelBundle.write(
-        plan.run.bundle,
+    NewBundle(
         task=config.task,
         network=config.network,
         preparation=_seen(config),
@@ -46,7 +45,7 @@ def write_bundle(state: State, plan: Plan) -> None:
         settings=config.text,
         card=_card(state, plan),
         facts=facts,
-    )
+    ).write(plan.run.bundle)
 
 
 def _seen(config: TrainConfig) -> Preparation:

@@ -8,7 +8,7 @@ import pytest
 from deepmrseg_bids import __version__
 from deepmrseg_bids.cli import deepmrseg as command
 from deepmrseg_bids.inference import bundle
-from deepmrseg_bids.inference.bundle import ModelBundle, Preparation, file_sha256
+from deepmrseg_bids.inference.bundle import NewBundle, Preparation, file_sha256
 from deepmrseg_bids.network import build_network
 
 
@@ -26,8 +26,7 @@ def models(tmp_path, monkeypatch, toy_network, two_sides):
 
     config = replace(toy_network, classes=3)
     folder = tmp_path / "models"
-    ModelBundle.write(
-        folder / "brain",
+    NewBundle(
         task="brain",
         network=config,
         preparation=Preparation(spacing=1.0, intensity="head"),
@@ -37,7 +36,7 @@ def models(tmp_path, monkeypatch, toy_network, two_sides):
         settings="",
         card="",
         facts={"licence": "CC0", "training_data": "balls", "dice_held_out": {"mean": 0.5}},
-    )
+    ).write(folder / "brain")
     monkeypatch.setattr(bundle, "_MODELS", folder)
     return folder
 

@@ -17,6 +17,7 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.inference.bundle import (
     FORMAT,
     ModelBundle,
+    NewBundle,
     Preparation,
     file_sha256,
     shipped_bundles,
@@ -38,8 +39,7 @@ def network(toy_network: NetworkConfig) -> Frame:
 @pytest.fixture
 def folder(tmp_path: Path, network: Frame) -> Path:
     path = tmp_path / "bundle"
-    ModelBundle.write(
-        path,
+    NewBundle(
         task="toy",
         network=network.config,
         preparation=PREPARATION,
@@ -49,7 +49,7 @@ def folder(tmp_path: Path, network: Frame) -> Path:
         settings='task = "toy"\n',
         card="# toy\n",
         facts={"licence": "CC0-1.0", "accents": "é"},
-    )
+    ).write(path)
     return path
 
 
@@ -86,8 +86,7 @@ def test_a_loaded_network_answers_as_the_saved_one_to_half_precision(
 
 def test_writing_a_loaded_network_again_loses_nothing_more(folder: Path, tmp_path: Path) -> None:
     bundle = ModelBundle.open(folder)
-    ModelBundle.write(
-        tmp_path / "again",
+    NewBundle(
         task="toy",
         network=bundle.network,
         preparation=bundle.preparation,
@@ -97,7 +96,7 @@ def test_writing_a_loaded_network_again_loses_nothing_more(folder: Path, tmp_pat
         settings="",
         card="",
         facts={},
-    )
+    ).write(tmp_path / "again")
     assert ModelBundle.open(tmp_path / "again").sha256 == bundle.sha256
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deepmrseg_bids.errors import BundleError, DeviceError, SkippedTask, UsageError
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.inference import predictor as predicting
-from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
+from deepmrseg_bids.inference.bundle import ModelBundle, NewBundle, Preparation
 from deepmrseg_bids.inference.predictor import (
     Predictor,
     PredictorPool,
@@ -38,8 +38,7 @@ def trained_like(config):
 @pytest.fixture
 def bundle(tmp_path, toy_network, two_sides):
     config = NetworkConfig(**{**toy_network.__dict__, "classes": 3})
-    ModelBundle.write(
-        tmp_path / "toy",
+    NewBundle(
         task="brain",
         network=config,
         preparation=Preparation(spacing=1.0, intensity="crop"),
@@ -49,7 +48,7 @@ def bundle(tmp_path, toy_network, two_sides):
         settings="",
         card="",
         facts={},
-    )
+    ).write(tmp_path / "toy")
     return ModelBundle.open(tmp_path / "toy")
 
 
@@ -245,12 +244,11 @@ def flat(tmp_path):
     """A network of slices with two channels."""
     config = NetworkConfig(kind="deepmrseg", spatial_dims=2, in_channels=2, classes=2, width=8,
                            depth=2, patch=2)  # fmt: skip
-    ModelBundle.write(
-        tmp_path / "flat", task="wml", network=config,
+    NewBundle( task="wml", network=config,
         preparation=Preparation(spacing=1.0, intensity="brain"),
         labels=LabelTable((Label(1, "Lesion"),)), state=trained_like(config).state_dict(),
         version="1", settings="", card="", facts={},
-    )  # fmt: skip
+    ).write(tmp_path / "flat")  # fmt: skip
     return ModelBundle.open(tmp_path / "flat")
 
 

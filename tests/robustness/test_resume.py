@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.inference.bundle import ModelBundle, NewBundle
 from tests.robustness.conftest import Nursery, rows
 from tests.tiny import tiny_head
 
@@ -89,10 +89,9 @@ def test_other_weights_do_everything_again(again: Callable[..., set[str]]) -> No
     bundle = ModelBundle.open(path)
     state = bundle.load().state_dict()
     state["head.bias"] += 0.01
-    ModelBundle.write(
-        path, task="brain", network=bundle.network, preparation=bundle.preparation,
+    NewBundle( task="brain", network=bundle.network, preparation=bundle.preparation,
         labels=bundle.labels, state=state, version="tiny", settings="", card="", facts={},
-    )  # fmt: skip
+    ).write(path)  # fmt: skip
     assert again() == set(PEOPLE)
     assert again() == set()
 

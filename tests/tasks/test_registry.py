@@ -11,7 +11,7 @@ import pytest
 
 from deepmrseg_bids.errors import BundleError, UsageError
 from deepmrseg_bids.imaging.labels import Label, LabelTable
-from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
+from deepmrseg_bids.inference.bundle import NewBundle, Preparation
 from deepmrseg_bids.network import NetworkConfig, build_network
 from deepmrseg_bids.tasks import registry
 from deepmrseg_bids.tasks.registry import (
@@ -72,8 +72,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def bundle(folder: Path, task: str) -> Path:
     """A bundle of a tiny network that was trained for this task."""
     network = NetworkConfig("deepmrseg", 3, 1, 2, width=4, depth=1)
-    ModelBundle.write(
-        folder,
+    NewBundle(
         task=task,
         network=network,
         preparation=Preparation(spacing=1.0, intensity="crop"),
@@ -83,7 +82,7 @@ def bundle(folder: Path, task: str) -> Path:
         settings="",
         card="",
         facts={},
-    )
+    ).write(folder)
     return folder
 
 

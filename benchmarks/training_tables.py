@@ -103,6 +103,7 @@ def main() -> None:
     tables = {
         "brain": heads(data) + label_maps(data, 1.0),
         "deepbrain_manual": manual,
+        "wholebrain_manual": [{**row, "protocol": "neuromorphometrics"} for row in manual],
         "deepbrain": manual + label_maps(data, 0.15),
         "deepbrain_permissive": permissive(data),
         "hippocampus": own_table(data / "hippocampus"),

@@ -150,7 +150,7 @@ def finished(base: Path, sessions: int, edge: int) -> None:
         start = time.monotonic()
         ended = subprocess.run(words, check=True, stderr=subprocess.PIPE, text=True)
         seconds = time.monotonic() - start
-        assert f"{sessions} of {sessions} sessions were finished" in ended.stderr, ended.stderr
+        assert f"{sessions} of {sessions} sessions completed" in ended.stderr, ended.stderr
         print(f"| {sessions} finished sessions, {name} table of checksums | {seconds:.1f} s |")
 
 

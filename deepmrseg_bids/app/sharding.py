@@ -15,8 +15,8 @@ from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.execution.cost_model import Speed, predict
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.inference.bundle import ModelBundle
-from deepmrseg_bids.tasks.registry import known_tasks
-from deepmrseg_bids.tasks.spec import Costs, TaskSpec
+from deepmrseg_bids.tasks.registry import costs_of
+from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["deal", "expected_work"]
 
@@ -36,11 +36,7 @@ def expected_work(
     """
     if all(task.missing(grids) for task in tasks):
         return _STEP  # no more than to say so
-    known = known_tasks()
-    windows = {
-        model: (known[model].costs if model in known else Costs()).window_seconds
-        for model in bundles
-    }
+    windows = {model: costs_of(model).window_seconds for model in bundles}
     speed = Speed(windows, _STEP, {model: bundle.preparation for model, bundle in bundles.items()})
     return predict(grids, tasks, speed).seconds
 

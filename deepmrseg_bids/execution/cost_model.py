@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
 from deepmrseg_bids.tasks.flair_slices import slice_axis
-from deepmrseg_bids.tasks.registry import find_task, needed_models, task_names
-from deepmrseg_bids.tasks.spec import T1W, Costs, TaskSpec
+from deepmrseg_bids.tasks.registry import costs_of, needed_models
+from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
 __all__ = ["Cost", "Extras", "Speed", "memory_mib", "predict", "start_seconds"]
 
@@ -214,12 +214,8 @@ def _windows(model: str, grid: Grid, speed: Speed) -> float:
 
     whole = canonical_grid(grid, preparation.spacing).shape
     shape = preparation.shape if all(preparation.shape) else whole
-    costs = _costs_of(model)
+    costs = costs_of(model)
     return costs.crops * (costs.looks + costs.passes * places(shape))
-
-
-def _costs_of(model: str) -> Costs:
-    return find_task(model).costs if model in task_names() else Costs(passes=1.2)
 
 
 def memory_mib(grids: Mapping[str, Grid], tasks: Sequence[TaskSpec], *, spaces: int = 0) -> int:
@@ -229,7 +225,7 @@ def memory_mib(grids: Mapping[str, Grid], tasks: Sequence[TaskSpec], *, spaces: 
         grids: of the images that can be used, by modality.
         spaces: output spaces, each a grid of a template.
     """
-    networks = (_costs_of(model).network_mib for task in tasks for model in task.models)
+    networks = (costs_of(model).network_mib for task in tasks for model in task.models)
     fixed = _BASE_MIB + max(networks, default=0)
     pairs = [task for task in tasks if task.pair and task.native in grids]
     fixed += _REGISTRATION_MIB if spaces else _RIGID_MIB if pairs else 0

@@ -15,9 +15,17 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from deepmrseg_bids.errors import UsageError
-from deepmrseg_bids.tasks.spec import TaskSpec
+from deepmrseg_bids.tasks.spec import Costs, TaskSpec
 
-__all__ = ["GROUP", "find_task", "known_tasks", "needed_models", "task_names", "task_of_model"]
+__all__ = [
+    "GROUP",
+    "costs_of",
+    "find_task",
+    "known_tasks",
+    "needed_models",
+    "task_names",
+    "task_of_model",
+]
 
 GROUP = "deepmrseg_bids.tasks"
 _log = logging.getLogger(__name__)
@@ -112,6 +120,11 @@ def known_tasks(
 @cache
 def _warn_once(text: str) -> None:
     _log.warning("%s", text)
+
+
+def costs_of(model: str) -> Costs:
+    """What a model takes: as its task says, or as is usual for a model of one's own."""
+    return find_task(model).costs if model in task_names() else Costs(passes=1.2)
 
 
 def needed_models(tasks: Iterable[TaskSpec]) -> list[str]:

@@ -40,6 +40,8 @@ class Augmentation:
         shift: (3,) voxels.
         elastic: (3, c, c, c) displacement at the control points, voxels.
         bias: (c, c, c) logarithm of the multiplicative field.
+        shading: (2, 3) logarithm of the brightness: its slope along each axis per 100 mm, and
+            its curvature per 100 mm squared.
         curve: (points,) values of the intensity curve, or None for the identity.
         thick: (axis, voxels) of imitated thick slices.
         outline: voxels by which the stripped brain is grown, or None to keep the head.
@@ -65,6 +67,7 @@ class Augmentation:
     contrast: float = 1.0
     brightness: float = 0.0
     coarse: float = 1.0
+    shading: NDArray[np.float64] | None = None
 
 
 def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> Augmentation:
@@ -93,7 +96,15 @@ def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> 
         contrast=float(np.exp(rng.uniform(-1, 1) * config.contrast)) if config.contrast else 1.0,
         brightness=float(rng.uniform(-1, 1) * config.brightness) if config.brightness else 0.0,
         coarse=_coarseness(rng, 0.4, config.coarse_mm / spacing) if config.coarse_mm else 1.0,
+        shading=_shading(rng, config.shading) if config.shading else None,
     )
+
+
+def _shading(rng: np.random.Generator, most: float) -> NDArray[np.float64]:
+    """In any direction, and alike in all directions from the middle outwards."""
+    direction = rng.standard_normal(3)
+    slope = direction / np.linalg.norm(direction) * rng.random() * most
+    return np.stack([slope, np.full(3, rng.uniform(-1, 1) * most)])
 
 
 def _coarseness(rng: np.random.Generator, chance: float, most: float) -> float:
@@ -259,6 +270,8 @@ def _degrade(
         image = (np.clip(image, 0, None) / top) ** np.float32(chosen.gamma)
     if chosen.bias.any():
         image = image * np.exp(smooth(chosen.bias[None], image.shape)[0])
+    if chosen.shading is not None:
+        image = image * _shade(chosen.shading, image.shape, spacing)
     x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
     if chosen.blur > 0.2:
         x = _blur(x, chosen.blur)
@@ -277,6 +290,16 @@ def _degrade(
     if chosen.deface is not None and mask.any():
         image = np.where(_face(mask, chosen.deface, spacing), np.float32(0), image)
     return image
+
+
+def _shade(shading: NDArray[np.float64], shape: tuple[int, ...], spacing: float) -> Array:
+    """(*shape) the factor at each voxel; 1 in the middle."""
+    factor = np.ones((1, 1, 1), np.float32)
+    for axis, (slope, curvature) in enumerate(shading.T):
+        away = (np.arange(shape[axis]) - (shape[axis] - 1) / 2) * spacing / 100
+        line = np.exp(slope * away + curvature * away**2).astype(np.float32)
+        factor = factor * np.expand_dims(line, [other for other in range(3) if other != axis])
+    return factor
 
 
 def _blur(x: Tensor, sigma: float) -> Tensor:

@@ -42,6 +42,8 @@ class AugmentConfig:
         rotate_deg, scale, shear, shift_mm: half-ranges of the affine part.
         elastic_mm: standard deviation of the smooth displacement at its control points.
         bias: half-range of the logarithm of the smooth multiplicative field.
+        shading: largest logarithm of the change of brightness over 100 mm, in any direction and
+            from the middle outwards, as of a coil.
         gamma: half-range of the logarithm of the exponent.
         contrast: half-range of the logarithm of a factor on the scaled intensities, as if
             they had been scaled by a somewhat other box or mask.
@@ -62,6 +64,7 @@ class AugmentConfig:
     shift_mm: float = 0.0
     elastic_mm: float = 0.0
     bias: float = 0.0
+    shading: float = 0.0
     gamma: float = 0.0
     contrast: float = 0.0
     brightness: float = 0.0

@@ -19,6 +19,7 @@ from deepmrseg_bids.train.samples import Prepared
 ALL = AugmentConfig(
     flip=0.5, rotate_deg=15, scale=0.15, shear=0.05, shift_mm=2, elastic_mm=1, bias=0.5,
     gamma=0.4, noise=0.2, blur_mm=1, thick_mm=3, remap=0.4, invert=0.2, strip=0.3, deface=0.3,
+    shading=0.8,
 )  # fmt: skip
 GEOMETRY = AugmentConfig(
     flip=0.5, rotate_deg=20, scale=0.15, shear=0.05, shift_mm=2, elastic_mm=0.7
@@ -85,6 +86,7 @@ def test_nothing_is_drawn_where_nothing_is_asked_for() -> None:
     assert found.curve is None
     assert found.outline is None
     assert found.deface is None
+    assert found.shading is None
 
 
 @settings(max_examples=100, deadline=None)
@@ -99,6 +101,9 @@ def test_choices_stay_within_their_settings(seed: int) -> None:
     assert 0 <= found.noise <= 0.2
     assert 0 <= found.blur <= 1
     assert 1 <= found.thick[1] <= 3
+    assert found.shading is not None
+    assert np.linalg.norm(found.shading[0]) <= 0.8 + 1e-9
+    assert np.abs(found.shading[1]).max() <= 0.8
     if found.curve is not None:
         assert found.curve[0] == 0
         assert 0 <= found.curve.min() <= found.curve.max() <= 1 + 1e-9
@@ -242,6 +247,22 @@ def test_defacing_never_cuts_into_the_brain(config) -> None:
         image, _ = apply(lit, dataclasses.replace(drawn(0, PLAIN), deface=close), config)
         plain, _ = apply(lit, drawn(0, PLAIN), config)
         assert np.allclose(image[whole.mask[INNER]], plain[whole.mask[INNER]], atol=1e-3)
+
+
+def test_shading_changes_brightness_by_its_logarithm_over_100_mm(config) -> None:
+    slope = np.array([[np.log(2), 0, 0], [0, 0, 0]])
+    ones = np.ones((20,) * 3)
+    sample = dataclasses.replace(prepared(), image=ones.astype(np.float16), mask=ones > 0)
+    plain = drawn(0, PLAIN)
+    shaded, _ = apply(sample, dataclasses.replace(plain, shading=slope), config)
+    spacing = config.preparation.spacing
+    line = 2 ** ((np.arange(16) - 7.5) * spacing / 100)
+    expected = normalise(
+        np.broadcast_to(line[:, None, None], CROP).astype("f4"),
+        mode="crop",
+        mask=np.ones(CROP, bool),
+    )
+    assert np.allclose(shaded, expected, atol=1e-4)
 
 
 def test_noise_and_synthesis_follow_the_seed_of_the_choices(config) -> None:

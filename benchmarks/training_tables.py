@@ -104,6 +104,9 @@ def main() -> None:
         "brain": heads(data) + label_maps(data, 1.0),
         "deepbrain_manual": manual,
         "wholebrain_manual": [{**row, "protocol": "neuromorphometrics"} for row in manual],
+        "sides": [{**row, "protocol": "neuromorphometrics"} for row in manual]
+        + [{**row, "mask": row["dseg"]} for row in heads(data)]
+        + label_maps(data, 0.5),
         "deepbrain": manual + label_maps(data, 0.15),
         "deepbrain_permissive": permissive(data),
         "hippocampus": own_table(data / "hippocampus"),

@@ -1,15 +1,18 @@
-"""Write the preset of `wholebrain` from the list of its structures.
+"""Write the presets of `wholebrain` from the list of its structures.
 
-    python benchmarks/wholebrain_preset.py > deepmrseg_bids/train/presets/wholebrain.toml
+    python benchmarks/wholebrain_preset.py structures > deepmrseg_bids/train/presets/wholebrain.toml
+    python benchmarks/wholebrain_preset.py sides      > deepmrseg_bids/train/presets/sides.toml
+    python benchmarks/wholebrain_preset.py labels     > deepmrseg_bids/tasks/wholebrain_labels.tsv
 
 The structures are those of the Neuromorphometrics protocol that the MICCAI 2012 workshop scored:
-134 labels, 63 of them on either side. The network learns each pair as one structure; which side
-a voxel lies on is learnt apart.
+134 labels, 63 of them on either side. One network learns each pair as one structure; which side
+a voxel lies on is learnt by another.
 """
 
 from __future__ import annotations
 
 import colorsys
+import sys
 
 PAIRS = {  # name: (abbreviation, right, left)
     "Accumbens-Area": ("ACC", 23, 30), "Amygdala": ("AMY", 31, 32), "Caudate": ("CAU", 36, 37),
@@ -111,19 +114,121 @@ thick_mm = 2
 remap = 0.1
 strip = 0.6"""
 
+SIDES = """\
+# The side that each voxel of a brain lies on, from brain-extracted T1w at 2 mm; made by
+# benchmarks/wholebrain_preset.py.
+task = "sides"
+labels = [
+  {{ index = 1, name = "Right-Brain", abbreviation = "R", color = "#e4572e" }},
+  {{ index = 2, name = "Left-Brain", abbreviation = "L", color = "#2e86ab" }},
+]
 
-def main() -> None:
+[network]
+kind = "deepmrseg"
+spatial_dims = 3
+in_channels = 2
+classes = 3
+width = 16
+depth = 4
+pre_blocks = 1
+patch = 2
+
+[preparation]
+spacing = 2.0
+intensity = "brain"
+shape = [96, 112, 96]
+position = true
+
+[loop]
+steps = 800
+crop = [96, 112, 96]
+batch = 2
+learning_rate = 0.003
+validate_every = 200
+
+[augment]
+flip = 0.5
+rotate_deg = 20
+scale = 0.15
+shear = 0.05
+shift_mm = 12
+elastic_mm = 2.0
+bias = 0.5
+shading = 0.9
+gamma = 0.4
+noise = 0.4
+blur_mm = 2.0
+thick_mm = 5
+remap = 0.3
+invert = 0.1
+strip = 0.6
+
+[protocols.neuromorphometrics]
+ignore = "rest"
+1 = {right}
+2 = {left}
+
+[protocols.muse]
+ignore = "rest"
+1 = {muse_right}
+2 = {muse_left}
+
+[protocols.freesurfer]
+ignore = "rest"
+1 = [41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60]
+2 = [2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 26, 28]"""
+MUSE_LOBES = range(81, 95)  # white matter by lobe, fornix, capsules: right and left in turn
+
+
+def sides() -> None:
+    """The preset of the network that tells the sides apart."""
+    right, left = (sorted(code[place] for code in PAIRS.values()) for place in (1, 2))
+    print(
+        SIDES.format(
+            right=right,
+            left=left,
+            muse_right=sorted({*right, *MUSE_LOBES[::2]}),
+            muse_left=sorted({*left, *MUSE_LOBES[1::2]}),
+        )
+    )
+
+
+def structure_rows() -> list[tuple[str, str, list[int]]]:
+    """Name, abbreviation and codes (right, left) of each structure, in the order of classes."""
     rows = [(name, short, [right, left]) for name, (short, right, left) in PAIRS.items()]
     rows += [(name, short, [code]) for name, (short, code) in SINGLE.items()]
-    rows.sort(key=lambda row: row[2][0])
+    return sorted(rows, key=lambda row: row[2][0])
+
+
+def color(place: int, lighter: float = 0.0) -> str:
+    """Neighbours in the table differ most."""
+    hue, light = place * 0.381966 % 1, 0.45 + 0.2 * (place % 2) + lighter
+    red, green, blue = (round(255 * v) for v in colorsys.hls_to_rgb(hue, light, 0.65))
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def labels() -> None:
+    """The label table of the task: each side by itself, the left a little lighter."""
+    print("index\tname\tabbreviation\tcolor")
+    lines = []
+    for place, (name, short, codes) in enumerate(structure_rows()):
+        if len(codes) == 1:
+            lines.append((codes[0], name, short, color(place)))
+            continue
+        for side, code, lighter in (("Right", codes[0], 0.0), ("Left", codes[1], 0.1)):
+            lines.append((code, f"{side}-{name}", f"{side[0]}-{short}", color(place, lighter)))
+    for line in sorted(lines):
+        print(*line, sep="\t")
+
+
+def structures() -> None:
+    """The preset of the network that tells the structures apart."""
+    rows = structure_rows()
     print(HEAD)
     for place, (name, short, codes) in enumerate(rows):
-        hue, light = place * 0.381966 % 1, 0.45 + 0.2 * (place % 2)
-        red, green, blue = (round(255 * v) for v in colorsys.hls_to_rgb(hue, light, 0.65))
-        color = f"#{red:02x}{green:02x}{blue:02x}"
         print(
             f'  {{ index = {codes[0]}, name = "{name}", abbreviation = "{short}", '
-            f'color = "{color}" }},'
+            f'color = "{color(place)}" }},'
         )
     print(REST.format(classes=len(rows) + 1))
     for protocol in ("neuromorphometrics", "muse"):
@@ -135,4 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    {"structures": structures, "sides": sides, "labels": labels}[sys.argv[1]]()

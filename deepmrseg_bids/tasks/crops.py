@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.errors import SegmentationError, SignalError
 from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, covered, resample
-from deepmrseg_bids.imaging.intensity import normalise
+from deepmrseg_bids.imaging.intensity import brain_coordinates, normalise
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.tasks.results import Posteriors
 
 if TYPE_CHECKING:
+    from deepmrseg_bids.inference.bundle import Preparation
     from deepmrseg_bids.inference.predictor import Predictor
 
-__all__ = ["MaskOn", "extracted_brain", "look", "settle"]
+__all__ = ["MaskOn", "around_brain", "extracted_brain", "look", "settle", "shown"]
 
 MaskOn = Callable[[Grid], NDArray[np.bool_]]
 """The brain mask on any grid, (*grid.shape)."""
@@ -36,8 +37,47 @@ def look(volume: Volume, grid: Grid, mask_on: MaskOn, predictor: Predictor) -> P
     image = resample(volume.data, volume.grid, grid)
     mode = bundle.preparation.intensity
     mask = mask_on(grid) if mode == "brain" else covered(volume.grid, grid)
-    answer = predictor(normalise(image, mode=mode, mask=mask))
+    answer = predictor(shown(image, mask, bundle.preparation))
     return Posteriors(answer, grid, (0, *bundle.labels.indices))
+
+
+def shown(image: Array, mask: NDArray[np.bool_], preparation: Preparation) -> NDArray[np.float32]:
+    """The channels of an image as a network is shown them; it adds the position itself.
+
+    Args:
+        image: (I, J, K) RAS, at the spacing of the preparation.
+        mask: (I, J, K) the voxels that count.
+
+    Returns:
+        (I, J, K), or (channels, I, J, K) where there are more than one.
+
+    Raises:
+        SignalError: no voxel counts, or all that count are equal.
+    """
+    scaled = normalise(image, mode=preparation.intensity, mask=mask)
+    if not preparation.coordinates:
+        return scaled
+    centre = [float(line @ np.arange(len(line)) / line.sum()) for line in _profiles(mask)]
+    places = brain_coordinates(mask.shape, centre, preparation.spacing)
+    return np.concatenate([scaled[None], places])
+
+
+def _profiles(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """How many voxels of a mask lie in each plane, axis by axis."""
+    return [mask.sum(axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
+
+
+def around_brain(probability: Array, grid: Grid, spacing: float, *, room_mm: float = 8.0) -> Grid:
+    """The box around a brain, with some room.
+
+    Args:
+        probability: (*grid.shape) of being brain.
+    """
+    inside = np.argwhere(probability > 0.5)
+    corners = grid.to_world([inside.min(axis=0), inside.max(axis=0)])
+    low, high = corners.min(axis=0) - room_mm, corners.max(axis=0) + room_mm
+    edges = np.ceil((high - low) / spacing).astype(int)
+    return centred_grid((low + high) / 2, (int(edges[0]), int(edges[1]), int(edges[2])), spacing)
 
 
 def settle(

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from deepmrseg_bids.errors import BundleError, SegmentationError, UsageError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, resample
-from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
 from deepmrseg_bids.tasks import wml
 from deepmrseg_bids.tasks.brain import Brain, brain_of
-from deepmrseg_bids.tasks.crops import look, settle
+from deepmrseg_bids.tasks.crops import around_brain, look, settle, shown
 from deepmrseg_bids.tasks.deepbrain import deep_structures_of
 from deepmrseg_bids.tasks.qc import check_structures
 from deepmrseg_bids.tasks.results import (
@@ -44,7 +43,6 @@ __all__ = ["WHOLE_BRAIN", "segment", "task_of", "unknown_task"]
 
 WHOLE_BRAIN = "Brain"
 """In ``Preparation.around``: the middle of the brain mask."""
-_ROOM_MM = 8.0  # around the brain, for a network that sees all of it
 
 
 def task_of(bundle: ModelBundle) -> TaskSpec:
@@ -156,7 +154,12 @@ def _segment_session(context: SessionContext, model: str) -> Segmentation:
         centre, turned = _centre(context, brain, where)
         posteriors = settle(context.t1w, centre, brain.mask_on, predictor)
     else:
-        posteriors = look(context.t1w, _around_mask(brain, where.spacing), brain.mask_on, predictor)
+        posteriors = look(
+            context.t1w,
+            around_brain(brain.probability, brain.grid, where.spacing),
+            brain.mask_on,
+            predictor,
+        )
     result = _measured(context.t1w, largest_parts(posteriors), predictor)
     doubts = check_structures(result, brain.mask_on(posteriors.grid))
     result = replace(result, findings=(*result.findings, *doubts))
@@ -198,15 +201,6 @@ def _centre(
     return found.grid.to_world([(voxels.min(axis=0) + voxels.max(axis=0)) / 2])[0], turned
 
 
-def _around_mask(brain: Brain, spacing: float) -> Grid:
-    """The box around the brain, with some room."""
-    inside = np.argwhere(brain.probability > 0.5)
-    corners = brain.grid.to_world([inside.min(axis=0), inside.max(axis=0)])
-    low, high = corners.min(axis=0) - _ROOM_MM, corners.max(axis=0) + _ROOM_MM
-    edges = np.ceil((high - low) / spacing).astype(int)
-    return centred_grid((low + high) / 2, (int(edges[0]), int(edges[1]), int(edges[2])), spacing)
-
-
 def segment(volume: Volume, predictor: Predictor) -> Segmentation:
     """The labels of the model's own table, on the image's grid.
 
@@ -225,7 +219,7 @@ def segment(volume: Volume, predictor: Predictor) -> Segmentation:
         counted = resample((volume.data > 0).astype(np.float32), volume.grid, grid) > 0.5
     else:
         counted = resample(np.ones(volume.grid.shape, np.uint8), volume.grid, grid, order=0) > 0
-    answer = predictor(normalise(image, mode=mode, mask=counted))
+    answer = predictor(shown(image, counted, bundle.preparation))
     return _measured(volume, Posteriors(answer, grid, (0, *bundle.labels.indices)), predictor)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "Measure",
     "Posteriors",
     "Segmentation",
+    "Sides",
     "confidences",
     "expected_dice",
     "found_in",
@@ -29,6 +31,8 @@ __all__ = [
     "measure",
     "native_posteriors",
 ]
+
+_NEVER = 1e-3
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,31 @@ class Measure:
 
 
 @dataclass(frozen=True, eq=False)
+class Sides:
+    """On which side of the brain each voxel lies.
+
+    Attributes:
+        right: (I, J, K) the probability of the right side, on the grid of the posteriors.
+        left_of: the label on the left for each label on the right that stands for both.
+    """
+
+    right: NDArray[np.float32]
+    left_of: Mapping[int, int]
+
+    @cached_property
+    def right_of(self) -> dict[int, int]:
+        """The label on the right for each on the left."""
+        return {left: right for right, left in self.left_of.items()}
+
+    def told_apart(self, labels: NDArray[Any], right: NDArray[np.floating[Any]]) -> NDArray[Any]:
+        """The same labels where it is known how far each lies on the right; both (...)."""
+        table = np.arange(max(*self.left_of, *self.left_of.values(), 0) + 1).astype(labels.dtype)
+        for one, other in self.left_of.items():
+            table[one] = other
+        return np.where(right < 0.5, table[labels], labels)
+
+
+@dataclass(frozen=True, eq=False)
 class Posteriors:
     """What a network answered.
 
@@ -58,11 +87,13 @@ class Posteriors:
         data: (classes, I, J, K) probabilities, background first.
         grid: where the network worked.
         indices: (classes,) the label index of each class, 0 for the background.
+        sides: of a network that takes both sides of a structure for one class.
     """
 
     data: NDArray[np.float32]
     grid: Grid
     indices: tuple[int, ...]
+    sides: Sides | None = None
 
     def __post_init__(self) -> None:
         if self.data.shape[1:] != self.grid.shape or len(self.indices) != len(self.data):
@@ -75,6 +106,18 @@ class Posteriors:
         """The most likely class in each voxel, (I, J, K)."""
         likely: NDArray[np.uint8] = self.data.argmax(axis=0).astype(np.uint8)
         return likely
+
+    def of(self, index: int) -> NDArray[np.float32] | None:
+        """The probability of a label, (I, J, K); None for one that the network does not know."""
+        sides = self.sides
+        known = index if sides is None else sides.right_of.get(index, index)
+        if known not in self.indices[1:]:
+            return None
+        whole: NDArray[np.float32] = self.data[self.indices.index(known, 1)]
+        if sides is None or known not in sides.left_of:
+            return whole
+        share: NDArray[np.float32] = whole * (sides.right if index == known else 1 - sides.right)
+        return share
 
 
 class BrainFound(Protocol):
@@ -123,7 +166,8 @@ def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
     Returns:
         Labels on ``grid``; outside the posteriors' field of view they are 0.
     """
-    kind = np.min_scalar_type(max(posteriors.indices))
+    paired = posteriors.sides.left_of.values() if posteriors.sides is not None else ()
+    kind = np.min_scalar_type(max(*posteriors.indices, *paired))
     out = np.zeros(grid.shape, dtype=kind)
     part = overlap(posteriors.grid, grid)
     if part is not None:
@@ -136,6 +180,9 @@ def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
             share = resample(posteriors.data[number], posteriors.grid, box)
             chosen[share > best] = posteriors.indices[number]
             np.maximum(best, share, out=best)
+        if posteriors.sides is not None:
+            right = resample(posteriors.sides.right, posteriors.grid, box)
+            chosen = posteriors.sides.told_apart(chosen, right)
         out[part] = chosen
     return LabelMap(out, grid)
 
@@ -158,10 +205,23 @@ def labels_at(parts: Sequence[Posteriors], points: Array) -> NDArray[np.uint32]:
         for axis in range(3):
             near &= (flat[axis] >= corners[:, axis].min()) & (flat[axis] <= corners[:, axis].max())
         inside = sample(np.ones(part.grid.shape, np.float32), part.grid, flat[:, near]) > 0
-        shares = sample(part.data, part.grid, flat[:, near])
-        chosen = np.array(part.indices, dtype=np.uint32)[shares.argmax(axis=0)]
+        chosen = _likeliest(part, flat[:, near])
+        if part.sides is not None:
+            right = sample(part.sides.right, part.grid, flat[:, near])
+            chosen = part.sides.told_apart(chosen, right)
         out[near] = np.where(inside & (chosen > 0), chosen, out[near])
     return out.reshape(points.shape[1:])
+
+
+def _likeliest(posteriors: Posteriors, points: Array) -> NDArray[np.uint32]:
+    """The most likely label at each of the points (3, N); class after class, to save memory."""
+    best = sample(posteriors.data[0], posteriors.grid, points)
+    chosen = np.zeros(points.shape[1], dtype=np.uint32)
+    for index, data in zip(posteriors.indices[1:], posteriors.data[1:], strict=True):
+        share = sample(data, posteriors.grid, points)
+        chosen[share > best] = index
+        np.maximum(best, share, out=best)
+    return chosen
 
 
 def largest_parts(posteriors: Posteriors, *, smallest_share: float = 0.2) -> Posteriors:
@@ -244,10 +304,10 @@ def native_posteriors(result: Segmentation) -> Iterator[NDArray[np.float32]]:
         out = np.zeros(grid.shape, dtype=np.float32)
         for part in result.posteriors:
             window = overlap(part.grid, grid)
-            if window is None or index not in part.indices[1:]:
+            data = part.of(index)
+            if window is None or data is None:
                 continue
             box = grid.crop([s.start for s in window], [s.stop for s in window])
-            data = part.data[part.indices.index(index, 1)]
             out[window] = resample(data, part.grid, box)
         yield out
 
@@ -261,11 +321,26 @@ def confidences(
         chosen: (I, J, K) the class of each voxel, where it is not the most likely one.
     """
     likely = posteriors.labels() if chosen is None else chosen
-    return {
-        index: expected_dice(posteriors.data[number], likely == number)
-        for number, index in enumerate(posteriors.indices)
-        if index
-    }
+    sides = posteriors.sides
+    found = {}
+    for number, index in enumerate(posteriors.indices):
+        left = None if sides is None else sides.left_of.get(index)
+        if sides is None or left is None:
+            if index:
+                found[index] = expected_dice(posteriors.data[number], likely == number)
+            continue
+        box = _box_of(posteriors.data[number])
+        data, here, right = posteriors.data[number][box], likely[box] == number, sides.right[box]
+        found[index] = expected_dice(data * right, here & (right >= 0.5))
+        found[left] = expected_dice(data * (1 - right), here & (right < 0.5))
+    return found
+
+
+def _box_of(posterior: Array) -> tuple[slice, ...]:
+    """The box outside of which a structure is out of the question."""
+    box: tuple[slice, ...] | None
+    (box,) = ndimage.find_objects((posterior > _NEVER).view(np.uint8), max_label=1)
+    return box or (slice(0, 0),) * posterior.ndim
 
 
 def expected_dice(posterior: Array, chosen: NDArray[np.bool_]) -> float | None:

@@ -7,8 +7,11 @@ from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
+    Sides,
+    confidences,
     expected_dice,
     label_map,
+    labels_at,
     largest_parts,
     measure,
     native_posteriors,
@@ -133,3 +136,48 @@ def test_native_posteriors_name_each_label_once_and_fit_the_scan():
     assert [data.shape for data in native] == [(25, 20, 20)] * 2
     np.testing.assert_array_equal(native[0] > 0.5, labels.data == 5)
     np.testing.assert_array_equal(native[1] > 0.5, labels.data == 6)
+
+
+@pytest.fixture
+def sided():
+    """Blocks of a pair (right 31, left 32) on either side, one class, and of a single one (9)."""
+    data = np.zeros((3, 20, 12, 12), np.float32)
+    data[1, 2:8, 2:6, 2:6] = data[1, 12:18, 2:6, 2:6] = 0.9
+    data[2, 5:15, 8:10, 2:6] = 0.8
+    data[0] = 1 - data[1:].sum(axis=0)
+    right = np.zeros((20, 12, 12), np.float32)
+    right[:10], right[10:] = 0.1, 0.8
+    grid = Grid((20, 12, 12), np.eye(4))
+    return Posteriors(data, grid, (0, 31, 9), Sides(right, {31: 32}))
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_a_structure_learnt_for_both_sides_gets_the_label_of_its_side(sided, codes):
+    expected = np.zeros(sided.grid.shape, np.uint8)
+    expected[2:8, 2:6, 2:6], expected[12:18, 2:6, 2:6], expected[5:15, 8:10, 2:6] = 32, 31, 9
+    stored, grid = stored_as(expected, sided.grid, codes)
+    np.testing.assert_array_equal(label_map(sided, grid).data, stored)
+    points = np.moveaxis(sided.grid.to_world(np.indices(expected.shape).reshape(3, -1).T), 1, 0)
+    np.testing.assert_array_equal(labels_at([sided], points), expected.ravel())
+
+
+def test_the_sides_of_a_structure_share_its_posteriors(sided):
+    here, there = sided.of(31), sided.of(32)
+    np.testing.assert_allclose(here + there, sided.data[1])
+    np.testing.assert_allclose(here[12:18, 2:6, 2:6], 0.9 * 0.8)
+    np.testing.assert_allclose(sided.of(9), sided.data[2])
+    assert sided.of(77) is None
+    table = LabelTable((Label(9, "Mid"), Label(31, "Right-X"), Label(32, "Left-X")))
+    result = Segmentation("any", label_map(sided, sided.grid), table, (), (sided,))
+    for index, found in zip(table.indices, native_posteriors(result), strict=True):
+        np.testing.assert_allclose(found, sided.of(index))
+
+
+def test_each_side_has_its_own_confidence(sided):
+    found = confidences(sided)
+    size = 6 * 4 * 4
+    for index, share in ((31, 0.8), (32, 0.9)):
+        inside, other = 0.9 * share, 0.9 * (0.1 if index == 31 else 0.2)
+        assert found[index] == pytest.approx(2 * inside / (1 + inside + other), abs=1e-5)
+    assert found[9] == pytest.approx(expected_dice(sided.data[2], sided.labels() == 2))
+    assert size == (sided.labels() == 1).sum() / 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from deepmrseg_bids.imaging.templates import output_spaces
 from deepmrseg_bids.system import usable_cores
 from deepmrseg_bids.tasks.registry import task_names
 
-__all__ = ["RunConfig", "parse_shard", "parse_size", "read_config"]
+__all__ = ["RunConfig", "given_path", "parse_shard", "parse_size", "read_config"]
 
 _UNITS = {"K": 2**-10, "M": 1, "": 1, "G": 2**10, "T": 2**20}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.ASCII)
@@ -42,6 +41,7 @@ class RunConfig:
         use_plugin: YAML that says which scheduler runs the sessions.
         output_spaces: label maps are written in these, besides the scan's own; as
             ``NAME[:cohort-N][:res-N]``.
+        same_source: OUT_DIR is of BIDS_DIR, even if its results do not show that.
         reference: data sets to compare with at the group level, as ``DIR`` or ``NAME=DIR``.
 
     Raises:
@@ -79,6 +79,7 @@ class RunConfig:
     reports: bool = True
     reports_only: bool = False
     force: bool = False
+    same_source: bool = False
     reference: tuple[str, ...] = ()
     verbosity: int = 0
 
@@ -227,7 +228,18 @@ def _value(key: str, value: Any, kind: Any) -> Any:
 
 
 def _path(value: Any) -> Path:
-    return Path(os.path.abspath(_typed(value, str, "a path")))
+    return given_path(_typed(value, str, "a path"))
+
+
+def given_path(text: str) -> Path:
+    """An absolute path; an empty text is no path, for it would be the current folder.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not text.strip():
+        raise UsageError("an empty path was given (is a variable of the command not set?)")
+    return Path(text).absolute()
 
 
 def _typed(value: Any, kind: type, expected: str) -> Any:

@@ -5,6 +5,7 @@
     DeepMRSegError
     ├── UsageError              the command line or a configuration is wrong
     ├── DatasetError            BIDS_DIR or OUT_DIR cannot be used
+    │   └── ForeignFileError    a file of somebody else is where one of ours should go
     ├── ImageError              one image cannot be used
     │   ├── ImageReadError      the file cannot be read
     │   ├── HeaderError         the header gives no usable position in space
@@ -27,6 +28,7 @@ __all__ = [
     "DatasetError",
     "DeepMRSegError",
     "DeviceError",
+    "ForeignFileError",
     "HeaderError",
     "ImageError",
     "ImageReadError",
@@ -52,6 +54,10 @@ class UsageError(DeepMRSegError):
 
 class DatasetError(DeepMRSegError):
     """BIDS_DIR or OUT_DIR cannot be used."""
+
+
+class ForeignFileError(DatasetError):
+    """A file of somebody else is where one of ours should go."""
 
 
 class ImageError(DeepMRSegError):

@@ -7,13 +7,14 @@ renamed. A process killed at any instant leaves at most a ``.deepmrseg-*.tmp`` b
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,11 @@ from typing import Any, BinaryIO
 from deepmrseg_bids.errors import DatasetError
 
 __all__ = [
+    "SHA256",
+    "SIZE",
+    "UNFINISHED",
     "Staging",
+    "file_sha256",
     "locked",
     "publish",
     "read_json",
@@ -36,6 +41,10 @@ __all__ = [
 ]
 
 _LAST = {".tsv": 1, ".json": 2}  # the place of an extension in the order; all others come first
+SIZE, SHA256 = "FileSize", "FileSHA256"
+"""What a sidecar says of the file that it describes, in bytes and in hexadecimal."""
+UNFINISHED = "Unfinished"
+"""A sidecar with this entry says whose its file is, and that it may not be whole yet."""
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes, *, anew: bool = False) -> None:
@@ -86,6 +95,12 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def publish(staged: str | os.PathLike[str], final: str | os.PathLike[str]) -> None:
     """Move a finished file into place, across file systems too.
 
@@ -107,21 +122,28 @@ class Staging:
             write_labels(staging.path(label_map_path(t1w, task.label_map)), labels)
             write_json(staging.path(sidecar_path(...)), Sidecar(...).to_json())
 
-    Nothing is published if the block raises. The order is: sidecars that change are taken
-    away, images come, then tables, then sidecars. So a sidecar certifies its file: where it
-    stands, the file beside it is whole and was made as the sidecar says, and a session with
-    all its sidecars is finished.
+    Nothing is published if the block raises. The order is: sidecars that change are marked
+    as unfinished, images come, then tables, then sidecars. So a sidecar certifies its file:
+    where it stands without that mark, the file beside it is whole and was made as the sidecar
+    says, and a session with all its sidecars is finished. A sidecar states the size and the
+    SHA-256 of its file, so that what happens to the file later can be told, too.
 
     Args:
         out_dir: where the files go.
         work_dir: where they are staged; None for the system's temporary folder.
+        guard: called with the path of each file that would be written, before any is; raises
+            if a file that must not be replaced is there.
     """
 
     def __init__(
-        self, out_dir: str | os.PathLike[str], work_dir: str | os.PathLike[str] | None = None
+        self,
+        out_dir: str | os.PathLike[str],
+        work_dir: str | os.PathLike[str] | None = None,
+        guard: Callable[[Path], None] | None = None,
     ) -> None:
         self._out = Path(out_dir)
         self._work = None if work_dir is None else Path(work_dir)
+        self._guard = guard
         self._folder: Path | None = None
 
     def __enter__(self) -> Staging:
@@ -165,11 +187,41 @@ class Staging:
         pairs = [(path, self._out / path.relative_to(folder)) for path in files]
         for parent in {final.parent for _, final in pairs}:
             _check_inside(self._out, parent)
+        for _, final in pairs:
+            if self._guard is not None:
+                self._guard(final)
+        _certify(files)
         for staged, final in pairs:
             if staged.suffix == ".json" and not _same(staged, final):
-                final.unlink(missing_ok=True)
+                _mark(staged, final)
         for staged, final in pairs:
             publish(staged, final)
+
+
+def _certify(files: list[Path]) -> None:
+    """Put size and SHA-256 of each file into the sidecar that is staged beside it."""
+    for file in files:
+        sidecar = file.with_name(file.name.partition(".")[0] + ".json")
+        if sidecar != file and (tree := _tree(sidecar)) is not None:
+            write_json(sidecar, {**tree, SIZE: file.stat().st_size, SHA256: file_sha256(file)})
+
+
+def _mark(staged: Path, final: Path) -> None:
+    """Say that the file beside a sidecar is ours, and not yet what the sidecar says."""
+    tree = _tree(staged)
+    if tree is None:
+        final.unlink(missing_ok=True)
+    else:
+        write_json(final, {**tree, UNFINISHED: True})
+
+
+def _tree(path: Path) -> dict[str, Any] | None:
+    """The object of a JSON file; None if it holds none."""
+    try:
+        tree = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return tree if isinstance(tree, dict) else None
 
 
 def remove_leftovers(out_dir: str | os.PathLike[str], *, older_than: float = 86400) -> int:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepmrseg_bids.app.agreement import find_agreement
+from deepmrseg_bids.app.request import check_owner
 from deepmrseg_bids.bids.derivatives import tasks_in
 from deepmrseg_bids.bids.names import group_report_path
+from deepmrseg_bids.bids.ownership import check_group_files
 from deepmrseg_bids.bids.participants import read_people
-from deepmrseg_bids.bids.query import check_output_dir
+from deepmrseg_bids.bids.query import check_output_dir, check_writable
 from deepmrseg_bids.bids.references import Reference, read_references
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError, UsageError
@@ -46,7 +48,10 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     """
     if not config.out_dir.is_dir():
         raise DatasetError(f"{config.out_dir}: no such folder; run the participant level first")
-    check_output_dir(config.bids_dir, config.out_dir)
+    check_output_dir(config.bids_dir, config.out_dir, create=False)
+    check_owner(config)
+    check_group_files(config.out_dir)
+    check_writable(config.out_dir)
     references = read_references(config.reference)
     tasks = tasks_in(config.out_dir)
     if unknown := [task for task in config.tasks if task not in tasks]:

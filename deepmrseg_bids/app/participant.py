@@ -26,7 +26,7 @@ from deepmrseg_bids.app.outcomes import (
     session_outcome,
 )
 from deepmrseg_bids.app.planning import Plan, make_plan
-from deepmrseg_bids.app.request import Request, validate
+from deepmrseg_bids.app.request import Request, check_owner, validate
 from deepmrseg_bids.app.session_log import SessionLog
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.tables import SessionRow
@@ -36,7 +36,7 @@ from deepmrseg_bids.execution.nodes import NodeResult
 from deepmrseg_bids.execution.progress import Progress
 from deepmrseg_bids.execution.runner import Settings, execute
 from deepmrseg_bids.execution.signals import undisturbed
-from deepmrseg_bids.files import remove_leftovers
+from deepmrseg_bids.files import locked, remove_leftovers
 from deepmrseg_bids.session.job import SessionOutcome, read_outcome
 from deepmrseg_bids.wording import counted
 
@@ -172,13 +172,15 @@ def _prepare_out_dir(request: Request) -> None:
     """Remove what killed runs left, and write the files of the data set as a whole."""
     config = request.config
     remove_leftovers(config.out_dir)
-    write_dataset_files(
-        config.out_dir,
-        config.bids_dir,
-        tasks=request.possible,
-        tables=request.tables,
-        version=__version__,
-    )
+    with locked(config.out_dir / "logs" / ".lock"):
+        check_owner(config)  # another run may have begun meanwhile, with another data set
+        write_dataset_files(
+            config.out_dir,
+            config.bids_dir,
+            tasks=request.possible,
+            tables=request.tables,
+            version=__version__,
+        )
 
 
 def _log_plan(plan: Plan) -> None:

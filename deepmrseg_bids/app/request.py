@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.app.sharding import deal, expected_work
-from deepmrseg_bids.bids.query import Session, check_output_dir, find_sessions
+from deepmrseg_bids.bids.ownership import check_ownership
+from deepmrseg_bids.bids.query import Session, check_output_dir, check_writable, find_sessions
 from deepmrseg_bids.config import RunConfig, parse_shard
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
 from deepmrseg_bids.execution.plugin_file import Plugin, read_plugin
@@ -25,7 +26,7 @@ from deepmrseg_bids.tasks.registry import known_tasks, needed_models
 from deepmrseg_bids.tasks.spec import TaskSpec
 from deepmrseg_bids.wording import counted
 
-__all__ = ["Request", "validate"]
+__all__ = ["Request", "check_owner", "validate"]
 
 _log = logging.getLogger("deepmrseg-bids")
 
@@ -102,7 +103,10 @@ def validate(config: RunConfig) -> Request:
         _check_device(config)
     spaces = output_spaces(config.output_spaces)
     templates = find_templates(spaces, fetch=not config.dry_run)
-    check_output_dir(config.bids_dir, config.out_dir, config.work_dir, create=not config.dry_run)
+    check_output_dir(config.bids_dir, config.out_dir, config.work_dir, create=False)
+    check_owner(config)
+    if not config.dry_run:
+        check_writable(config.out_dir)
     sessions = find_sessions(
         config.bids_dir,
         participant_labels=config.participant_label,
@@ -114,6 +118,21 @@ def validate(config: RunConfig) -> Request:
     )
     request = Request(config, bundles, templates, sessions, scheduler)
     return _shard_of(request) if config.shard else request
+
+
+def check_owner(config: RunConfig) -> None:
+    """See that OUT_DIR is new, empty, or ours and of the same source.
+
+    Raises:
+        DatasetError: it is not.
+    """
+    check_ownership(
+        config.bids_dir,
+        config.out_dir,
+        inside=(config.work_dir, config.bids_database_dir, config.bids_filter_file),
+        same_source=config.same_source,
+        described=config.level == "participant",
+    )
 
 
 def _with_plugin(config: RunConfig) -> tuple[RunConfig, Plugin | None]:

@@ -110,12 +110,23 @@ def _cost(task: TaskOutcome) -> tuple[float | None, float | None]:
     return (task.seconds, task.peak_mib) if known else (None, None)
 
 
+def _moved_aside(table: Path) -> Path:
+    """Rename a table that is not one of ours, or no more: somebody may want it."""
+    number = 1
+    while (kept := table.with_name(f"{table.stem}_unreadable-{number}{table.suffix}")).exists():
+        number += 1
+    with suppress(OSError):
+        table.rename(kept)
+    return kept
+
+
 def merged(table: Path, rows: Iterable[SessionRow]) -> list[SessionRow]:
     """These rows, and those of the table about other sessions and tasks."""
     try:
         earlier = read_sessions(table) if table.exists() else []
     except DatasetError as error:
-        _log.warning("%s: starting a new table", error)
+        kept = _moved_aside(table) if table.is_file() else table
+        _log.warning("%s: starting a new table; the old one is kept as %s", error, kept.name)
         earlier = []
     merged_rows = {(row.participant_id, row.session_id, row.task): row for row in earlier}
     for row in rows:

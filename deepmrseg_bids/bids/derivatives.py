@@ -7,8 +7,15 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from deepmrseg_bids.bids.description import (
+    DESCRIPTION,
+    keep_lines,
+    keep_text,
+    link_to,
+    merged_description,
+    read_description,
+)
 from deepmrseg_bids.bids.names import anat_folder, label_map_path, label_table_path
 from deepmrseg_bids.bids.tables import (
     MORPH_COLUMNS,
@@ -54,10 +61,14 @@ __all__ = [
     "write_text",
 ]
 
-RAW = "raw"  # the name of BIDS_DIR in BIDS URIs
 TEMPLATES = "templateflow"  # that of the templates
 _TEMPLATEFLOW = "https://github.com/templateflow/templateflow"
-_BIDS_VERSION = "1.10.0"
+_DEFAULTS: Mapping[str, Any] = {
+    "Name": "DeepMRSeg: brain MRI segmentation",
+    "BIDSVersion": "1.10.0",
+    "HowToAcknowledge": "Please cite the papers named in CITATION.md.",
+    "DatasetLinks": {TEMPLATES: _TEMPLATEFLOW},
+}
 _IGNORED = (
     "*.html", "figures", "logs/", "*_morph.*", "*_lesions.*", "*_xfm.*", "group*",
     "CITATION.md",
@@ -145,8 +156,8 @@ def write_dataset_files(
     """Make OUT_DIR a BIDS derivatives data set; repeating it changes nothing.
 
     Writes dataset_description.json, .bidsignore, README, CITATION.md and one label table a
-    task. BIDS_DIR is linked by its path relative to OUT_DIR. In a container, the environment
-    variable ``DEEPMRSEG_CONTAINER`` (``TYPE:TAG``, as ``docker:deepmrseg-bids:1.0``) is noted.
+    task. BIDS_DIR is linked by its path relative to OUT_DIR. What users added to the first
+    two stays, and so does a README or CITATION.md that they changed.
 
     Args:
         tasks: those of the run.
@@ -157,43 +168,17 @@ def write_dataset_files(
         DatasetError: OUT_DIR cannot be written.
     """
     out, raw = Path(out_dir), Path(bids_dir)
-    link = Path(os.path.relpath(raw.resolve(), out.resolve())).as_posix()
-    write_json(out / "dataset_description.json", _description(quote(link), raw, version))
-    write_text(out / ".bidsignore", "".join(f"{pattern}\n" for pattern in _IGNORED))
-    write_text(out / "README", _README.format(version=version, raw=link))
-    write_text(out / "CITATION.md", _CITATION.format(version=version))
+    link = link_to(raw, out)
+    old = read_description(out)
+    tree = merged_description(old, raw, link, defaults=_DEFAULTS, version=version)
+    write_json(out / DESCRIPTION, tree)
+    keep_lines(out / ".bidsignore", _IGNORED)
+    keep_text(out / "README", _README, version=version, raw=link)
+    keep_text(out / "CITATION.md", _CITATION, version=version)
     for task, table in tables.items():
         write_text(out / label_table_path(task), _table_text(table))
     for spec in tasks:
         write_json(out / label_table_path(spec.name).with_suffix(".json"), task_facts(spec))
-
-
-def _description(link: str, raw: Path, version: str) -> dict[str, Any]:
-    generator: dict[str, Any] = {"Name": "deepmrseg-bids", "Version": version}
-    kind, _, tag = os.environ.get("DEEPMRSEG_CONTAINER", "").partition(":")
-    if kind:
-        generator["Container"] = {"Type": kind, **({"Tag": tag} if tag else {})}
-    source = {"URL": link}
-    doi = _raw_description(raw).get("DatasetDOI")
-    if isinstance(doi, str) and doi:
-        source["DOI"] = doi
-    return {
-        "Name": "DeepMRSeg: brain MRI segmentation",
-        "BIDSVersion": _BIDS_VERSION,
-        "DatasetType": "derivative",
-        "GeneratedBy": [generator],
-        "SourceDatasets": [source],
-        "DatasetLinks": {RAW: link, TEMPLATES: _TEMPLATEFLOW},
-        "HowToAcknowledge": "Please cite the papers named in CITATION.md.",
-    }
-
-
-def _raw_description(raw: Path) -> dict[str, Any]:
-    try:
-        tree = read_json(raw / "dataset_description.json")
-    except (OSError, ValueError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
 
 
 def _table_text(table: LabelTable) -> str:

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.errors import DatasetError
-from deepmrseg_bids.files import read_json, write_text
+from deepmrseg_bids.files import SHA256, SIZE, UNFINISHED, file_sha256, read_json, write_text
 from deepmrseg_bids.findings import Finding, worst_first
-from deepmrseg_bids.inference.bundle import file_sha256
 from deepmrseg_bids.tsv import read_tsv, tsv_text
 
 __all__ = [
@@ -26,11 +25,16 @@ __all__ = [
     "Provenance",
     "Sidecar",
     "findings_of",
+    "flaw_of",
+    "inputs_of",
+    "is_unfinished",
+    "made_by_us",
     "model_of",
     "same_provenance",
 ]
 
 _COLUMNS = ("path", "size", "mtime_ns", "sha256")
+_APP = "deepmrseg-bids"
 
 
 @dataclass(frozen=True)
@@ -121,24 +125,26 @@ class FileDigest(NamedTuple):
 
 @dataclass
 class Digests:
-    """SHA-256 of input files, remembered for as long as size and time of a file stay.
+    """SHA-256 of files, remembered for as long as size and time of a file stay.
 
     Attributes:
         table: where they are kept between runs.
+        root: the paths in the table are relative to it; None: they are as they were given.
     """
 
     table: Path
     known: dict[str, FileDigest] = field(default_factory=dict)
+    root: Path | None = None
 
     @classmethod
-    def read(cls, table: Path) -> Digests:
+    def read(cls, table: Path, root: Path | None = None) -> Digests:
         """What was remembered; a table that cannot be read only costs time."""
         known = {}
         with suppress(DatasetError, KeyError, ValueError):
             for row in read_tsv(table).rows:
                 path, size, mtime_ns, sha256 = (row[column] for column in _COLUMNS)
                 known[path] = FileDigest(path, int(size), int(mtime_ns), sha256)
-        return cls(table, known)
+        return cls(table, known, root)
 
     def sha256(self, path: Path) -> str:
         """The SHA-256 of a file, from memory if it has not changed.
@@ -146,10 +152,38 @@ class Digests:
         Raises:
             OSError: the file cannot be read.
         """
-        found, kept = path.stat(), self.known.get(str(path))
-        if kept is None or (kept.size, kept.mtime_ns) != (found.st_size, found.st_mtime_ns):
-            kept = self.known[str(path)] = FileDigest.of(path)
+        kept = self._kept(path, path.stat())
+        if kept is None:
+            kept = self.known[self._key(path)] = FileDigest.of(path)._replace(path=self._key(path))
         return kept.sha256
+
+    def matches(self, path: Path, sha256: str) -> bool:
+        """Whether a file has this SHA-256; only a file that has it is remembered.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        kept = self._kept(path, path.stat())
+        if kept is None:
+            kept = FileDigest.of(path)._replace(path=self._key(path))
+            if kept.sha256 == sha256:
+                self.known[kept.path] = kept
+        return kept.sha256 == sha256
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file is remembered, and has not changed since."""
+        try:
+            return self._kept(path, path.stat()) is not None
+        except OSError:
+            return False
+
+    def _kept(self, path: Path, found: os.stat_result) -> FileDigest | None:
+        kept = self.known.get(self._key(path))
+        same = kept is not None and (kept.size, kept.mtime_ns) == (found.st_size, found.st_mtime_ns)
+        return kept if same else None
+
+    def _key(self, path: Path) -> str:
+        return str(path) if self.root is None else str(path).removeprefix(f"{self.root}/")
 
     def add(self, digests: Iterable[FileDigest]) -> None:
         """Remember what a worker found out."""
@@ -165,25 +199,89 @@ class Digests:
 
 
 def same_provenance(
-    out_dir: Path, files: Iterable[os.PathLike[str]], expected: Provenance | None
+    out_dir: Path,
+    files: Iterable[os.PathLike[str]],
+    expected: Provenance | None,
+    outputs: Digests | None = None,
 ) -> bool:
-    """Whether all files are there, made from and by what ``expected`` says.
+    """Whether all files are there and whole, made from and by what ``expected`` says.
 
     Args:
         files: relative to OUT_DIR.
         expected: None: whatever they were made from and by.
+        outputs: the SHA-256 of files in OUT_DIR; None: that a file is there is enough.
     """
     facts = {} if expected is None else expected.to_json()
     for file in files:
         tree = _sidecar(out_dir, file)
         if tree is None or any(tree.get(key) != value for key, value in facts.items()):
             return False
-        try:
-            if not (out_dir / file).stat().st_size:
-                return False
-        except OSError:
+        if _flaw(out_dir, file, tree, outputs):
             return False
     return True
+
+
+def flaw_of(out_dir: Path, file: os.PathLike[str], outputs: Digests) -> str:
+    """Why a file of OUT_DIR is not what its sidecar says; empty if it is.
+
+    Returns:
+        ``lost: ...`` or ``damaged: ...``.
+    """
+    sidecar = out_dir / sidecar_path(file)
+    tree = _sidecar(out_dir, file)
+    if tree is not None:
+        return _flaw(out_dir, file, tree, outputs)
+    if not (out_dir / file).exists():
+        return f"lost: {Path(file).name} is missing"
+    if sidecar.exists():
+        return f"damaged: the sidecar {sidecar.name} is incomplete or cannot be read"
+    return f"lost: the sidecar {sidecar.name} is missing"
+
+
+def _flaw(
+    out_dir: Path, file: os.PathLike[str], tree: Mapping[str, Any], outputs: Digests | None
+) -> str:
+    path = out_dir / file
+    try:
+        size = path.stat().st_size
+        if not size:
+            return f"damaged: {path.name} is empty"
+        sha256 = tree.get(SHA256)
+        if outputs is None or not isinstance(sha256, str):
+            return ""
+        if size == tree.get(SIZE) and outputs.matches(path, sha256):
+            return ""
+    except FileNotFoundError:
+        return f"lost: {path.name} is missing"
+    except OSError as error:
+        return f"damaged: {path.name} cannot be read ({error.strerror})"
+    return f"damaged: {path.name} is not as it was written (size or SHA-256 differs)"
+
+
+def made_by_us(path: Path) -> bool:
+    """Whether the sidecar of a file says that this software wrote it; also of a sidecar itself."""
+    software = _tree(path.parent / sidecar_path(path.name)).get("Software")
+    return isinstance(software, dict) and _APP in software
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether the sidecar of a file says that it may not be whole: a run was stopped."""
+    return bool(_tree(path.parent / sidecar_path(path.name)).get(UNFINISHED))
+
+
+def inputs_of(sidecar: Path) -> Mapping[str, Any]:
+    """The SHA-256 of the inputs by URI, by a sidecar; empty if it is none of ours."""
+    found = _tree(sidecar).get("InputSHA256")
+    return found if isinstance(found, dict) else {}
+
+
+def _tree(sidecar: Path) -> dict[str, Any]:
+    """What is in a JSON file; empty if it holds no object."""
+    try:
+        tree = read_json(sidecar)
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
 
 
 def findings_of(out_dir: Path, file: os.PathLike[str]) -> tuple[Finding, ...]:
@@ -206,8 +304,6 @@ def model_of(out_dir: Path, file: os.PathLike[str], task: str) -> str:
 
 
 def _sidecar(out_dir: Path, file: os.PathLike[str]) -> dict[str, Any] | None:
-    try:
-        tree = read_json(out_dir / sidecar_path(file))
-    except (OSError, ValueError):
-        return None
-    return tree if isinstance(tree, dict) else None
+    """What the sidecar of a file says, if it certifies the file."""
+    tree = _tree(out_dir / sidecar_path(file))
+    return tree if tree and not tree.get(UNFINISHED) else None

@@ -25,7 +25,7 @@ from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.tasks.spec import MODALITIES
 
-__all__ = ["Session", "check_output_dir", "find_sessions"]
+__all__ = ["Session", "check_output_dir", "check_writable", "find_sessions"]
 
 _log = logging.getLogger(__name__)
 _SUFFIXES = {modality.lower(): modality for modality in MODALITIES}
@@ -157,10 +157,15 @@ def check_output_dir(
                 "with --work-dir"
             )
     if create:
-        _check_writable(out)
+        check_writable(out)
 
 
-def _check_writable(out: Path) -> None:
+def check_writable(out: Path) -> None:
+    """Make OUT_DIR if it is not there, and see that files can be written in it.
+
+    Raises:
+        DatasetError: they cannot.
+    """
     probe = out / f".deepmrseg-{secrets.token_hex(6)}.tmp"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -152,9 +152,10 @@ def write_table(path: Path, columns: Mapping[str, Any], table: pd.DataFrame, **m
         more: what else it says.
     """
     decimals = {column: _places(column, facts) for column, facts in columns.items()}
-    write_text(path, frame_text(table.reindex(columns=list(columns)), decimals))
     described = {column: facts for column, facts in columns.items() if facts is not None}
+    # first the JSON: a table without one is not ours, and is not replaced
     write_json(Path(sidecar_path(path)), {**described, **more})
+    write_text(path, frame_text(table.reindex(columns=list(columns)), decimals))
 
 
 def _places(column: str, facts: Any) -> int:

@@ -22,7 +22,7 @@ from deepmrseg_bids.cli.common import (
     positive,
     set_up_logging,
 )
-from deepmrseg_bids.config import RunConfig, parse_size, read_config
+from deepmrseg_bids.config import RunConfig, given_path, parse_size, read_config
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.execution.signals import interruptible
 from deepmrseg_bids.system import prepare_process
@@ -70,7 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _path(text: str) -> Path:
-    return Path(text).absolute()
+    """A path for argparse."""
+    try:
+        return given_path(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> int:
@@ -133,6 +137,9 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
                             "submits one job per session")  # fmt: skip
     group.add_argument("--force", action="store_true",
                        help="repeat completed work")  # fmt: skip
+    group.add_argument(*both("--same-source"), action="store_true",
+                       help="OUT_DIR contains results of this data set, which was moved or "
+                            "changed since")  # fmt: skip
     group.add_argument(*both("--stop-on-first-crash"), action="store_true",
                        help="do not start further sessions after a failure")  # fmt: skip
     group.add_argument(*both("--write-graph"), action="store_true",

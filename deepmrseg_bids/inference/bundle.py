@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids.errors import BundleError, LabelTableError
+from deepmrseg_bids.files import file_sha256
 from deepmrseg_bids.imaging.intensity import IntensityMode
 from deepmrseg_bids.imaging.labels import LabelTable
 
@@ -209,15 +209,6 @@ class NewBundle:
 def shipped_bundles() -> dict[str, Path]:
     """The folders of the bundles that come with the package, by task."""
     return {path.parent.name: path.parent for path in sorted(_MODELS.glob("*/bundle.json"))}
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
-        while part := stream.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _weights_file(path: Path) -> Path:

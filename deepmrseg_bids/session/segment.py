@@ -15,9 +15,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepmrseg_bids.bids.ownership import FileGuard
 from deepmrseg_bids.bids.provenance import FileDigest
 from deepmrseg_bids.bids.sidecar_check import check_beside
-from deepmrseg_bids.errors import DeepMRSegError, RegistrationError, SegmentationError, SkippedTask
+from deepmrseg_bids.errors import (
+    DeepMRSegError,
+    ForeignFileError,
+    RegistrationError,
+    SegmentationError,
+    SkippedTask,
+)
 from deepmrseg_bids.files import Staging, write_text
 from deepmrseg_bids.findings import Finding, worst_first
 from deepmrseg_bids.imaging.nifti import Volume, read_volume
@@ -178,13 +185,17 @@ def _run_tasks(job: SessionJob, scans: _Scans, out_dir: Path, work: Path) -> Ite
     set_threads(job.threads)
     pool = _pool(job.models, job.device, job.precision, job.flips)
     clock = _Clock()
+    guard = FileGuard(out_dir, force=job.force)
     results: dict[str, Result] = {}
     for task, result in _results(job, scans, pool):
         if job.spaces:
             results[task] = _in_t1w(result)
         if task in job.tasks:  # others are only carried over
-            with Staging(out_dir, work) as staging:
-                outcome = _published(job, task, result, scans, pool, staging)
+            try:
+                with Staging(out_dir, work, guard) as staging:
+                    outcome = _published(job, task, result, scans, pool, staging)
+            except ForeignFileError as error:  # costs this task alone
+                outcome = _stopped(task, error)
             yield clock.stamped(outcome)
     if job.spaces:
         yield from map(clock.stamped, _resampled(job, scans, results, pool, (out_dir, work)))

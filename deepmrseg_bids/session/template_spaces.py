@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import TEMPLATES
+from deepmrseg_bids.bids.ownership import FileGuard
 from deepmrseg_bids.bids.provenance import Digests, Provenance, Sidecar, same_provenance
 from deepmrseg_bids.files import Staging, write_json
 from deepmrseg_bids.findings import Finding
@@ -154,6 +156,10 @@ class Carrier:
     again: bool = False
     _registered: set[str] = field(default_factory=set)
 
+    @cached_property
+    def _guard(self) -> FileGuard:
+        return FileGuard(self.out_dir, force=self.again)
+
     def carry(self, job: SpaceJob) -> tuple[str, ...]:
         """Write what is to be made in a space; the names of the files in OUT_DIR.
 
@@ -167,7 +173,7 @@ class Carrier:
         grid = read_volume(job.template.grid).grid
         box, inner = _around_brain(job.template, grid)
         points = carry_points(self.out_dir / forward, inner)
-        with Staging(self.out_dir, self.work) as staging:
+        with Staging(self.out_dir, self.work, self._guard) as staging:
             for task in job.tasks:
                 if task not in self.results:
                     continue
@@ -220,7 +226,7 @@ class Carrier:
             )
             label = job.template.space.label
             ends = ((fit.forward, "the scan", label), (fit.inverse, label, "the scan"))
-            with Staging(self.out_dir, self.work) as staging:
+            with Staging(self.out_dir, self.work, self._guard) as staging:
                 for path, (found, moving, fixed) in zip(
                     job.transforms(self.source), ends, strict=True
                 ):

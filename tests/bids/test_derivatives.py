@@ -518,7 +518,7 @@ def fake_output(out: Path, raw: Path) -> None:
         reports = [names.report_path("01"), names.group_report_path()]
         logs = ["logs/config.toml", "logs/crash-1.txt"]
         for other in map(str, (transform, figure, *reports, *logs)):
-            staging.path(other).write_text("x")
+            staging.path(other).write_text("by deepmrseg-bids")
         write_json(staging.path(names.sidecar_path(transform)), a_sidecar())
         write_sessions(
             staging.path("logs/sessions.tsv"), [SessionRow("sub-01", "ses-1", "wml", "done")]

@@ -58,6 +58,8 @@ ROWS: tuple[Row, ...] = (
     *_rows(_FOLDERS, "works", "read-only BIDS_DIR"),
     *_rows(_FOLDERS, "error before processing starts", "OUT_DIR not writable", "OUT_DIR = BIDS_DIR",
            "OUT_DIR inside BIDS_DIR, not under derivatives/", "work dir inside BIDS_DIR"),
+    *_rows(_FOLDERS, "error before processing starts; no file of others is replaced",
+           "OUT_DIR of another app", "OUT_DIR of another data set"),
     *_rows(_FAULTS,
            "clear error, completed sessions are kept; the next run completes the rest, "
            "byte-identical",

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmrseg_bids.bids.ownership import page_guard
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.files import write_bytes
@@ -150,6 +151,7 @@ def write_subject_report(
         software=_torch(results),
         intervals=any(row.volume_low_mm3 is not None for row in _rows(results)),
     )
+    page_guard(path)
     write_bytes(path, page, anew=True)
 
 

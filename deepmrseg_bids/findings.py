@@ -24,13 +24,17 @@ CODES: Mapping[str, str] = {
     "sform-qform-differ": "sform and qform differ",
     "orientation-differs": "sform and qform have different orientations",
     "assumed-geometry": "no orientation in the header; one was assumed (--force-header)",
-    "not-scanner-space": "the image was the image was the image was the image was the image was "
-    "the image was the image was the image was the image was the image was "
-    "the image was the image was resampled or registered before",
+    "not-scanner-space": "the image was resampled or registered before",
     "oblique": "oblique slices",
     "thick-slices": "thick slices",
     "uneven-voxels": "anisotropic voxels",
     "small-view": "the field of view is smaller than a head",
+    "sheared": "the axes of the voxels are not perpendicular",
+    "voxel-size-differs": "the header gives two voxel sizes",
+    "units-doubtful": "the unit of length in the header is not mm",
+    "header-values": "a number in the header is impossible",
+    "surplus-data": "the file is longer than its header announces",
+    "rescaled-values": "intensities beyond the range of 32 bits",
     "sidecar-unreadable": "a JSON or TSV sidecar cannot be read",
     # the segmentation
     "brain-volume": "implausible brain volume",

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 __all__ = [
     "Array",
+    "Forms",
     "Grid",
     "canonical_grid",
     "centred_grid",
@@ -38,12 +39,29 @@ _SIGMA_PER_RATIO = 0.4247  # half-width at half maximum of the target voxel, as 
 
 
 @dataclass(frozen=True, eq=False)
+class Forms:
+    """How a NIfTI header says where voxels lie: twice, each with a code for the space.
+
+    Attributes:
+        sform, qform: (4, 4), voxel coordinates to RAS+ millimetres.
+        sform_code, qform_code: as NIfTI defines them; 0: not set.
+    """
+
+    sform: NDArray[np.float64]
+    sform_code: int
+    qform: NDArray[np.float64]
+    qform_code: int
+
+
+@dataclass(frozen=True, eq=False)
 class Grid:
     """A regular lattice of voxels in the scanner's space.
 
     Attributes:
         shape: voxels along the three axes.
         affine: (4, 4), voxel coordinates to RAS+ millimetres.
+        forms: of the file that it was read from, for what is written on the same grid. Two grids
+            are equal whatever their forms; a part of a grid has none.
 
     >>> grid = Grid((4, 5, 6), np.diag([2.0, 2.0, 2.0, 1.0]))
     >>> grid.spacing
@@ -54,6 +72,7 @@ class Grid:
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
+    forms: Forms | None = None
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
@@ -89,6 +108,17 @@ class Grid:
         """The largest angle between an axis of the grid and its nearest world axis, degrees."""
         cosines = np.abs(self.affine[:3, :3]) / np.array(self.spacing)
         return float(np.degrees(np.arccos(np.clip(cosines.max(axis=0), -1, 1))).max())
+
+    @property
+    def shear(self) -> float:
+        """The largest angle by which two axes of the grid miss being perpendicular, degrees.
+
+        >>> Grid((2, 2, 2), np.diag([1.0, -2.0, 3.0, 1.0])).shear
+        0.0
+        """
+        unit = self.affine[:3, :3] / np.array(self.spacing)
+        cosines = (unit.T @ unit)[[0, 0, 1], [1, 2, 2]]
+        return float(np.degrees(np.arcsin(np.clip(np.abs(cosines), 0, 1))).max())
 
     @property
     def orientation(self) -> str:

@@ -6,14 +6,15 @@ A scan is read once, checked once, and trusted afterwards.
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -21,9 +22,15 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 
-from deepmrseg_bids.errors import HeaderError, ImageReadError, SignalError
+from deepmrseg_bids.errors import ImageReadError, SignalError
+from deepmrseg_bids.files import replacing
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.imaging.grid import Array, Grid
+from deepmrseg_bids.imaging.file_kinds import PEEK, folder_hint, is_compressed, opened, what_it_is
+from deepmrseg_bids.imaging.grid import Array, Forms, Grid
+from deepmrseg_bids.imaging.placement import place
+from deepmrseg_bids.imaging.scaling import odd_scaling, rescaled, too_small_for
+from deepmrseg_bids.system import usable_memory_mib
+from deepmrseg_bids.wording import counted
 
 __all__ = [
     "LabelMap",
@@ -50,9 +57,9 @@ _READ_ERRORS = (
 )
 
 
+_NO_LOG = logging.Logger("nibabel.silent", logging.CRITICAL + 1)
 _LARGEST_LABEL = 2**24  # up to here float32 holds every whole number
 _MOST_VOXELS = 2**30  # 1024^3: 0.25 mm over a whole head
-_SAME_WAY = 0.7  # cosine: 45 degrees between the axes of two forms
 _GZIP_LIMIT = 1032  # deflate makes nothing smaller than this many times
 
 
@@ -64,12 +71,30 @@ class _NoExtensions(nib.nifti1.Nifti1Extensions):
         return cls()
 
 
-class _Header(nib.Nifti1Header):
+class _Silent:
+    """Repairs of nibabel are not logged: what they mean becomes a finding of ours."""
+
     exts_klass = _NoExtensions
 
+    @classmethod
+    def from_fileobj(cls, fileobj: Any, endianness: Any = None, check: bool = True) -> Any:
+        header = super().from_fileobj(fileobj, endianness, check=False)  # type: ignore[misc]
+        if check:
+            header.check_fix(logger=_NO_LOG)
+        return header
 
-class _Header2(nib.Nifti2Header):
-    exts_klass = _NoExtensions
+    @classmethod
+    def stored(cls, first: bytes) -> Any:
+        """The header at the beginning of a file as it is, without repairs."""
+        return super().from_fileobj(BytesIO(first), check=False)  # type: ignore[misc]
+
+
+class _Header(_Silent, nib.Nifti1Header):
+    pass
+
+
+class _Header2(_Silent, nib.Nifti2Header):
+    pass
 
 
 class _Scan(nib.Nifti1Image):
@@ -78,6 +103,46 @@ class _Scan(nib.Nifti1Image):
 
 class _Scan2(nib.Nifti2Image):
     header_class = _Header2
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """An image on disk, of which only the header was read.
+
+    Attributes:
+        nib: with the header as nibabel repairs it.
+        stored: the header as it is in the file.
+    """
+
+    path: Path
+    nib: nib.Nifti1Image
+    stored: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Without edges of length 1 behind the third."""
+        shape = tuple(int(edge) for edge in self.nib.shape)
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        return shape
+
+    @property
+    def promised(self) -> int:
+        """How many bytes the header announces."""
+        kind = self.nib.get_data_dtype()
+        return int(cast(Any, self.nib.dataobj).offset + math.prod(self.shape) * kind.itemsize)
+
+    def volume_shape(self) -> tuple[int, int, int]:
+        """The three edges of a scan.
+
+        Raises:
+            ImageReadError: it is not one volume.
+        """
+        shape = self.shape
+        if len(shape) != 3 or min(shape) < 2:
+            listed = " x ".join(map(str, shape))
+            raise ImageReadError(f"{self.path}: one 3D volume was expected, found {listed}")
+        return shape[0], shape[1], shape[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,17 +190,15 @@ def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> 
         HeaderError: no usable affine.
         SignalError: all voxels are equal.
     """
-    path = Path(path)
-    image = _load(path)
-    findings: list[Finding] = []
-    shape = _shape(image, path)
-    affine = _affine(image, path, findings, force=force_header)
-    data: NDArray[np.float32] = _array(image, path)
-    if data.ndim == 4:
-        text = "4D image with one volume: processed as 3D"
+    image = _load(Path(path))
+    path = image.path
+    shape = image.volume_shape()
+    grid, findings = place(image.stored, image.nib.header, shape, path, force=force_header)
+    findings += odd_scaling(image.stored)
+    data: NDArray[np.float32] = _array(image, findings=findings)
+    if len(image.nib.shape) > 3:
+        text = f"{len(image.nib.shape)}D image with one volume: processed as 3D"
         findings.append(Finding("single-volume-4d", "warning", text))
-        data = data[..., 0]
-    grid = Grid(shape, affine)
     bad = ~np.isfinite(data)
     if bad.any():
         text = f"{int(bad.sum())} NaN or infinite voxels were set to 0"
@@ -152,28 +215,17 @@ def read_grid(path: str | os.PathLike[str], *, force_header: bool = False) -> Gr
     Raises:
         ImageReadError, HeaderError: as :func:`read_volume`, for what the header tells.
     """
-    path = Path(path)
-    image = _load(path)
-    a, b, c = _shape(image, path)
-    _check_size(image, path)
-    return Grid((a, b, c), _affine(image, path, [], force=force_header))
-
-
-def _shape(image: nib.Nifti1Image, path: Path) -> tuple[int, int, int]:
-    """The three edges of a scan."""
-    single = len(image.shape) == 4 and image.shape[3] == 1
-    if not (len(image.shape) == 3 or single) or min(image.shape[:3]) < 2:
-        shape = " x ".join(map(str, image.shape))
-        raise ImageReadError(f"{path}: one 3D volume was expected, found {shape}")
-    a, b, c = image.shape[:3]
-    return a, b, c
+    image = _load(Path(path))
+    shape = image.volume_shape()
+    _check_size(image)
+    return place(image.stored, image.nib.header, shape, image.path, force=force_header)[0]
 
 
 def voxel_count(path: str | os.PathLike[str]) -> int:
     """How many voxels the header promises; 0 if the scan cannot be read."""
     try:
         image = _load(Path(path))
-        _check_size(image, Path(path))
+        _check_size(image)
         return math.prod(image.shape)
     except ImageReadError:
         return 0
@@ -186,11 +238,9 @@ def read_labels(path: str | os.PathLike[str]) -> LabelMap:
         ImageReadError: unreadable, not 3D, or with values that are not whole numbers >= 0.
         HeaderError: no usable affine.
     """
-    path = Path(path)
-    image = _load(path)
-    data = _array(image, path, integers=True)
-    if data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
+    image = _load(Path(path))
+    path = image.path
+    data = _array(image, integers=True)
     if data.ndim != 3:
         raise ImageReadError(f"{path}: a 3D label map was expected, found shape {data.shape}")
     if (data.dtype.kind == "f" and _has_fractions(data)) or data.min() < 0:
@@ -202,12 +252,19 @@ def read_labels(path: str | os.PathLike[str]) -> LabelMap:
             f"{path}: labels go up to {_LARGEST_LABEL}, found {data.max():.0f}: is it a label map?"
         )
     labels = data.astype(_smallest_type(int(data.max())))
-    grid = Grid((data.shape[0], data.shape[1], data.shape[2]), _affine(image, path, []))
-    return LabelMap(labels, grid)
+    shape = (data.shape[0], data.shape[1], data.shape[2])
+    return LabelMap(labels, place(image.stored, image.nib.header, shape, path)[0])
 
 
 def write_labels(path: str | os.PathLike[str], labels: LabelMap) -> None:
-    """Write a label map in the smallest unsigned type; the same input gives the same bytes."""
+    """Write a label map in the smallest unsigned type; the same input gives the same bytes.
+
+    Where its grid was read from a file, it gets that file's sform, qform and codes, so that each
+    program places both alike.
+
+    Raises:
+        DatasetError: the disk is full, or the folder cannot be written.
+    """
     data = labels.data.astype(_smallest_type(int(labels.data.max(initial=0))))
     _write(Path(path), [data], labels.grid, data.shape, data.dtype, intent="label")
 
@@ -246,149 +303,138 @@ def _has_fractions(data: Array) -> bool:
     return not np.isfinite(data).all() or bool((data != np.round(data)).any())
 
 
-def _load(path: Path) -> nib.Nifti1Image:
+def _load(path: Path) -> _Stored:
+    """The header of an image; what is no NIfTI image is refused with what it is."""
     if path.is_symlink() and not path.exists():
         raise ImageReadError(
             f"{path}: the link points to nothing; in a DataLad data set, run `git annex get`"
         )
-    if not path.is_file():
-        raise ImageReadError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise ImageReadError(f"{path}: the file is empty; copy or download it again")
     try:
-        kinds = (kind for kind in (_Scan, _Scan2) if kind.path_maybe_image(path)[0])
-        kind = next(kinds, None)
-        # no memory map: one of a file that shrinks kills the process
-        image = nib.load(path) if kind is None else kind.from_filename(path, mmap=False)
+        if path.is_dir():
+            raise ImageReadError(f"{path}: a NIfTI image was expected, found {folder_hint(path)}")
+        if not path.is_file():
+            raise ImageReadError(f"{path}: no such file")
+        if path.stat().st_size == 0:
+            raise ImageReadError(f"{path}: the file is empty; copy or download it again")
+        with opened(path) as stream:
+            first = stream.read(PEEK)
+        kind = next((kind for kind in (_Scan, _Scan2) if _is_single(kind, first)), None)
+        if kind is None:
+            found = what_it_is(path, first) or "another kind of file, or a damaged one"
+            raise ImageReadError(f"{path}: not a readable NIfTI image: it is {found}")
+        with opened(path) as stream:
+            image = _from_stream(kind, stream)
+        stored = kind.header_class.stored(first)
     except _READ_ERRORS as error:
         raise ImageReadError(f"{path}: not a readable NIfTI image ({error})") from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise ImageReadError(f"{path}: a NIfTI image was expected, found {type(image).__name__}")
+    return _Stored(path, image, stored)
+
+
+def _from_stream(kind: type[nib.Nifti1Image], stream: BinaryIO) -> nib.Nifti1Image:
+    """The header of an image; its voxels are read when they are asked for, from this stream."""
+    holder = nib.FileHolder(fileobj=cast(Any, stream))
+    # no memory map: one of a file that shrinks kills the process
+    image: nib.Nifti1Image = cast(Any, kind).from_file_map({"image": holder}, mmap=False)
     return image
 
 
-def _check_size(image: nib.Nifti1Image, path: Path) -> None:
+def _is_single(kind: type[nib.Nifti1Image], first: bytes) -> bool:
+    """Whether a file begins as a NIfTI image of this kind, header and voxels in one file."""
+    size, place, magic = (348, 344, b"n+1") if kind is _Scan else (540, 4, b"n+2")
+    length = first[:4]
+    whole = any(int.from_bytes(length, order) == size for order in ("little", "big"))
+    return whole and first[place : place + 3] == magic
+
+
+def _check_size(image: _Stored) -> None:
     """See, before memory is asked for, that the file can hold what its header promises."""
-    stored = cast(Any, image.dataobj)
-    shape = " x ".join(map(str, image.shape))
-    if min(image.shape, default=0) < 1:
-        raise ImageReadError(f"{path}: one 3D volume was expected, found {shape or 'no voxels'}")
-    if math.prod(image.shape) > _MOST_VOXELS:
+    path, shape = image.path, image.shape
+    listed = " x ".join(map(str, shape))
+    if min(shape, default=0) < 1:
+        raise ImageReadError(f"{path}: one 3D volume was expected, found {listed or 'no voxels'}")
+    if math.prod(shape) > _MOST_VOXELS:
         raise ImageReadError(
-            f"{path}: the header announces {shape} voxels, more than any head scan "
+            f"{path}: the header announces {listed} voxels, more than any head scan "
             "has; it is damaged: copy or download the file again"
         )
-    promised = stored.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
     size = path.stat().st_size
-    if promised > size * (_GZIP_LIMIT if path.suffix == ".gz" else 1):
+    if image.promised > size * (_GZIP_LIMIT if is_compressed(path) else 1):
         raise ImageReadError(
-            f"{path}: the file is truncated: its header announces {promised} bytes, "
+            f"{path}: the file is truncated: its header announces {image.promised} bytes, "
             f"it has {size}; copy or download it again"
         )
+    needed, free = math.prod(shape) * _bytes_per_voxel(image) / 2**20, usable_memory_mib()
+    if needed > free:
+        raise ImageReadError(
+            f"{path}: reading {listed} voxels needs {needed / 1024:.1f} GiB of memory, but "
+            f"{free / 1024:.1f} GiB are available; request more memory, or correct the header"
+        )
 
 
-@contextmanager
-def _to_the_end(image: nib.Nifti1Image, path: Path) -> Iterator[nib.Nifti1Image]:
-    """The same image, of a gzip that is then read to its end, where its checksum stands.
+def _bytes_per_voxel(image: _Stored) -> int:
+    """Memory that a voxel takes while it is read: as it is stored, and as float32."""
+    kind = image.nib.get_data_dtype()
+    return int(kind.itemsize) + (0 if kind == np.float32 else 4)
 
-    nibabel stops short of it.
+
+def _array(
+    image: _Stored, *, integers: bool = False, findings: list[Finding] | None = None
+) -> Array:
+    """The voxels as float32, or, if wanted and stored so, as the integers they are.
+
+    Returns:
+        (I, J, K), or the shape of an image that is none of one volume.
     """
-    with gzip.open(path) as stream:
-        yield type(image).from_file_map({"image": nib.FileHolder(fileobj=stream)})
-        while stream.read(1 << 22):
-            pass
-
-
-def _array(image: nib.Nifti1Image, path: Path, *, integers: bool = False) -> Array:
-    """The voxels as float32, or, if wanted and stored so, as the integers they are."""
-    kind = image.get_data_dtype()
+    kind = image.nib.get_data_dtype()
     if kind.kind not in "iuf":
         raise ImageReadError(
-            f"{path}: one number per voxel was expected, found {kind} (a colour or "
+            f"{image.path}: one number per voxel was expected, found {kind} (a colour or "
             "complex image); convert it to a magnitude image"
         )
-    _check_size(image, path)
+    _check_size(image)
+    notes: list[Finding] = [] if findings is None else findings
     try:
-        if path.suffix == ".gz":
-            with _to_the_end(image, path) as whole:
-                return _voxels(whole, integers=integers)
-        return _voxels(image, integers=integers)
+        with opened(image.path) as stream:
+            data = _voxels(_from_stream(type(image.nib), stream), notes, integers=integers)
+            # nibabel stops short of the end of a gzip, where its checksum stands
+            stream.seek(image.promised)
+            _note_surplus(image, sum(map(len, iter(lambda: stream.read(1 << 22), b""))), notes)
+    except MemoryError as error:
+        raise ImageReadError(
+            f"{image.path}: not enough memory to read it ({error}); request more memory"
+        ) from error
     except _READ_ERRORS as error:
         raise ImageReadError(
-            f"{path}: the voxels cannot be read, the file is truncated or damaged ({error}); "
+            f"{image.path}: the voxels cannot be read, the file is truncated or damaged ({error}); "
             "copy or download it again"
         ) from error
+    return data.reshape(image.shape)
 
 
-def _voxels(image: nib.Nifti1Image, *, integers: bool) -> Array:
+def _note_surplus(image: _Stored, left: int, findings: list[Finding]) -> None:
+    """Say that a file holds more than its header announces, from one more slice on."""
+    kind = image.nib.get_data_dtype()
+    slices = left // max(math.prod(image.shape[:2]) * kind.itemsize, 1)
+    if slices:
+        text = (
+            f"the file holds {counted(slices, 'slice')} more than the {image.shape[2]} that its "
+            "header announces: part of the scan may be missing"
+        )
+        findings.append(Finding("surplus-data", "warning", text))
+
+
+def _voxels(image: nib.Nifti1Image, findings: list[Finding], *, integers: bool) -> Array:
     stored = cast(Any, image.dataobj)
     plain = stored.slope == 1 and stored.inter == 0
     if integers and plain and image.get_data_dtype().kind in "ui":
         return np.asanyarray(stored)
     with np.errstate(all="ignore"):
-        return cast("NDArray[np.float32]", image.get_fdata(dtype=np.float32, caching="unchanged"))
-
-
-def _affine(
-    image: nib.Nifti1Image, path: Path, findings: list[Finding], *, force: bool = False
-) -> NDArray[np.float64]:
-    header = image.header
-    sform, s_code = header.get_sform(coded=True)
-    try:
-        qform, q_code = header.get_qform(coded=True)
-    except (ValueError, np.linalg.LinAlgError):
-        qform, q_code = None, 0
-    if s_code or q_code:
-        affine = np.asarray(sform if s_code else qform, dtype=np.float64)
-    elif force:
-        affine = np.asarray(header.get_base_affine(), dtype=np.float64)
-        text = (
-            "neither sform nor qform is set: the axes are assumed to point left, "
-            "anterior and superior; left and right may be exchanged"
-        )
-        findings.append(Finding("assumed-geometry", "warning", text))
-    else:
-        raise HeaderError(
-            f"{path}: neither sform nor qform is set, so left and right cannot be "
-            "determined; convert the scan again with its geometry, or use "
-            "--force-header to assume that the axes point left, anterior and superior"
-        )
-    if not np.isfinite(affine).all():
-        raise HeaderError(f"{path}: the affine contains NaN or infinite values")
-    volume = abs(np.linalg.det(affine[:3, :3]))
-    edges = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    if edges.min() < 0.05 or edges.max() > 20 or volume < 0.5 * float(np.prod(edges)):
-        raise HeaderError(
-            f"{path}: the affine is singular or its voxels are impossible "
-            f"({', '.join(f'{edge:.3g}' for edge in edges)} mm)"
-        )
-    if s_code and q_code and qform is not None and np.isfinite(qform).all():
-        findings += _disagreement(affine, qform)
-    space = {3: "Talairach space", 4: "MNI space"}.get(s_code or q_code)
-    if space:
-        text = (
-            f"according to the header, the image was aligned to {space}: it is not in scanner space"
-        )
-        findings.append(Finding("not-scanner-space", "info", text))
-    return affine
-
-
-def _disagreement(sform: NDArray[np.float64], qform: NDArray[np.float64]) -> list[Finding]:
-    """What the two positions of a header disagree about; the sform is used."""
-    one, other = sform[:3, :3], qform[:3, :3]
-    edges = np.linalg.norm(one, axis=0)
-    cosines = (one * other).sum(axis=0) / np.maximum(edges * np.linalg.norm(other, axis=0), 1e-9)
-    if cosines.min() < _SAME_WAY:
-        text = (
-            "sform and qform have different orientations: the sform is used; "
-            "determine which one is correct before using the results"
-        )
-        return [Finding("orientation-differs", "error", text)]
-    edge = float(edges.min())
-    if not np.allclose(sform, qform, atol=0.05 * edge):
-        text = "sform and qform differ: the sform is used"
-        return [Finding("sform-qform-differ", "warning", text)]
-    return []
+        data: NDArray[np.float32] = image.get_fdata(dtype=np.float32, caching="unchanged")
+        wide = image.get_data_dtype().itemsize > 4 or not plain
+        if wide and not integers and too_small_for(data):
+            data, more = rescaled(np.asanyarray(stored), data)
+            findings.extend(more)
+    return data
 
 
 def _smallest_type(largest: int) -> type[np.unsignedinteger[Any]]:
@@ -411,13 +457,14 @@ def _write(
     header = _header(grid, shape, kind, intent=intent, slope=slope)
     left = math.prod(shape)
     # no time stamp and no file name in the gzip header: equal labels are equal files
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:
-        stream.write(header.binaryblock + bytes(4))
-        for volume in volumes:
-            stream.write(volume.tobytes(order="F"))
-            left -= volume.size
-    if left:
-        raise ValueError(f"{path}: the volumes do not fill an image of {shape}")
+    with replacing(path) as raw:
+        with gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:
+            stream.write(header.binaryblock + bytes(4))
+            for volume in volumes:
+                stream.write(volume.tobytes(order="F"))
+                left -= volume.size
+        if left:
+            raise ValueError(f"{path}: the volumes do not fill an image of {shape}")
 
 
 def _header(
@@ -427,10 +474,11 @@ def _header(
     header.set_data_dtype(kind)
     header.set_data_shape(shape)
     header.set_intent(intent)
-    header.set_xyzt_units("mm")
-    header.set_sform(grid.affine, code="scanner")
-    header.set_qform(grid.affine, code="scanner", strip_shears=True)
-    if not np.allclose(header.get_qform(), grid.affine, atol=1e-3):
+    header.set_xyzt_units("mm", "sec")
+    forms = grid.forms or Forms(grid.affine, 1, grid.affine, 1)
+    header.set_sform(forms.sform, code=forms.sform_code)
+    header.set_qform(forms.qform, code=forms.qform_code, strip_shears=True)
+    if not np.allclose(header.get_qform(), forms.qform, atol=1e-3):
         header.set_qform(None, code=0)  # a quaternion cannot hold shears
     header.set_slope_inter(slope, 0)
     header["magic"] = b"n+1"

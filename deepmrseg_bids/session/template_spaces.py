@@ -19,7 +19,7 @@ from deepmrseg_bids.bids.ownership import FileGuard
 from deepmrseg_bids.bids.provenance import Digests, Provenance, Sidecar, same_provenance
 from deepmrseg_bids.files import Staging, write_json
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.imaging.grid import Grid, resample
+from deepmrseg_bids.imaging.grid import Forms, Grid, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_volume, write_labels
 from deepmrseg_bids.imaging.registration import (
     METHOD,
@@ -34,6 +34,7 @@ from deepmrseg_bids.tasks.spec import Output, TaskSpec
 
 __all__ = ["Carrier", "SpaceJob", "left_to_make", "space_jobs"]
 
+_MNI, _TEMPLATE = 4, 5  # codes of NIfTI
 _MARGIN = 12.0  # millimetres around the template's brain in which labels are looked for
 
 
@@ -170,7 +171,7 @@ class Carrier:
         files = self._transforms(job)
         forward = job.transforms(self.source)[0]
         quality = json.loads((self.out_dir / names.sidecar_path(forward)).read_text("utf-8"))
-        grid = read_volume(job.template.grid).grid
+        grid = _in_space(read_volume(job.template.grid).grid, job.template.space.label)
         box, inner = _around_brain(job.template, grid)
         points = carry_points(self.out_dir / forward, inner)
         with Staging(self.out_dir, self.work, self._guard) as staging:
@@ -238,6 +239,12 @@ class Carrier:
                     quality = {"RegistrationQuality": dict(fit.quality.to_json())}
                     about = Sidecar(text, made, self.findings, more=quality).to_json()
                     write_json(staging.path(names.sidecar_path(path)), about)
+
+
+def _in_space(grid: Grid, label: str) -> Grid:
+    """A template's grid whose forms say in which space it lies: MNI, or that of a template."""
+    code = _MNI if label.startswith("MNI") else _TEMPLATE
+    return replace(grid, forms=Forms(grid.affine, code, grid.affine, code))
 
 
 def _mask_on_image(template: Template) -> NDArray[np.bool_]:

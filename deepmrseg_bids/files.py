@@ -28,6 +28,7 @@ __all__ = [
     "SIZE",
     "UNFINISHED",
     "Staging",
+    "check_writable",
     "file_sha256",
     "locked",
     "publish",
@@ -40,6 +41,7 @@ __all__ = [
     "write_text",
 ]
 
+_PROBE = 4096  # bytes: a block of most disks
 _LAST = {".tsv": 1, ".json": 2}  # the place of an extension in the order; all others come first
 SIZE, SHA256 = "FileSize", "FileSHA256"
 """What a sidecar says of the file that it describes, in bytes and in hexadecimal."""
@@ -111,6 +113,25 @@ def publish(staged: str | os.PathLike[str], final: str | os.PathLike[str]) -> No
     with replacing(final) as target, staged.open("rb") as source:
         shutil.copyfileobj(source, target, 1 << 20)
     staged.unlink()
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Make a folder where it is missing, and see that files can be written into it.
+
+    Raises:
+        DatasetError: they cannot.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary(folder) as (_, stream):
+            stream.write(bytes(_PROBE))
+            stream.flush()
+    except OSError as error:
+        raise DatasetError(
+            f"the output folder {folder} cannot be written ({error.strerror or error}); choose "
+            "another folder, free some space, or change its permissions"
+        ) from error
 
 
 class Staging:

@@ -22,6 +22,7 @@ __all__ = [
     "cpu_has_bfloat16",
     "forget_peak_memory",
     "may_have_gpu",
+    "open_standard_streams",
     "peak_memory_mib",
     "prepare_process",
     "usable_cores",
@@ -29,12 +30,17 @@ __all__ = [
 ]
 
 _SPIN = "20000"  # rounds that a waiting thread spins before it sleeps
+_NO_HOME = "/nonexistent"  # of a user who has none
 _GPU_PLACES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/nvhost-gpu")
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
 
 
 def prepare_process() -> None:
-    """Set waiting and memory of this process; a user's own settings are left alone."""
+    """Set waiting, memory and home of this process; a user's own settings are left alone."""
+    try:
+        Path.home()
+    except RuntimeError:  # libraries ask for it while they are imported; nothing is written there
+        os.environ["HOME"] = _NO_HOME
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = _SPIN
     if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
@@ -44,6 +50,20 @@ def prepare_process() -> None:
             libc.mallopt(_MMAP_MAX, 0)
         except (OSError, AttributeError):  # another C library: nothing to set
             return
+
+
+def open_standard_streams() -> None:
+    """Connect standard input, output and error to nothing where the caller has closed them.
+
+    Else the next file that is opened takes their place, and is written to as if it were them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def usable_cores() -> int:

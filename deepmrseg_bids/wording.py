@@ -1,8 +1,12 @@
-"""Grammar of messages: numbers with the right form of a noun."""
+"""Messages: numbers with the right form of a noun; an error of any kind as one line."""
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+from deepmrseg_bids.errors import DeepMRSegError
+
+__all__ = ["counted", "why"]
+
+_MEMORY = "out of memory: request more memory, or run fewer sessions in parallel"
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -16,3 +20,20 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     ('1 session', '0 sessions', '2 entries')
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def why(error: BaseException) -> str:
+    """An error as one line that says what to do.
+
+    >>> why(OSError(28, "No space left on device", "out/a.tsv"))
+    'out/a.tsv: No space left on device; free some space, or check the permissions'
+    """
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "can't allocate memory" in said:  # torch's own
+        return _MEMORY
+    if isinstance(error, DeepMRSegError):
+        return said
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; free some space, or check the permissions"
+    return f"unexpected {type(error).__name__}: {said}"

@@ -39,12 +39,14 @@ class RunOutcome:
         reasons: why the process of a session failed, by the session's name.
         stopped: sessions were left out because one had failed.
         interrupted: the run was told to stop.
+        pages_lost: how many reports could not be written.
     """
 
     recorded: Mapping[str, SessionOutcome] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     stopped: bool = False
     interrupted: bool = False
+    pages_lost: int = 0
 
     def unfinished(self, name: str) -> tuple[str, str]:
         """Status and reason of the tasks that a session without a record did not finish."""
@@ -98,9 +100,9 @@ def log_rows(rows: Sequence[SessionRow], run: RunOutcome) -> None:
                      _INTERRUPTED if run.interrupted else _STOPPED)  # fmt: skip
 
 
-def exit_code(rows: Sequence[SessionRow]) -> int:
-    """0 if all that was asked for is done, 3 if some was not, 4 if nothing was."""
+def exit_code(rows: Sequence[SessionRow], *, pages_lost: int = 0) -> int:
+    """0 if all that was asked for is done, reports too, 3 if some was not, 4 if nothing was."""
     done = sum(row.status in DONE for row in rows)
     if done == 0:
         return EXIT_NOTHING
-    return EXIT_ALL_DONE if done == len(rows) else EXIT_SOME
+    return EXIT_ALL_DONE if done == len(rows) and not pages_lost else EXIT_SOME

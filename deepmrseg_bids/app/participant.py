@@ -124,7 +124,7 @@ def run_participant(config: RunConfig, *, command: str) -> int:
                 rows = _summarise(execution, run, log)
     if run.interrupted:
         raise KeyboardInterrupt
-    return exit_code(rows)
+    return exit_code(rows, pages_lost=run.pages_lost)
 
 
 @contextmanager
@@ -202,6 +202,7 @@ def _execute(execution: Execution, log: SessionLog) -> RunOutcome:
     recorded: dict[str, SessionOutcome] = {}
     reasons: dict[str, str] = {}
     failed = interrupted = False
+    pages_lost = 0
     jobs = {job.name: job for job in plan.to_do}
     progress = Progress(len(jobs), stream=sys.stderr, quiet=config.verbosity < 0)
     try:
@@ -209,7 +210,8 @@ def _execute(execution: Execution, log: SessionLog) -> RunOutcome:
             for result in results:
                 if not result.session:
                     if result.reason:
-                        _log.error("%s: %s", result.name, result.reason)
+                        _log.error("report not written: %s", result.reason)
+                        pages_lost += 1
                     continue
                 if result.outcome is not None:
                     recorded[result.session] = result.outcome
@@ -224,7 +226,8 @@ def _execute(execution: Execution, log: SessionLog) -> RunOutcome:
     for name in jobs.keys() - recorded.keys():  # one may have ended while the run was stopped
         if outcome := read_outcome(execution.records / f"{name}.json"):
             recorded[name] = outcome
-    return RunOutcome(recorded, reasons, failed and config.stop_on_first_crash, interrupted)
+    stopped = failed and config.stop_on_first_crash
+    return RunOutcome(recorded, reasons, stopped, interrupted, pages_lost)
 
 
 def _node_results(execution: Execution) -> Generator[NodeResult, None, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from deepmrseg_bids.errors import DeepMRSegError, UsageError
 from deepmrseg_bids.system import usable_cores
+from deepmrseg_bids.wording import why
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "add_compute_options", "both", "complete",
            "guarded", "model_paths", "positive", "set_up_logging", "thread_count"]  # fmt: skip
@@ -112,15 +114,45 @@ def set_up_logging(verbosity: int) -> None:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command; an error of ours is one line and exit code 2, Ctrl-C is 130."""
+    """Run a command; an error of ours or of a disk is one line and exit code 2, Ctrl-C is 130."""
     try:
-        return command()
-    except DeepMRSegError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _check_current_folder()
+        code = command()
+        sys.stdout.flush()
+    except (DeepMRSegError, OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_went_away():
+            return 0
+        print(f"error: {why(error)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return 0
+    return code
+
+
+def _reader_went_away() -> bool:
+    """Whether nobody reads our output any more; it is then written to nothing."""
+    try:
+        here = sys.stdout.fileno()
+    except OSError:  # not a file, as in a notebook
+        return False
+    poll = select.poll()
+    poll.register(here, 0)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), here)
+    return gone
+
+
+def _check_current_folder() -> None:
+    """See that the current folder still exists: paths are relative to it.
+
+    Raises:
+        UsageError: it does not.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(
+            "the current folder no longer exists; change to another folder and run again"
+        ) from error

@@ -23,11 +23,14 @@ from deepmrseg_bids.cli.common import (
     thread_count,
 )
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask, UsageError
-from deepmrseg_bids.system import peak_memory_mib, prepare_process
+from deepmrseg_bids.files import check_writable
+from deepmrseg_bids.system import open_standard_streams, peak_memory_mib, prepare_process
 from deepmrseg_bids.tasks.registry import task_names
 from deepmrseg_bids.tasks.spec import PAIRED, T1W
+from deepmrseg_bids.wording import why
 
 if TYPE_CHECKING:
+    from deepmrseg_bids.imaging.nifti import Volume
     from deepmrseg_bids.inference.predictor import PredictorPool
     from deepmrseg_bids.tasks.results import Segmentation
     from deepmrseg_bids.tasks.spec import TaskSpec
@@ -68,8 +71,9 @@ def _add_predict(commands: Any) -> None:
              "several times",
     )  # fmt: skip
     parser.add_argument(
-        "--flair", dest="pair", type=Path, help="the FLAIR that belongs to the T1w (for wml)"
-    )
+        "--flair", dest="pairs", type=Path, action="append", default=[], metavar="FLAIR",
+        help="the FLAIR that belongs to the T1w (for wml)",
+    )  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--model", action="append", default=[], metavar="[TASK=]PATH",
                         help="use another model (bundle) for a task; a path alone also runs the "
@@ -167,12 +171,16 @@ def _predict(args: argparse.Namespace) -> int:
     from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
     from deepmrseg_bids.tasks.registry import needed_models
 
-    if args.pair and len(args.images) > 1:
-        raise UsageError("--flair requires exactly one T1w")
+    if args.pairs and len(args.images) > 1:
+        raise UsageError("--flair requires exactly one T1w: run predict once for each session")
+    if len(args.pairs) > 1:
+        raise UsageError(f"one --flair was expected for one T1w, got {len(args.pairs)}")
     names = [_stem(path) for path in args.images]
     if len(set(names)) < len(names):
         raise UsageError("two images have the same file name: use two output folders")
     models, tasks = _asked_tasks(args)
+    tasks, lacking = _possible(tasks, {T1W, PAIRED} if args.pairs else {T1W})
+    check_writable(args.out)
     set_threads(thread_count(args.omp_nthreads))
     pool = PredictorPool(
         models,
@@ -184,12 +192,28 @@ def _predict(args: argparse.Namespace) -> int:
     for model in needed_models(tasks):
         with suppress(SkippedTask):  # said for each image
             pool(model)
-    args.out.mkdir(parents=True, exist_ok=True)
     failed = sum(
         _predict_one(args, path, name, tasks, pool)
         for path, name in zip(args.images, names, strict=True)
     )
-    return 3 if failed else 0
+    return 3 if failed or lacking else 0
+
+
+def _possible(tasks: Sequence[TaskSpec], given: set[str]) -> tuple[list[TaskSpec], list[TaskSpec]]:
+    """The tasks that can be done with the images given, and those that lack one.
+
+    Raises:
+        UsageError: none can be done.
+    """
+    lacking = [task for task in tasks if not given.issuperset(task.required)]
+    possible = [task for task in tasks if task not in lacking]
+    if lacking:
+        named = " and ".join(task.name for task in lacking)
+        text = f"{named} requires the {PAIRED} of the T1w: add --flair FILE"
+        if not possible:
+            raise UsageError(text)
+        print(text, file=sys.stderr)
+    return possible, lacking
 
 
 def _asked_tasks(args: argparse.Namespace) -> tuple[dict[str, Path], list[TaskSpec]]:
@@ -225,38 +249,75 @@ def _predict_one(
     args: argparse.Namespace, path: Path, name: str, tasks: Sequence[TaskSpec], pool: PredictorPool
 ) -> int:
     """Segment one image; the number of tasks that failed."""
-    from deepmrseg_bids.findings import worst_first
-    from deepmrseg_bids.imaging.nifti import read_volume
-    from deepmrseg_bids.tasks.pipeline import run
-    from deepmrseg_bids.tasks.qc import check_image
-    from deepmrseg_bids.tasks.results import Segmentation
-
     start = time.perf_counter()
-    failed = 0
     try:
-        volume = read_volume(path, force_header=args.force_header)
-        seen = (*volume.findings, *check_image(volume))
-        images = {T1W: volume}
-        if args.pair:
-            images[PAIRED] = read_volume(args.pair)
-        results = list(run(images, tasks, pool))
-    except DeepMRSegError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        failed = _run_tasks(args, path, name, tasks, pool)
+    except Exception as error:  # the edge of an image: it costs no other one
+        _say_failed(name, error)
         return 1
-    specs = {task.name: task for task in tasks}
-    for task, result in results:
-        if not isinstance(result, Segmentation):
-            print(f"{name}: {task}: {result}", file=sys.stderr)
-            failed += 1
-            continue
-        _write_result(args, name, specs[task], result)
-        for finding in worst_first((*seen, *result.findings)):
-            level = logging.INFO if finding.severity == "info" else logging.WARNING
-            _log.log(level, "%s: %s: %s", name, task, finding)
     seconds = time.perf_counter() - start
     _log.info("%s: %.1f s, %.1f s of it in the networks, peak %.0f MiB",
               name, seconds, pool.seconds, peak_memory_mib())  # fmt: skip
     return failed
+
+
+def _run_tasks(
+    args: argparse.Namespace, path: Path, name: str, tasks: Sequence[TaskSpec], pool: PredictorPool
+) -> int:
+    """Do the tasks of one image; the number of those that failed.
+
+    Raises:
+        DeepMRSegError: the T1w cannot be used.
+    """
+    from deepmrseg_bids.findings import worst_first
+    from deepmrseg_bids.tasks.pipeline import lost_tasks, run
+    from deepmrseg_bids.tasks.qc import check_image
+    from deepmrseg_bids.tasks.results import Segmentation
+
+    images, errors = _read_images(args, path)
+    seen = (*images[T1W].findings, *check_image(images[T1W]))
+    lost = lost_tasks(tasks, errors)
+    specs = {task.name: task for task in tasks if task.name not in lost}
+    failed = 0
+    for task, result in (*lost.items(), *run(images, specs.values(), pool)):
+        try:
+            if not isinstance(result, Segmentation):
+                raise result
+            _write_result(args, name, specs[task], result)
+        except (DeepMRSegError, OSError) as error:
+            _say_failed(f"{name}: {task}", error)
+            failed += 1
+            continue
+        for finding in worst_first((*seen, *result.findings)):
+            level = logging.INFO if finding.severity == "info" else logging.WARNING
+            _log.log(level, "%s: %s: %s", name, task, finding)
+    return failed
+
+
+def _read_images(
+    args: argparse.Namespace, path: Path
+) -> tuple[dict[str, Volume], dict[str, DeepMRSegError]]:
+    """The T1w and its FLAIR, by modality; why a FLAIR cannot be used.
+
+    Raises:
+        DeepMRSegError: the T1w cannot be used.
+    """
+    from deepmrseg_bids.imaging.nifti import read_volume
+
+    images, errors = {T1W: read_volume(path, force_header=args.force_header)}, {}
+    for pair in args.pairs:
+        try:
+            images[PAIRED] = read_volume(pair, force_header=args.force_header)
+        except DeepMRSegError as error:
+            errors[PAIRED] = error
+    return images, errors
+
+
+def _say_failed(what: str, error: Exception) -> None:
+    """One line on standard error; with ``-v`` the traceback of what was not foreseen."""
+    print(f"{what}: {why(error)}", file=sys.stderr)
+    if not isinstance(error, DeepMRSegError | OSError | MemoryError):
+        _log.debug("", exc_info=error)
 
 
 def _write_result(
@@ -274,7 +335,7 @@ def _write_result(
     aligned = True
     if isinstance(result, LesionSegmentation):
         aligned = result.aligned
-        native = f"{_stem(args.pair)}_space-{task.native}"
+        native = f"{_stem(args.pairs[0])}_space-{task.native}"
         write_labels(args.out / f"{native}_{kind}.nii.gz", result.on_flair)
         if result.lesions is not None:
             write_lesions(args.out / f"{name}_seg-{task.name}_lesions.tsv", result.lesions)
@@ -435,6 +496,7 @@ def _models(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepmrseg`` and return its exit code."""
+    open_standard_streams()
     parser = build_parser()
     complete(parser)
     args = parser.parse_args(argv)

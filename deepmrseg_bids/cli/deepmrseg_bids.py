@@ -25,7 +25,7 @@ from deepmrseg_bids.cli.common import (
 from deepmrseg_bids.config import RunConfig, given_path, parse_size, read_config
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.execution.signals import interruptible
-from deepmrseg_bids.system import prepare_process
+from deepmrseg_bids.system import open_standard_streams, prepare_process
 from deepmrseg_bids.tasks.registry import task_names
 
 __all__ = ["build_parser", "config_from", "main", "parse"]
@@ -233,6 +233,7 @@ def _level(config: RunConfig, command: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``deepmrseg-bids`` and return its exit code."""
+    open_standard_streams()
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)
     prepare_process()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from deepmrseg_bids.execution.worker_pool import CallResult
 from deepmrseg_bids.session.job import SessionOutcome, read_outcome
 
 __all__ = ["NodeResult", "ReadyNodes", "called_result", "run_node", "session_of"]
+
+_UNFORESEEN = "unexpected"
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,13 @@ def run_node(node: Any) -> None:
 
 
 def called_result(node: Any, call: CallResult) -> NodeResult:
-    """How a node ended that was run by a call; what it raised gets a crash file."""
+    """How a node ended that was run by a call; what nobody foresaw gets a crash file."""
     reason = call.died
     if call.error is not None:
+        reason = _last_line(call.error)
+    if reason.startswith(_UNFORESEEN) and call.error is not None:
         from nipype.pipeline.plugins import tools
 
-        reason = _last_line(call.error)
         with contextlib.suppress(OSError):  # the disk may be full
             tools.report_crash(node, traceback=call.error.splitlines(keepends=True))
     return NodeResult.of(node, reason)
@@ -107,8 +112,13 @@ def _last_line(trace: str) -> str:
     "unexpected KeyError: 'x'"
     >>> _last_line("deepmrseg_bids.errors.DatasetError: /out: the disk is full\n")
     '/out: the disk is full'
+    >>> _last_line("OSError: [Errno 28] No space left on device\n")[:44]
+    'No space left on device in the work folder; '
     """
-    kind, _, text = trace.strip().splitlines()[-1].partition(": ")
+    kind, _, text = trace.strip().splitlines()[-1].strip().partition(": ")
     if kind.startswith("deepmrseg_bids.errors."):
         return text
-    return f"unexpected {kind.rpartition('.')[2]}: {text}"
+    if any(text.startswith(f"[Errno {number}]") for number in _DISK):
+        said = text.partition("] ")[2]
+        return f"{said} in the work folder; free some space, or choose another with --work-dir"
+    return f"{_UNFORESEEN} {kind.rpartition('.')[2]}: {text}"

@@ -86,7 +86,8 @@ class _Silent:
     @classmethod
     def stored(cls, first: bytes) -> Any:
         """The header at the beginning of a file as it is, without repairs."""
-        return super().from_fileobj(BytesIO(first), check=False)  # type: ignore[misc]
+        order = "<" if first[0] else ">"  # of its length, 348 or 540; nibabel looks at `dim`
+        return super().from_fileobj(BytesIO(first), order, check=False)  # type: ignore[misc]
 
 
 class _Header(_Silent, nib.Nifti1Header):
@@ -322,11 +323,14 @@ def _load(path: Path) -> _Stored:
         if kind is None:
             found = what_it_is(path, first) or "another kind of file, or a damaged one"
             raise ImageReadError(f"{path}: not a readable NIfTI image: it is {found}")
+        stored = kind.header_class.stored(first)
+        _check_numbers(stored, path)
         with opened(path) as stream:
             image = _from_stream(kind, stream)
-        stored = kind.header_class.stored(first)
     except _READ_ERRORS as error:
-        raise ImageReadError(f"{path}: not a readable NIfTI image ({error})") from error
+        cut = isinstance(error, EOFError | zlib.error)
+        advice = "; copy or download it again" if cut else ""
+        raise ImageReadError(f"{path}: not a readable NIfTI image ({error}){advice}") from error
     return _Stored(path, image, stored)
 
 
@@ -334,7 +338,8 @@ def _from_stream(kind: type[nib.Nifti1Image], stream: BinaryIO) -> nib.Nifti1Ima
     """The header of an image; its voxels are read when they are asked for, from this stream."""
     holder = nib.FileHolder(fileobj=cast(Any, stream))
     # no memory map: one of a file that shrinks kills the process
-    image: nib.Nifti1Image = cast(Any, kind).from_file_map({"image": holder}, mmap=False)
+    with np.errstate(all="ignore"):  # of an infinite quaternion
+        image: nib.Nifti1Image = cast(Any, kind).from_file_map({"image": holder}, mmap=False)
     return image
 
 
@@ -344,6 +349,23 @@ def _is_single(kind: type[nib.Nifti1Image], first: bytes) -> bool:
     length = first[:4]
     whole = any(int.from_bytes(length, order) == size for order in ("little", "big"))
     return whole and first[place : place + 3] == magic
+
+
+def _check_numbers(header: Any, path: Path) -> None:
+    """See that the numbers without which nothing can be read are numbers."""
+    dimensions, start = int(header["dim"][0]), float(header["vox_offset"])
+    slope, offset = float(header["scl_slope"]), float(header["scl_inter"])
+    wrong = ""
+    if not 1 <= dimensions <= 7:
+        wrong = f"{dimensions} dimensions"
+    elif not math.isfinite(start) or start < 0:
+        wrong = f"voxels from byte {start:g} on"
+    elif slope and math.isfinite(slope) and not math.isfinite(offset):
+        wrong = f"an intercept of {offset:g}"
+    if wrong:
+        raise ImageReadError(
+            f"{path}: the header announces {wrong}; it is damaged: copy or download the file again"
+        )
 
 
 def _check_size(image: _Stored) -> None:
@@ -388,7 +410,7 @@ def _array(
     kind = image.nib.get_data_dtype()
     if kind.kind not in "iuf":
         raise ImageReadError(
-            f"{image.path}: one number per voxel was expected, found {kind} (a colour or "
+            f"{image.path}: one number per voxel was expected, found {kind.name} (a colour or "
             "complex image); convert it to a magnitude image"
         )
     _check_size(image)
@@ -417,8 +439,8 @@ def _note_surplus(image: _Stored, left: int, findings: list[Finding]) -> None:
     slices = left // max(math.prod(image.shape[:2]) * kind.itemsize, 1)
     if slices:
         text = (
-            f"the file holds {counted(slices, 'slice')} more than the {image.shape[2]} that its "
-            "header announces: part of the scan may be missing"
+            f"the file contains {counted(slices, 'slice')} in addition to the {image.shape[2]} "
+            "that its header announces: part of the scan may be missing"
         )
         findings.append(Finding("surplus-data", "warning", text))
 

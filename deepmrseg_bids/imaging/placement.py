@@ -27,7 +27,8 @@ _SAME_SIZE = 0.01  # of a voxel's edge
 _WRONG_VOLUME = 0.05  # of a voxel's volume: every volume in mm3 would be wrong by as much
 _EDGE_MM = (0.05, 20.0)
 _LARGEST_MM = 600.0  # 350 is a large field of view; grids of this extent are made in memory
-_SMALLEST_MM, _MANY = 60.0, 96  # many voxels along each axis, and yet smaller than any head
+_SMALLEST_MM = 60.0  # a crop may be so small, but not with
+_MANY, _FINE_MM = 96, 0.25  # so many voxels along each axis, or voxels as fine as that
 _SHEAR_DEG, _MOST_SHEAR_DEG = 0.1, 45.0  # rounding makes less than a hundredth of a degree
 _SPACES = {3: "Talairach space", 4: "MNI space", 5: "a template"}
 _KNOWN_CODES = range(6)
@@ -107,7 +108,8 @@ def _form(header: _Header, name: str) -> _Matrix | None:
     if name == "sform":
         return np.asarray(header.mended.get_sform(), dtype=np.float64)
     try:
-        form = np.asarray(header.mended.get_qform(), dtype=np.float64)
+        with np.errstate(all="ignore"):
+            form = np.asarray(header.mended.get_qform(), dtype=np.float64)
     except (ValueError, np.linalg.LinAlgError):
         return None
     used = not int(header.stored["sform_code"])
@@ -198,7 +200,8 @@ def _check_extent(header: _Header, grid: Grid) -> None:
             f"{header.path}: according to the header, the image covers {_times(extent)} mm, more "
             f"than any scan of a head (at most {_LARGEST_MM:.0f} mm); {advice}"
         )
-    if extent.max() < _SMALLEST_MM and min(grid.shape) >= _MANY:
+    fine = min(grid.shape) >= _MANY or max(grid.spacing) < _FINE_MM
+    if extent.max() < _SMALLEST_MM and fine:
         raise HeaderError(
             f"{header.path}: according to the header, the image of {_times(grid.shape)} voxels "
             f"covers only {_times(extent)} mm: it is not a human head, or {advice}"
@@ -250,7 +253,7 @@ def _disagreement(
     header: _Header, sform: _Matrix, qform: _Matrix | None, scale: float
 ) -> Iterator[Finding]:
     """What the other numbers of a header disagree about with its sform, which is used."""
-    yield from _other_sizes(header.sizes() * scale, np.linalg.norm(sform[:3, :3], axis=0))
+    yield from _other_sizes(header.sizes() * scale, sform[:3, :3])
     if qform is None:
         return
     one, other = sform[:3, :3], qform[:3, :3]
@@ -267,12 +270,13 @@ def _disagreement(
         yield Finding("sform-qform-differ", "warning", text)
 
 
-def _other_sizes(sizes: _Matrix, edges: _Matrix) -> Iterator[Finding]:
+def _other_sizes(sizes: _Matrix, axes: _Matrix) -> Iterator[Finding]:
     """What ``pixdim`` says of the edges of a voxel, where it is not what the sform says."""
+    edges = np.linalg.norm(axes, axis=0)
     if np.allclose(sizes, edges, rtol=_SAME_SIZE, atol=0):
         return
     said = f"the header gives two voxel sizes, {_times(sizes)} mm (pixdim) and {_times(edges)} mm"
-    ratio = abs(float(np.prod(sizes / edges)))
+    ratio = abs(float(np.prod(sizes) / np.linalg.det(axes)))
     if np.isfinite(ratio) and abs(ratio - 1) <= _WRONG_VOLUME:
         yield Finding("voxel-size-differs", "warning", f"{said} (sform): the sform is used")
         return

@@ -35,11 +35,12 @@ from deepmrseg_bids.session.template_spaces import Carrier, SpaceJob
 from deepmrseg_bids.system import forget_peak_memory, peak_memory_mib, prepare_process
 from deepmrseg_bids.tasks.brain import TASK as BRAIN
 from deepmrseg_bids.tasks.methods import methods_facts
-from deepmrseg_bids.tasks.pipeline import Result, run
+from deepmrseg_bids.tasks.pipeline import Result, lost_tasks, run
 from deepmrseg_bids.tasks.qc import check_image
 from deepmrseg_bids.tasks.results import Segmentation
 from deepmrseg_bids.tasks.spec import MODALITIES, T1W
 from deepmrseg_bids.tasks.wml import LesionSegmentation
+from deepmrseg_bids.wording import why
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import PredictorPool
@@ -128,7 +129,7 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
         so_far.scans = _read(job)
         so_far.outcomes.extend(_run_tasks(job, so_far.scans, out_dir, work))
     except Exception as error:  # the edge of a session: whatever it is stays in it
-        if not isinstance(error, (DeepMRSegError, MemoryError)):
+        if not isinstance(error, (DeepMRSegError, MemoryError, OSError)):
             _log.error("%s: %s", job.name, traceback.format_exc())
         done = {outcome.task for outcome in so_far.outcomes}
         asked = (*job.tasks, *(space.title for space in job.spaces))
@@ -203,16 +204,10 @@ def _run_tasks(job: SessionJob, scans: _Scans, out_dir: Path, work: Path) -> Ite
 
 def _results(job: SessionJob, scans: _Scans, pool: PredictorPool) -> Iterator[tuple[str, Result]]:
     """Each task with its result; an image that cannot be read costs the tasks that need it."""
-    specs = {task: job.spec(task) for task in job.runs}
-    broken = {
-        task: scans.errors[modality]
-        for task, spec in specs.items()
-        for modality in spec.required
-        if modality in scans.errors
-    }
-    yield from broken.items()
-    left = [spec for task, spec in specs.items() if task not in broken]
-    yield from run(scans.volumes, left, pool)
+    specs = [job.spec(task) for task in job.runs]
+    lost = lost_tasks(specs, scans.errors)
+    yield from lost.items()
+    yield from run(scans.volumes, [spec for spec in specs if spec.name not in lost], pool)
 
 
 def _published(
@@ -313,11 +308,5 @@ def _carried(space: SpaceJob, carrier: Carrier, results: Mapping[str, Result]) -
 
 def _stopped(task: str, error: Exception) -> TaskOutcome:
     """The outcome of a task that an error ended."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's own
-        reason = "out of memory: request more memory, or run fewer sessions in parallel"
-    elif isinstance(error, DeepMRSegError):
-        reason = " ".join(str(error).split())
-    else:
-        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
     status = "skipped" if isinstance(error, SkippedTask) else "failed"
-    return TaskOutcome(task, status, reason)
+    return TaskOutcome(task, status, why(error))

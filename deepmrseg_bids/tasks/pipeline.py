@@ -15,7 +15,7 @@ from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
 
-__all__ = ["Result", "SessionContext", "run"]
+__all__ = ["Result", "SessionContext", "lost_tasks", "run"]
 
 T = TypeVar("T")
 Result = Segmentation | DeepMRSegError
@@ -56,6 +56,22 @@ class SessionContext:
         if isinstance(made, DeepMRSegError):
             raise made
         return made  # type: ignore[no-any-return]
+
+
+def lost_tasks(
+    tasks: Iterable[TaskSpec], errors: Mapping[str, DeepMRSegError]
+) -> dict[str, DeepMRSegError]:
+    """The tasks that images cost which cannot be used, by name, with the reason; no others.
+
+    Args:
+        errors: why an image cannot be used, by modality.
+    """
+    return {
+        task.name: errors[modality]
+        for task in tasks
+        for modality in task.required
+        if modality in errors
+    }
 
 
 def run(

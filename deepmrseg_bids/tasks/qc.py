@@ -22,6 +22,7 @@ __all__ = ["check_brain", "check_hippocampus", "check_image", "check_structures"
 
 _OBLIQUE_DEG = 1.0  # below that the rim of a head moves by less than two voxels
 _THICK_MM = 2.55  # a little more than the coarsest voxels that all networks were trained on
+_COARSE_MM = 5.0  # along two axes: small structures have a few voxels, or none
 _UNEVEN = 2.5
 _HEAD_MM = {"left to right": 120.0, "back to front": 150.0, "bottom to top": 110.0}  # small brains
 _SLAB = 0.6  # of those: too little to be a head, whatever is in it
@@ -80,7 +81,8 @@ def _position(volume: Volume) -> list[Finding]:
     thick, thin = max(grid.spacing), min(grid.spacing)
     if thick > _THICK_MM:
         text = f"voxels of {voxels} mm: volumes of small structures are unreliable"
-        found.append(Finding("thick-slices", "warning", text))
+        coarse = sorted(grid.spacing)[1] > _COARSE_MM
+        found.append(Finding("thick-slices", "error" if coarse else "warning", text))
     elif thick > _UNEVEN * thin:
         text = f"voxels of {voxels} mm, {thick / thin:.1f} times longer than wide"
         found.append(Finding("uneven-voxels", "info", text))

@@ -70,8 +70,9 @@ def test_a_session_that_fails_or_dies_is_told_with_its_reason(study, caplog):
 
 def test_a_node_that_is_no_session_costs_no_session(study, caplog):
     page = NodeResult("batch_0_wf.sub_01_0_wf.report", reason="unexpected KeyError: 'x'")
-    assert study(ended("01"), page, ended("02"), ended("03")) == 0
-    assert "batch_0_wf.sub_01_0_wf.report: unexpected KeyError: 'x'" in caplog.messages
+    assert study(ended("01"), page, ended("02"), ended("03")) == 3  # a report is missing
+    assert {status for status, _ in study.rows().values()} == {"done"}
+    assert "report not written: unexpected KeyError: 'x'" in caplog.messages
 
 
 def test_an_interrupted_run_tells_what_was_done_before(study):

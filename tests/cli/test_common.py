@@ -1,8 +1,8 @@
 """What both commands share: values, models, threads, logging and the way out."""
 
 import argparse
-import io
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -71,13 +71,27 @@ def test_an_interrupted_command_ends_with_130(capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_a_reader_that_went_away_is_no_error(monkeypatch):
-    def command():
-        raise BrokenPipeError
+@pytest.fixture
+def no_reader(monkeypatch):
+    """Standard output that nobody reads."""
+    here, there = os.pipe()
+    os.close(here)
+    with open(there, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        yield
 
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert common.guarded(command) == 0
-    sys.stdout.close()
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_reader_that_went_away_is_no_error(no_reader, size):
+    assert common.guarded(lambda: 0 * sys.stdout.write("x" * size)) == 0
+
+
+def test_another_pipe_that_broke_is_an_error(capsys):
+    def command():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    assert common.guarded(command) == 2
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 def test_an_error_that_is_not_ours_is_not_hidden():

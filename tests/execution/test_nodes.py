@@ -43,10 +43,13 @@ def test_other_nodes_are_no_sessions():
         (CallResult(0, None), "", 0),
         (CallResult(0, died="the worker was killed"), "the worker was killed", 0),
         (CallResult(0, error="Traceback\n  ...\nKeyError: 'x'\n"), "unexpected KeyError: 'x'", 1),
-        (CallResult(0, error="T\ndeepmrseg_bids.errors.DatasetError: a: b\n"), "a: b", 1),
+        (CallResult(0, error="T\ndeepmrseg_bids.errors.DatasetError: a: b\n"), "a: b", 0),
+        (CallResult(0, error="T\n\tdeepmrseg_bids.errors.DatasetError: a: b\n"), "a: b", 0),
     ],
 )
-def test_what_a_node_raises_is_its_reason_and_gets_a_crash_file(nipype, call, reason, crashes):
+def test_what_a_node_raises_is_its_reason_and_what_nobody_foresaw_gets_a_crash_file(
+    nipype, call, reason, crashes
+):
     assert called_result(Node(0, []), call).reason == reason
     assert len(nipype) == crashes
 

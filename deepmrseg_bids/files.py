@@ -202,6 +202,10 @@ class Staging:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def replaces(self, relative: str | os.PathLike[str]) -> bool:
+        """Whether there is such a file in OUT_DIR already."""
+        return (self._out / relative).exists()
+
     def _publish(self, folder: Path) -> None:
         files = [path for path in folder.rglob("*") if path.is_file()]
         files.sort(key=lambda path: (_LAST.get(path.suffix, 0), path.as_posix()))
@@ -221,8 +225,10 @@ class Staging:
 
 def _certify(files: list[Path]) -> None:
     """Put size and SHA-256 of each file into the sidecar that is staged beside it."""
-    for file in files:
-        sidecar = file.with_name(file.name.partition(".")[0] + ".json")
+    described: dict[Path, Path] = {}
+    for file in files:  # images come first: a label map's own table shares its sidecar
+        described.setdefault(file.with_name(file.name.partition(".")[0] + ".json"), file)
+    for sidecar, file in described.items():
         if sidecar != file and (tree := _tree(sidecar)) is not None:
             write_json(sidecar, {**tree, SIZE: file.stat().st_size, SHA256: file_sha256(file)})
 

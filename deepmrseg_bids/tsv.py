@@ -16,6 +16,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ __all__ = [
     "Table",
     "cell",
     "frame_text",
+    "number_in",
     "number_of",
     "read_foreign_tsv",
     "read_tsv",
@@ -39,6 +41,8 @@ __all__ = [
 ]
 
 NOT_KNOWN = "n/a"
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}", re.ASCII)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LISTED = 3  # lines in a note
 _Cells = list[tuple[int, list[str]]]  # the number of each row's (last) line, and its cells
@@ -139,8 +143,10 @@ def read_tsv(path: str | os.PathLike[str]) -> Table:
                 f"{path}, line {number}: {len(header)} cells were expected, found {len(row)}; "
                 f"{advice}"
             )
+    if len(set(header)) < len(header):
+        raise DatasetError(f"{path}: a column occurs twice; {advice}")
     rows = tuple(dict(zip(header, row, strict=True)) for row in cells)
-    return Table(path, tuple(dict.fromkeys(header)), rows, tuple(range(2, len(cells) + 2)))
+    return Table(path, tuple(header), rows, tuple(range(2, len(cells) + 2)))
 
 
 def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Table:
@@ -270,6 +276,20 @@ def number_of(text: str) -> float | None:
         ValueError: it is none.
     """
     return None if text == NOT_KNOWN else float(text)
+
+
+def number_in(text: str) -> float | None:
+    """The number in a cell that somebody else wrote; None if it is none, or not a plain one.
+
+    A comma may stand for the decimal point, unless it could part thousands.
+
+    >>> number_in("70,5"), number_in("1e3"), number_in("1,234"), number_in("89+")
+    (70.5, 1000.0, None, None)
+    """
+    if _NUMBER.fullmatch(text) is None or _THOUSANDS.fullmatch(text):
+        return None
+    value = float(text.replace(",", "."))
+    return value if math.isfinite(value) else None
 
 
 def cell(value: object, decimals: int | None = None) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.derivatives import label_maps_of
-from deepmrseg_bids.bids.names import BidsName, label_table_path
+from deepmrseg_bids.bids.label_tables import label_table_of
+from deepmrseg_bids.bids.names import BidsName
 from deepmrseg_bids.bids.participants import SessionKey, listed
 from deepmrseg_bids.bids.references import Match, Reference
 from deepmrseg_bids.errors import DeepMRSegError
@@ -93,20 +94,14 @@ def _pairs(
     jobs: list[PairJob] = []
     failed: list[str] = []
     for task in volumes:
-        try:
-            table = LabelTable.read(out_dir / label_table_path(task.task))
-        except DeepMRSegError as error:
-            if task.sources:
-                failed.append(str(error))
-            continue
         for key, source in task.sources.items():
             try:
-                pair = _pair(out_dir, task.spec, source, reference, table)
+                pair = _pair(out_dir, task.spec, source, reference)
             except DeepMRSegError as error:
                 failed.append(str(error))
                 continue
             if pair is not None:
-                jobs.append(_job(key, source, task.spec, reference, table, *pair))
+                jobs.append(_job(key, source, task.spec, reference, *pair))
     if jobs:
         # a reference that knows one task need not know the others
         for line in failed:
@@ -135,13 +130,14 @@ def _nothing(reference: Reference, ours: set[SessionKey]) -> str:
 
 
 def _pair(
-    out_dir: Path, task: TaskSpec, source: str, reference: Reference, table: LabelTable
-) -> tuple[Path, Match] | None:
+    out_dir: Path, task: TaskSpec, source: str, reference: Reference
+) -> tuple[LabelTable, Path, Match] | None:
     """A label map of ours and the reference's; lesions on the FLAIR's grid if it has them there."""
     for ours in label_maps_of(out_dir, task, source):
+        table = label_table_of(out_dir, task.name, ours)
         match = reference.find(BidsName.parse(ours), task, table)
         if match is not None:
-            return ours, match
+            return table, ours, match
     return None
 
 

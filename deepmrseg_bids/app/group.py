@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from deepmrseg_bids.app.agreement import find_agreement
+from deepmrseg_bids.app.agreement import Agreement, find_agreement
 from deepmrseg_bids.app.request import check_owner
-from deepmrseg_bids.bids.derivatives import tasks_in
-from deepmrseg_bids.bids.names import group_report_path
+from deepmrseg_bids.bids.derivatives import Staging, tasks_in
+from deepmrseg_bids.bids.names import group_path, group_qc_path, group_report_path
 from deepmrseg_bids.bids.ownership import check_group_files
 from deepmrseg_bids.bids.participants import read_people
-from deepmrseg_bids.bids.query import check_output_dir, check_writable
+from deepmrseg_bids.bids.query import check_bids_dir, check_output_dir, check_writable
 from deepmrseg_bids.bids.references import Reference, read_references
+from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.group.agreement import old_agreement, write_agreement
+from deepmrseg_bids.group.columns import MISSING
 from deepmrseg_bids.group.qc import write_qc
 from deepmrseg_bids.group.tables import (
-    Times,
     write_asymmetry,
     write_change,
     write_morphs,
     write_retest,
     write_structures,
 )
-from deepmrseg_bids.group.volumes import TaskVolumes, read_log, read_volumes, sessions_of
+from deepmrseg_bids.group.times import Times
+from deepmrseg_bids.group.volumes import (
+    TaskVolumes,
+    absences,
+    all_sessions,
+    read_log,
+    read_volumes,
+    sessions_of,
+)
+from deepmrseg_bids.tasks.spec import TaskSpec
 from deepmrseg_bids.wording import counted
 
 __all__ = ["run_group"]
 
 _log = logging.getLogger("deepmrseg-bids")
+_TABLES = ("morph", "structures", "asymmetry", "change", "retest")
 
 
 def run_group(config: RunConfig, *, command: str = "") -> int:
@@ -48,6 +60,7 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     """
     if not config.out_dir.is_dir():
         raise DatasetError(f"{config.out_dir}: no such folder; run the participant level first")
+    check_bids_dir(config.bids_dir)
     check_output_dir(config.bids_dir, config.out_dir, create=False)
     check_owner(config)
     check_group_files(config.out_dir)
@@ -56,50 +69,114 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     tasks = tasks_in(config.out_dir)
     if unknown := [task for task in config.tasks if task not in tasks]:
         raise UsageError(f"unknown tasks {unknown}; known are {', '.join(tasks)}")
-    volumes = [read_volumes(config.out_dir, tasks[task]) for task in config.tasks or tasks]
+    study = _read_study(config, [tasks[task] for task in config.tasks or tasks])
+    problems = _write_tables(config, study, references)
+    if config.reports:
+        problems += _write_page(config, study.volumes, command, problems)
+    for problem in dict.fromkeys(problems):
+        _log.warning("%s", problem)
+    if not any(task.sources for task in study.volumes):
+        _log.error("%s contains no results: run the participant level first", config.out_dir)
+        return 4
+    return 3 if problems else 0
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What OUT_DIR and BIDS_DIR say of all sessions.
+
+    Attributes:
+        volumes: of each task, the sessions in the order of time.
+        log: logs/sessions.tsv.
+        problems: what could not be used, one line each.
+    """
+
+    volumes: Sequence[TaskVolumes]
+    log: Sequence[SessionRow]
+    times: Times
+    problems: Sequence[str]
+
+    @property
+    def present(self) -> list[TaskVolumes]:
+        """The tasks that have volumes."""
+        return [task for task in self.volumes if task.sources]
+
+
+def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
+    volumes = [read_volumes(config.out_dir, task) for task in tasks]
     problems = [f"{task.task}: {line}" for task in volumes for line in task.problems]
     problems += [
         f"{config.out_dir}: no {task.task} volumes found; run the participant level first"
         for task in volumes
         if config.tasks and not task.sources
     ]
-    problems += _write_tables(config.out_dir, config.bids_dir, volumes)
-    problems += _write_agreement(config, volumes, references)
-    if config.reports:
-        problems += _write_page(config, volumes, command, problems)
-    for problem in dict.fromkeys(problems):
-        _log.warning("%s", problem)
-    if not any(task.sources for task in volumes):
-        _log.error("%s contains no results: run the participant level first", config.out_dir)
-        return 4
-    return 3 if problems else 0
+    log, unread = read_log(config.out_dir)
+    log = [row for row in log if row.task in {task.name for task in tasks}]
+    times = Times.read(config.bids_dir, volumes, all_sessions(volumes, log))
+    ordered = [task.in_order(times.in_order(task.sources)) for task in volumes]
+    return _Study(ordered, log, times, problems + unread)
 
 
-def _write_tables(out: Path, raw: Path, volumes: Sequence[TaskVolumes]) -> list[str]:
+def _write_tables(config: RunConfig, study: _Study, references: Sequence[Reference]) -> list[str]:
+    """Write all tables, or none of them; what went wrong, one line each."""
+    out = config.out_dir
+    agreements, unfit = _agreements(config, study.volumes, references)
+    problems = [*study.problems]
+    with Staging(out) as staging:
+        folder = staging.path(group_qc_path()).parent
+        if study.present or study.log:
+            problems += _stage_tables(config, study, folder)
+        for agreement in agreements:
+            write_agreement(folder, agreement.task, agreement.rows, agreement.facts)
+        staged = {path.name for path in folder.iterdir()}
+    for name in sorted(staged):
+        _log.info("%s", out / name)
+    for path in _outdated(config, study.volumes, agreements, staged):
+        path.unlink(missing_ok=True)
+    return problems + unfit
+
+
+def _outdated(
+    config: RunConfig,
+    volumes: Sequence[TaskVolumes],
+    agreements: Sequence[Agreement],
+    staged: Collection[str],
+) -> Iterator[Path]:
+    """Tables of an earlier run in the place of which this run has none."""
+    out = config.out_dir
+    for task in volumes:
+        for table in _TABLES:
+            path = out / group_path(task.task, table)
+            if path.name not in staged:
+                yield from (path, path.with_suffix(".json"))
+    if config.reference:
+        fresh = {agreement.task for agreement in agreements}
+        for task in volumes:
+            if task.task not in fresh:
+                yield from old_agreement(out, task.task)
+
+
+def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
     """Write the tables that need no reference; what went wrong, one line each."""
-    log, problems = read_log(out)
-    present = [task for task in volumes if task.sources]
-    if not present and not log:
-        return problems
-    times = Times.read(raw, present)
-    people = read_people(
-        raw,
-        sessions_of(sorted({key for task in present for key in task.sources})),
-        taken={name for task in present for name in task.names},
-    )
-    problems += people.problems
-    for note in people.notes:
+    present, times = study.present, study.times
+    sessions = sessions_of(times.in_order(all_sessions(study.volumes, study.log)))
+    taken = {MISSING, *(name for task in present for name in task.names)}
+    people = read_people(config.bids_dir, sessions, taken=taken)
+    for note in dict.fromkeys([*people.notes, *times.notes]):
         _log.warning("%s", note)
     unusual = []
     for task in present:
-        sessions = counted(len(task.sources), "session")
-        _log.info("%s: %s", write_morphs(out, task, people), sessions)
-        unusual += [write_structures(out, task), write_asymmetry(out, task)]
-        write_change(out, task, times)
-        write_retest(out, task, times)
-    path, missing = write_qc(out, volumes, log, [table for table in unusual if table is not None])
-    _log.info("%s: quality control", path)
-    return problems + [
+        _log.info("%s: volumes of %s", task.task, counted(len(task.sources), "session"))
+        absent = absences(config.bids_dir, task, sessions, study.log)
+        write_morphs(folder, task, people, absent)
+        unusual += [write_structures(folder, task), write_asymmetry(folder, task)]
+        write_change(folder, task, times)
+        write_retest(folder, task, times)
+    odd = [table for table in unusual if table is not None]
+    _, missing = write_qc(
+        folder, study.volumes, study.log, odd, results=config.out_dir, order=sessions
+    )
+    return list(people.problems) + [
         f"{' '.join(part for part in key if part)}: {task} is done according to "
         "logs/sessions.tsv, but its table of volumes is missing; run the session "
         "again"
@@ -107,31 +184,22 @@ def _write_tables(out: Path, raw: Path, volumes: Sequence[TaskVolumes]) -> list[
     ]
 
 
-def _write_agreement(
+def _agreements(
     config: RunConfig, volumes: Sequence[TaskVolumes], references: Sequence[Reference]
-) -> list[str]:
-    """Write the tables of agreement of every task that a reference knows; what went wrong."""
-    old = {task.task: old_agreement(config.out_dir, task.task) for task in volumes}
-    if not references:
-        for path in (path for paths in old.values() for path in paths[:1]):
+) -> tuple[list[Agreement], list[str]]:
+    """What every task that a reference knows agrees with; what went wrong."""
+    if references:
+        return find_agreement(
+            config.out_dir,
+            volumes,
+            references,
+            nprocs=config.nprocs,
+            quiet=config.verbosity < 0,
+        )
+    for task in volumes:
+        for path in old_agreement(config.out_dir, task.task)[:1]:
             _log.warning("%s: from an earlier run; use --reference DIR to update it", path)
-        return []
-    agreements, problems = find_agreement(
-        config.out_dir,
-        volumes,
-        references,
-        nprocs=config.nprocs,
-        quiet=config.verbosity < 0,
-    )
-    for agreement in agreements:
-        for path in write_agreement(
-            config.out_dir, agreement.task, agreement.rows, agreement.facts
-        ):
-            _log.info("%s", path)
-    for task in old.keys() - {agreement.task for agreement in agreements}:
-        for path in old[task]:
-            path.unlink()
-    return problems
+    return [], []
 
 
 def _write_page(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from deepmrseg_bids.bids.description import (
     merged_description,
     read_description,
 )
+from deepmrseg_bids.bids.label_tables import publish_label_table
 from deepmrseg_bids.bids.names import anat_folder, label_map_path, label_table_path
 from deepmrseg_bids.bids.tables import (
     MORPH_COLUMNS,
@@ -176,14 +176,6 @@ def write_dataset_files(
     keep_text(out / "README", _README, version=version, raw=link)
     keep_text(out / "CITATION.md", _CITATION, version=version)
     for task, table in tables.items():
-        write_text(out / label_table_path(task), _table_text(table))
+        publish_label_table(out, task, table)
     for spec in tasks:
         write_json(out / label_table_path(spec.name).with_suffix(".json"), task_facts(spec))
-
-
-def _table_text(table: LabelTable) -> str:
-    """What LabelTable.write writes, so that it can be put in place at once."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "dseg.tsv"
-        table.write(path)
-        return path.read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from deepmrseg_bids.files import read_json, write_bytes
 
@@ -25,6 +25,7 @@ __all__ = [
     "keep_text",
     "link_to",
     "merged_description",
+    "raw_folder",
     "read_description",
     "source_links",
 ]
@@ -58,6 +59,13 @@ def source_links(tree: Mapping[str, Any]) -> list[str]:
     links = [tree["DatasetLinks"].get(RAW)] if isinstance(tree.get("DatasetLinks"), dict) else []
     links += [entry.get("URL") for entry in _entries(tree, "SourceDatasets")]
     return list(dict.fromkeys(link for link in links if isinstance(link, str) and link))
+
+
+def raw_folder(out_dir: Path) -> Path | None:
+    """Where OUT_DIR says that its raw data set is, if that is on this disk."""
+    links = [link for link in source_links(read_description(out_dir)) if "://" not in link]
+    folders = ((out_dir / unquote(link)).resolve() for link in links)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def doi_of(tree: Mapping[str, Any]) -> str:

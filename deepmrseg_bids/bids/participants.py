@@ -1,17 +1,11 @@
-"""What the raw data set's tables say about people and sessions.
-
-``participants.tsv`` and a subject's ``sessions.tsv`` give columns; ``scans.tsv``, ``sessions.tsv``
-or ages give the time of a session.
-"""
+"""What participants.tsv and the sessions.tsv of each subject say about people and sessions."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +18,8 @@ from deepmrseg_bids.wording import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["People", "SessionKey", "listed", "read_people", "session_years"]
+__all__ = ["People", "SessionKey", "listed", "read_people"]
 
-_YEAR = 365.25 * 24 * 3600  # seconds
 _SHOWN = 5  # names in a message
 
 SessionKey = tuple[str, str]
@@ -158,74 +151,6 @@ def _titles(rows: Iterable[Mapping[str, str]], table: str, used: set[str]) -> di
         titles[name] = title
         used.add(title)
     return titles
-
-
-def session_years(
-    bids_dir: Path, subject: str, sources: Mapping[str, str]
-) -> tuple[dict[str, float], str]:
-    """When the sessions of a subject were, in years from any zero, and where that comes from.
-
-    Dates are taken from one kind of table for all sessions: the one that knows most of them, in
-    the order scans.tsv, sessions.tsv (their ``acq_time``), the ``age`` of sessions.tsv.
-
-    Args:
-        subject: with ``sub-``.
-        sources: by session_id, the stem of the T1w that was segmented, as ``sub-01_ses-1``.
-
-    Returns:
-        Years by session_id, for those that have a time; and scans.tsv, sessions.tsv or age.
-    """
-    visits, _, _ = _table(bids_dir / subject / f"{subject}_sessions.tsv", "session_id", "ses")
-    by_table: dict[str, dict[str, float | None]] = {
-        "scans.tsv": {
-            session: _scan_time(bids_dir / subject / session, stem)
-            for session, stem in sources.items()
-        },
-        "sessions.tsv": {
-            session: _years(visits.get(session, {}).get("acq_time", "")) for session in sources
-        },
-        "age": {
-            session: float(row["age"])
-            for session, row in visits.items()
-            if session in sources and _is_number(row.get("age", ""))
-        },
-    }
-    known = {
-        table: {session: time for session, time in times.items() if time is not None}
-        for table, times in by_table.items()
-    }
-    best = max(known, key=lambda table: len(known[table]))  # the first of equals
-    return known[best], best
-
-
-def _scan_time(folder: Path, stem: str) -> float | None:
-    """When an image was acquired, by the scans.tsv of its session's folder."""
-    for path in folder.glob("*_scans.tsv"):
-        try:
-            table = read_foreign_tsv(path)
-        except DatasetError:
-            return None
-        for row in table.rows:
-            if Path(row.get("filename", "")).name.partition(".")[0] == f"{stem}_T1w":
-                return _years(row.get("acq_time", ""))
-    return None
-
-
-def _years(text: str) -> float | None:
-    """A date or date and time of BIDS in years; None if it is none.
-
-    >>> _years("2009-06-15T13:45:30.25Z") - _years("2008-06-15T13:45:30")
-    0.9993155...
-    """
-    # without the time zone: a difference of dates with and without one is an error
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?))?[.\d]*Z?", text)
-    if match is None:
-        return None
-    try:
-        when = datetime.fromisoformat(f"{match[1]}T{match[2] or '00:00'}")
-    except ValueError:
-        return None
-    return (when - datetime(1970, 1, 1)).total_seconds() / _YEAR
 
 
 def _is_number(text: str) -> bool:

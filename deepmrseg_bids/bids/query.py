@@ -25,7 +25,7 @@ from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.tasks.spec import MODALITIES
 
-__all__ = ["Session", "check_output_dir", "check_writable", "find_sessions"]
+__all__ = ["Session", "check_bids_dir", "check_output_dir", "check_writable", "find_sessions"]
 
 _log = logging.getLogger(__name__)
 _SUFFIXES = {modality.lower(): modality for modality in MODALITIES}
@@ -185,14 +185,23 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
         raise DatasetError(f"{path}: the path cannot be followed ({error})") from error
 
 
-def _folders(root: Path) -> dict[str, tuple[str, ...]]:
-    """The session labels of each subject, by the folders on disk."""
+def check_bids_dir(root: Path) -> None:
+    """See that BIDS_DIR is a folder.
+
+    Raises:
+        DatasetError: it is not.
+    """
     if not root.exists():
         raise DatasetError(f"BIDS_DIR {root} does not exist; check the path or its mount")
     if not root.is_dir():
         raise DatasetError(
             f"BIDS_DIR {root} is not a folder; use the root folder of a BIDS data set"
         )
+
+
+def _folders(root: Path) -> dict[str, tuple[str, ...]]:
+    """The session labels of each subject, by the folders on disk."""
+    check_bids_dir(root)
     try:
         subjects = _labels(root, "sub")
     except OSError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +92,8 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "confidence": {"Description": "Mean probability of its voxels, 0 to 1"},
 }
+_PLAIN = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII)
+_REDO = "remove the file and run the session again"
 _REQUIRED = tuple(key for key in MORPH_COLUMNS if key != _COUNT)
 
 
@@ -184,25 +188,40 @@ def write_morph(
     write_json(sidecar_path(path), {**(provenance or {}), **meaning})
 
 
-def read_morph(path: str | os.PathLike[str]) -> list[MorphRow]:
+def read_morph(
+    path: str | os.PathLike[str], *, labels: Sequence[tuple[int, str]] = ()
+) -> list[MorphRow]:
     """Read what :func:`write_morph` wrote.
 
+    Args:
+        labels: what the rows must be about, where that is known: index and name of each label.
+
     Raises:
-        DatasetError: missing, half-written, or not such a table.
+        DatasetError: missing, half-written, or not such a table; a value that no volume has, a
+            structure twice, or one of the labels is missing.
     """
     path = Path(path)
     table = read_tsv(path)
     missing = [column for column in _REQUIRED if column not in table.columns]
     if missing:
-        raise DatasetError(f"{path}: not a table of volumes, it lacks {', '.join(missing)}")
-    rows = []
-    for line, row in zip(table.lines, table.rows, strict=True):
+        raise DatasetError(
+            f"{path}: damaged or not a table of volumes, it lacks {', '.join(missing)}; {_REDO}"
+        )
+    rows: list[MorphRow] = []
+    for line, cells in zip(table.lines, table.rows, strict=True):
         try:
-            rows.append(_morph_row(row))
+            row = _morph_row(cells)
+            if any(row.index == one.index or row.name == one.name for one in rows):
+                raise ValueError(f"{row.index} {row.name} occurs twice")
         except ValueError as error:
-            raise DatasetError(
-                f"{path}, line {line}: {error}; remove the file and run the session again"
-            ) from error
+            raise DatasetError(f"{path}, line {line}: {error}; {_REDO}") from error
+        rows.append(row)
+    structures = {(row.index, row.name) for row in rows}
+    lost = [name for index, name in labels if (index, name) not in structures]
+    if lost and structures <= set(labels):  # rows of other labels are a table of another model
+        raise DatasetError(
+            f"{path}: damaged, it ends early: {', '.join(lost)} {_is(lost)} missing; {_REDO}"
+        )
     return rows
 
 
@@ -261,19 +280,45 @@ def read_sessions(path: str | os.PathLike[str]) -> list[SessionRow]:
 
 def _morph_row(row: Mapping[str, str]) -> MorphRow:
     count = number_of(row.get(_COUNT, NOT_KNOWN))
-    volume = number_of(row["volume_mm3"])
-    if volume is None:
-        raise ValueError("no volume_mm3")
-    return MorphRow(
-        int(row["index"]),
+    found = MorphRow(
+        int(row["index"]) if _PLAIN.fullmatch(row["index"]) else 0,
         row["name"],
-        volume,
-        number_of(row["volume_low_mm3"]),
-        number_of(row["volume_high_mm3"]),
-        number_of(row["volume_icv_percent"]),
-        number_of(row["confidence"]),
+        _measured(row, "volume_mm3", needed=True) or 0.0,
+        _measured(row, "volume_low_mm3"),
+        _measured(row, "volume_high_mm3"),
+        _measured(row, "volume_icv_percent"),
+        _measured(row, "confidence", most=1.0),
         None if count is None else int(count),
     )
+    if found.index < 1 or found.name in ("", NOT_KNOWN):
+        raise ValueError(f"a structure has an index from 1 on and a name, got {row['index']!r} "
+                         f"{row['name']!r}")  # fmt: skip
+    low, high = found.volume_low_mm3, found.volume_high_mm3
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"volume_low_mm3 {low:g} is above volume_high_mm3 {high:g}")
+    if count is not None and not (count >= 0 and count.is_integer()):
+        raise ValueError(f"{_COUNT} is a whole number, got {row[_COUNT]!r}")
+    return found
+
+
+def _measured(
+    row: Mapping[str, str], column: str, *, most: float = math.inf, needed: bool = False
+) -> float | None:
+    """A cell that is a number from 0 on; None for ``n/a``."""
+    text = row[column]
+    if text == NOT_KNOWN:
+        if needed:
+            raise ValueError(f"no {column}")
+        return None
+    value = float(text) if _PLAIN.fullmatch(text) else math.nan
+    if not 0 <= value <= most or math.isinf(value):
+        limit = f"from 0 to {most:g}" if math.isfinite(most) else "of at least 0"
+        raise ValueError(f"{column} is a number {limit}, got {text!r}")
+    return value
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _text(cell: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 __all__ = [
+    "ABSENT",
     "AGREEMENT",
     "ASYMMETRY",
     "CHANGE",
@@ -40,10 +41,14 @@ _DEVIATION = {
     "deviation": _of(
         "Robust z: deviation of the value from the median of all sessions, in "
         "robust standard deviations (1.4826 times the median absolute "
-        "deviation); cube roots of volumes are used"
+        "deviation); cube roots of volumes are used; n/a with fewer than 10 sessions"
     ),
     "outlier": _of("yes if the absolute robust z is above 3.5; n/a with fewer than 10 sessions"),
 }
+
+MISSING = "missing_reason"
+ABSENT: Columns = {MISSING: _of("Reason why the session has no volumes of this task")}
+"""The last column of ``group_seg-<task>_morph.tsv``, where sessions have no volumes."""
 
 STRUCTURES: Columns = {
     **_WHO,
@@ -82,8 +87,8 @@ CHANGE: Columns = {
     "participant_id": _of("Participant, with sub-"),
     **_WHAT,
     "n": _of("Number of sessions that have a time and this volume"),
-    "first_session": _of("Earliest of these sessions"),
-    "last_session": _of("Latest of these sessions"),
+    "first_session": _of("Earliest of these sessions; n/a if two have the earliest time"),
+    "last_session": _of("Latest of these sessions; n/a if two have the latest time"),
     "years": _of("Time from the first to the last session", "year"),
     "time_from": _of("Source of the times: scans.tsv, sessions.tsv or age"),
     "first_volume_mm3": _of("Volume in the first session", "mm^3"),
@@ -105,19 +110,27 @@ RETEST: Columns = {
     "ccc_low": _of("Lower bound of the 95 % interval of ccc"),
     "ccc_high": _of("Upper bound of the 95 % interval of ccc"),
     "icc": _of("ICC(2,1), absolute agreement, of the first two sessions"),
-    "bias_mm3": _of("Mean of second minus first volume", "mm^3"),
-    "limit_low_mm3": _of("Lower limit of agreement (Bland-Altman, 95 %)", "mm^3"),
-    "limit_high_mm3": _of("Upper limit of agreement (Bland-Altman, 95 %)", "mm^3"),
+    "bias_mm3": _of(
+        "Mean of second minus first volume, in participants whose sessions have a known order",
+        "mm^3",
+    ),
+    "limit_low_mm3": _of("Lower limit of agreement (Bland-Altman, 95 %) of the bias", "mm^3"),
+    "limit_high_mm3": _of("Upper limit of agreement (Bland-Altman, 95 %) of the bias", "mm^3"),
     "cv_percent": _of(
         "Within-subject coefficient of variation over all sessions (root mean square)", "percent"
     ),
     "years_median": _of("Median time between the first two sessions, if known", "year"),
+    "n_ordered": _of(
+        "Number of these participants of whom it is known, by dates or numbers in the session "
+        "labels, which of the two sessions is the first"
+    ),
 }
 """``group_seg-<task>_retest.tsv``: one row a structure."""
 
 _STATUS = _of(
-    "done, skipped or failed as in logs/sessions.tsv; missing if it was done "
-    "but its table of volumes cannot be read; n/a if it was not requested"
+    "done if its volumes are in the group tables; skipped or failed as in logs/sessions.tsv; "
+    "missing if it was done but its table of volumes is missing or damaged; n/a if it was not "
+    "requested"
 )
 QC: Columns = {
     **_WHO,
@@ -125,17 +138,22 @@ QC: Columns = {
     "deepbrain_status": _STATUS,
     "hippocampus_status": _STATUS,
     "wml_status": _STATUS,
-    "reasons": _of("Reasons for failed or skipped tasks: task: reason, separated by '; '"),
+    "reasons": _of(
+        "Reasons for failed or skipped tasks: task: reason, separated by '; '; for results of an "
+        "earlier run, why the last run did not repeat them"
+    ),
     "confidence_mean": _of("Mean confidence over the structures of all tasks"),
     "confidence_worst": _of("Lowest confidence of a structure"),
     "confidence_worst_structure": _of("Structure with the lowest confidence"),
     "severity": _of("Severity of the most severe finding: error, warning, info or none"),
     "findings": _of("severity:code of each finding, most severe first, separated by commas"),
     "outlier": _of("yes if a volume, an asymmetry or all volumes jointly are outliers"),
-    "outlier_score": _of("Largest absolute robust z; use it for sorting"),
+    "outlier_score": _of(
+        "Largest absolute robust z; use it for sorting; n/a with fewer than 10 sessions"
+    ),
     "joint_deviation": _of(
         "Robust z of the volumes of all tasks jointly, in robust standard "
-        "deviations above the median session"
+        "deviations above the median session; n/a with fewer than 10 sessions"
     ),
     "outlier_reasons": _of("Reasons for the outlier, the most extreme first, separated by '; '"),
 }

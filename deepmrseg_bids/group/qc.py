@@ -15,7 +15,13 @@ from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.tables import SessionRow, write_table
 from deepmrseg_bids.group.columns import QC
 from deepmrseg_bids.group.tables import deviating
-from deepmrseg_bids.group.volumes import SESSION, TaskVolumes, sessions_of, tags_of
+from deepmrseg_bids.group.volumes import (
+    SESSION,
+    TaskVolumes,
+    all_sessions,
+    sessions_of,
+    tags_of,
+)
 from deepmrseg_bids.metrics.cohort import FEWEST, LIMIT, deviations, flagged, joint_deviations
 
 __all__ = ["joint_of", "write_qc"]
@@ -31,7 +37,7 @@ def joint_of(volumes: Sequence[TaskVolumes]) -> pd.DataFrame:
     Returns:
         A row a session, see :func:`.tables.deviating`; nan if there is only one volume.
     """
-    sessions = _all_sessions(volumes)
+    sessions = sessions_of(sorted({key for task in volumes for key in task.sources}))
     who = sessions.to_frame(index=False)
     sizes = pd.concat([task.wide("volume_mm3").reindex(sessions) for task in volumes], axis=1)
     if len(sizes.columns) < 2:
@@ -53,6 +59,9 @@ def write_qc(
     volumes: Sequence[TaskVolumes],
     log: Sequence[SessionRow],
     unusual: Sequence[pd.DataFrame],
+    *,
+    results: Path | None = None,
+    order: pd.MultiIndex | None = None,
 ) -> tuple[Path, list[tuple[SessionKey, str]]]:
     """Write ``group_qc.tsv``.
 
@@ -60,21 +69,23 @@ def write_qc(
         volumes: of every task that it is about.
         log: logs/sessions.tsv.
         unusual: the deviations of volumes and asymmetries.
+        results: where the sidecars of the sessions are; ``out_dir`` unless given.
+        order: of the sessions; by name unless given.
 
     Returns:
         Its path, and the sessions and tasks whose finished table of volumes is gone.
     """
     tasks = [task.task for task in volumes]
     log = [row for row in log if row.task in tasks]
-    sessions = _all_sessions(volumes, log)
+    sessions = sessions_of(sorted(all_sessions(volumes, log))) if order is None else order
     logged = _logged(log, tasks)
     states = _states(volumes, logged["status"].unstack().reindex(sessions, columns=tasks))
     table = pd.concat(
         [
             states.add_suffix("_status"),
-            _reasons(logged["reason"]),
+            _reasons(logged["reason"], volumes),
             _confidence(volumes),
-            _findings(out_dir, volumes, logged["findings"].to_dict()),
+            _findings(results or out_dir, volumes, logged["findings"].to_dict()),
             _unusual(unusual, joint_of(volumes)),
         ],
         axis=1,
@@ -91,12 +102,6 @@ def write_qc(
     return path, gone
 
 
-def _all_sessions(volumes: Sequence[TaskVolumes], log: Sequence[SessionRow] = ()) -> pd.MultiIndex:
-    """The sessions that have volumes of any task, or are in the log, in order."""
-    keys = {key for task in volumes for key in task.sources}
-    return sessions_of(sorted(keys | {(row.participant_id, row.session_id) for row in log}))
-
-
 def _logged(log: Sequence[SessionRow], tasks: Sequence[str]) -> pd.DataFrame:
     """What the log says of each session and task (its index), in the order of the tasks."""
     columns = [*SESSION, "task", "status", "reason", "findings"]
@@ -107,19 +112,27 @@ def _logged(log: Sequence[SessionRow], tasks: Sequence[str]) -> pd.DataFrame:
 
 
 def _states(volumes: Sequence[TaskVolumes], statuses: pd.DataFrame) -> pd.DataFrame:
-    """The status of each session and task, by the log and by the volumes that are there."""
-    has_volumes = pd.DataFrame(
-        {task.task: statuses.index.isin(task.sessions) for task in volumes}, index=statuses.index
+    """The status of each session and task: by the volumes that are there, else by the log."""
+    has_volumes, broken = (
+        pd.DataFrame(
+            {task.task: [key in keys for key in statuses.index] for task, keys in pairs},
+            index=statuses.index,
+        )
+        for pairs in (
+            [(task, task.sources.keys()) for task in volumes],
+            [(task, task.broken) for task in volumes],
+        )
     )
-    done = statuses.isin(_DONE)
-    states = statuses.mask(done & ~has_volumes, "missing")
-    return states.mask(has_volumes & (done | statuses.isna()), "done")
+    states = statuses.mask(statuses.isin(_DONE) | broken, "missing")
+    return states.mask(has_volumes, "done")
 
 
-def _reasons(reasons: pd.Series[str]) -> pd.Series[str]:
+def _reasons(reasons: pd.Series[str], volumes: Sequence[TaskVolumes]) -> pd.Series[str]:
     """Why tasks failed or were skipped, in one cell a session."""
+    there = {(*key, task.task) for task in volumes for key in task.sources}
     reasons = reasons[reasons != ""]
-    told = reasons.index.get_level_values("task") + ": " + reasons
+    old = [" result of an earlier run;" if key in there else "" for key in reasons.index]
+    told = reasons.index.get_level_values("task") + ":" + old + " " + reasons
     return told.groupby(SESSION).agg("; ".join).rename("reasons")
 
 
@@ -165,16 +178,16 @@ def _unusual(single: Sequence[pd.DataFrame], joint: pd.DataFrame) -> pd.DataFram
     """The cells about outliers, from the deviations of single values and of all together."""
     together = joint.assign(size=joint["score"].clip(lower=0))
     table = pd.concat([*(values.assign(size=values["score"].abs()) for values in single), together])
-    table = table[table["size"] < np.inf]
-    told = table.dropna(subset="flag")
+    # without a flag there were too few sessions for a score
+    told = table[table["size"] < np.inf].dropna(subset="flag")
     outliers = told[told["flag"].astype(bool)].sort_values("size", ascending=False, kind="stable")
     pairs = zip(outliers["what"], outliers["score"], strict=True)
     reasons = outliers.assign(reason=[f"{what}: {score:+.1f}" for what, score in pairs])
     return pd.DataFrame(
         {
             "outlier": told.groupby(SESSION)["flag"].any(),
-            "outlier_score": table.groupby(SESSION)["size"].max(),
-            "joint_deviation": joint.set_index(SESSION)["score"],
+            "outlier_score": told.groupby(SESSION)["size"].max(),
+            "joint_deviation": joint.dropna(subset="flag").set_index(SESSION)["score"],
             "outlier_reasons": reasons.groupby(SESSION)["reason"].agg("; ".join),
         }
     )

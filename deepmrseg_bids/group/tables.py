@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,18 @@ import numpy as np
 import pandas as pd
 
 from deepmrseg_bids.bids.names import group_path
-from deepmrseg_bids.bids.participants import People, SessionKey, session_years
+from deepmrseg_bids.bids.participants import People, SessionKey
 from deepmrseg_bids.bids.tables import write_table
-from deepmrseg_bids.group.columns import ASYMMETRY, CHANGE, RETEST, STRUCTURES, Columns
+from deepmrseg_bids.group.columns import (
+    ABSENT,
+    ASYMMETRY,
+    CHANGE,
+    MISSING,
+    RETEST,
+    STRUCTURES,
+    Columns,
+)
+from deepmrseg_bids.group.times import Times
 from deepmrseg_bids.group.volumes import SESSION, TaskVolumes
 from deepmrseg_bids.metrics.cohort import (
     FEWEST,
@@ -29,7 +37,6 @@ from deepmrseg_bids.metrics.cohort import (
 )
 
 __all__ = [
-    "Times",
     "deviating",
     "write_asymmetry",
     "write_change",
@@ -53,8 +60,18 @@ def deviating(sessions: pd.DataFrame, what: Any, score: Any, flag: Any) -> pd.Da
     return sessions[SESSION].assign(what=what, score=score, flag=flag)
 
 
-def write_morphs(out_dir: Path, volumes: TaskVolumes, people: People) -> Path:
-    """Write ``group_seg-<task>_morph.tsv``: one row a session, one column a structure."""
+def write_morphs(
+    out_dir: Path,
+    volumes: TaskVolumes,
+    people: People,
+    absent: Mapping[SessionKey, str] | None = None,
+) -> Path:
+    """Write ``group_seg-<task>_morph.tsv``: one row a session, one column a structure.
+
+    Args:
+        people: its sessions are the rows.
+        absent: why sessions of them have no volumes.
+    """
     path = out_dir / group_path(volumes.task)
     columns: dict[str, Any] = {
         "participant_id": {"Description": "Participant, as in participants.tsv"},
@@ -62,8 +79,11 @@ def write_morphs(out_dir: Path, volumes: TaskVolumes, people: People) -> Path:
         **{title: people.meaning.get(title) for title in people.table.columns},
         **{name: {"Description": f"Volume of {name}", "Units": "mm^3"} for name in volumes.names},
     }
-    table = volumes.wide("volume_mm3").join(people.table).reset_index()
-    write_table(path, columns, table)
+    table = people.table.join(volumes.wide("volume_mm3"))
+    if absent:
+        columns |= ABSENT
+        table[MISSING] = [absent.get(key) for key in table.index]
+    write_table(path, columns, table.reset_index())
     return path
 
 
@@ -74,7 +94,7 @@ def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
     residual, lines = _adjusted(volumes, sizes, brains, scores)
     table = volumes.table.assign(
         volume_residual_mm3=volumes.long(residual),
-        deviation=volumes.long(scores),
+        deviation=volumes.long(scores.where(flags.notna())),
         outlier=volumes.long(flags),
     )
     path = out_dir / group_path(volumes.task, "structures")
@@ -137,7 +157,7 @@ def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame | None:
         "left_mm3": left,
         "right_mm3": right,
         "asymmetry_percent": percent,
-        "deviation": scores,
+        "deviation": scores.where(flags.notna()),
         "outlier": flags,
     }
     table = table.assign(**{column: values.to_numpy().ravel() for column, values in wide.items()})
@@ -147,69 +167,52 @@ def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame | None:
     return deviating(table, what, table["deviation"], table["outlier"])
 
 
-@dataclass(frozen=True)
-class Times:
-    """When the sessions of each subject were.
-
-    Attributes:
-        years: by session, from any zero within a subject.
-        source: by subject: scans.tsv, sessions.tsv or age.
-    """
-
-    years: Mapping[SessionKey, float] = field(default_factory=dict)
-    source: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, bids_dir: Path, volumes: Iterable[TaskVolumes]) -> Times:
-        """The times of the subjects that have several sessions."""
-        stems: dict[str, dict[str, str]] = {}
-        for task in volumes:
-            for (subject, session), stem in task.sources.items():
-                stems.setdefault(subject, {})[session] = stem
-        years: dict[SessionKey, float] = {}
-        source = {}
-        for subject, sources in stems.items():
-            if len(sources) < 2:
-                continue
-            times, source[subject] = session_years(bids_dir, subject, sources)
-            years |= {(subject, session): time for session, time in times.items()}
-        return cls(years, source)
-
-
 def _visits(volumes: TaskVolumes, times: Times) -> pd.DataFrame:
-    """The rows of `TaskVolumes.table` in the order of time, with the column ``years``.
-
-    Sessions without a time, where it is nan, come last.
-    """
+    """The rows of `TaskVolumes.table` in the order of time, with the column ``years``."""
     table = volumes.table
     # an index that has another name in other sessions is another structure
     table = table[table["name"] == table["index"].map(volumes.structures)]
-    keys = zip(table["participant_id"], table["session_id"], strict=True)
-    table = table.assign(years=[times.years.get(key, math.nan) for key in keys])
-    return table.sort_values(["years", *SESSION])
+    order = {key: place for place, key in enumerate(times.in_order(volumes.sources))}
+    keys = list(zip(table["participant_id"], table["session_id"], strict=True))
+    years = [times.of(who, (when,)).years.get(when, math.nan) for who, when in keys]
+    table = table.assign(years=years, place=[order[key] for key in keys])
+    return table.sort_values("place", kind="stable")
+
+
+def _known_ends(points: pd.DataFrame, times: Times) -> pd.Series[str]:
+    """The first and last session of the points of one participant; None if not known."""
+    sessions = points["session_id"].tolist()
+    visits = times.of(points["participant_id"].iloc[0], sessions)
+    ends = {
+        "first_session": sessions[0] if visits.before(*sessions[:2]) else None,
+        "last_session": sessions[-1] if visits.before(*sessions[-2:]) else None,
+    }
+    return pd.Series(ends, dtype=object)
 
 
 def write_change(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | None:
     """Write ``group_seg-<task>_change.tsv`` if subjects have several sessions with times."""
     whose = ["participant_id", "index", "name"]
     points = _visits(volumes, times).dropna(subset="years")
+    span = points.groupby(whose)["years"].transform(lambda years: years.max() - years.min())
+    points = points[span > 0]
     groups = points.groupby(whose)
-    points = points[groups["years"].transform("size") > 1]
-    groups = points.groupby(whose)
-    first, last = groups.first(), groups.last()
     change = yearly_change(points["years"], points["volume_mm3"], groups.ngroup())
-    table = pd.DataFrame(
-        {
-            "n": groups.size(),
-            "first_session": first["session_id"],
-            "last_session": last["session_id"],
-            "years": last["years"] - first["years"],
-            "first_volume_mm3": first["volume_mm3"],
-            "last_volume_mm3": last["volume_mm3"],
-        }
+    table = groups.agg(
+        n=("years", "size"),
+        begin=("years", "first"),
+        end=("years", "last"),
+        first_volume_mm3=("volume_mm3", "first"),
+        last_volume_mm3=("volume_mm3", "last"),
     ).reset_index()
+    ends = [_known_ends(group, times) for _, group in groups]
+    table = table.join(pd.DataFrame(ends, columns=["first_session", "last_session"]))
+    for end in ("first", "last"):
+        unknown = table[f"{end}_session"].isna()
+        table[f"{end}_volume_mm3"] = table[f"{end}_volume_mm3"].mask(unknown)
     table = table.assign(
-        time_from=table["participant_id"].map(times.source),
+        years=table["end"] - table["begin"],
+        time_from=[times.of(who, ()).source for who in table["participant_id"]],
         change_mm3_per_year=change["mm3"],
         change_percent_per_year=change["percent"],
     )
@@ -223,23 +226,29 @@ def write_retest(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
     rows = []
     for index, name in volumes.structures.items():
         of_structure = visits[visits["index"] == index]
-        sizes, years = (
+        sizes, years, sessions = (
             of_structure.pivot(index="participant_id", columns="visit", values=column)
-            for column in ("volume_mm3", "years")
+            for column in ("volume_mm3", "years", "session_id")
         )
         sizes = sizes[sizes.count(axis="columns") > 1]
         if len(sizes) < 2:
             continue
+        pairs = sessions.loc[sizes.index, [0, 1]].itertuples()
+        ordered = [times.of(who, pair).before(*pair) is True for who, *pair in pairs]
         gaps = years.loc[sizes.index, 1] - years.loc[sizes.index, 0]
         row = {"index": index, "name": name, "years_median": gaps.median()}
-        rows.append(row | _agreement_cells(retest(sizes)))
-    return _written(out_dir / group_path(volumes.task, "retest"), RETEST, pd.DataFrame(rows))
+        rows.append(row | _agreement_cells(retest(sizes, ordered)))
+    path = out_dir / group_path(volumes.task, "retest")
+    unknown = times.unknown
+    more = {"SessionOrderUnknown": unknown} if unknown else {}
+    return _written(path, RETEST, pd.DataFrame(rows), **more)
 
 
 def _agreement_cells(agreement: Retest) -> dict[str, float]:
     """The cells of test and retest."""
     return {
         "n": agreement.n,
+        "n_ordered": agreement.n_ordered,
         "ccc": agreement.ccc,
         "ccc_low": agreement.ccc_low,
         "ccc_high": agreement.ccc_high,
@@ -251,10 +260,10 @@ def _agreement_cells(agreement: Retest) -> dict[str, float]:
     }
 
 
-def _written(path: Path, columns: Columns, table: pd.DataFrame) -> Path | None:
+def _written(path: Path, columns: Columns, table: pd.DataFrame, **more: Any) -> Path | None:
     """Write a table that has rows; without any, an earlier run's must not stay."""
     if len(table):
-        write_table(path, columns, table)
+        write_table(path, columns, table, **more)
         return path
     path.unlink(missing_ok=True)
     path.with_suffix(".json").unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -12,15 +12,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from deepmrseg_bids.bids.derivatives import label_maps_of
+from deepmrseg_bids.bids.label_tables import label_table_of
 from deepmrseg_bids.bids.names import BidsName, morph_path, source_stem
 from deepmrseg_bids.bids.participants import SessionKey
-from deepmrseg_bids.bids.provenance import findings_of
+from deepmrseg_bids.bids.provenance import Digests, findings_of, flaw_of
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, read_morph, read_sessions
-from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.bids.visits import natural
+from deepmrseg_bids.errors import DatasetError, LabelTableError
 from deepmrseg_bids.findings import worst_first
-from deepmrseg_bids.tasks.spec import TaskSpec
+from deepmrseg_bids.tasks.spec import MODALITIES, TaskSpec
 
-__all__ = ["SESSION", "TaskVolumes", "read_log", "read_volumes", "sessions_of", "tags_of"]
+__all__ = [
+    "SESSION",
+    "TaskVolumes",
+    "absences",
+    "all_sessions",
+    "read_log",
+    "read_volumes",
+    "sessions_of",
+    "tags_of",
+]
 
 SESSION = ["participant_id", "session_id"]
 """The columns that say whose a row is; without sessions the second is empty."""
@@ -67,6 +79,14 @@ class TaskVolumes:
         """The structures by rising index, each once."""
         return list(self.table.sort_values("index", kind="stable")["name"].unique())
 
+    def in_order(self, keys: Sequence[SessionKey]) -> TaskVolumes:
+        """The same with its sessions in the order of `keys`, which has all of them."""
+        place = {key: number for number, key in enumerate(keys)}
+        who = zip(self.table["participant_id"], self.table["session_id"], strict=True)
+        order = np.argsort([place[key] for key in who], kind="stable")
+        sources = dict(sorted(self.sources.items(), key=lambda item: place[item[0]]))
+        return replace(self, table=self.table.iloc[order].reset_index(drop=True), sources=sources)
+
     def wide(self, column: str) -> pd.DataFrame:
         """A column of numbers as ``(sessions, names)``; nan where it is not known."""
         values = np.full((len(self.sessions), len(self.names)), np.nan)
@@ -95,6 +115,39 @@ class TaskVolumes:
         return pd.Series(largest, index=self.sessions)
 
 
+def all_sessions(volumes: Iterable[TaskVolumes], log: Iterable[SessionRow]) -> set[SessionKey]:
+    """The sessions that have a table of volumes, readable or not, or are in the log."""
+    keys = {key for task in volumes for key in (*task.sources, *task.broken)}
+    return keys | {(row.participant_id, row.session_id) for row in log}
+
+
+def absences(
+    bids_dir: Path, volumes: TaskVolumes, sessions: Iterable[SessionKey], log: Iterable[SessionRow]
+) -> dict[SessionKey, str]:
+    """The sessions without volumes of a task, and why they have none."""
+    task = volumes.task
+    logged = {(row.participant_id, row.session_id): row for row in log if row.task == task}
+    reasons = {}
+    for key in sessions:
+        row = logged.get(key)
+        if key in volumes.sources:
+            continue
+        if key in volumes.broken:
+            reasons[key] = "its table of volumes is damaged"
+        elif row is not None:
+            known = row.reason and f"{row.status}: {row.reason}"
+            reasons[key] = known or "its table of volumes is missing"
+        else:
+            reasons[key] = volumes.spec.missing(_modalities(bids_dir, key)) or "not requested"
+    return reasons
+
+
+def _modalities(bids_dir: Path, key: SessionKey) -> list[str]:
+    """The modalities of which a session has an image."""
+    folder = bids_dir.joinpath(*filter(None, key)) / "anat"
+    return [one for one in MODALITIES if next(folder.glob(f"*_{one}.nii*"), None) is not None]
+
+
 def sessions_of(keys: Iterable[SessionKey]) -> pd.MultiIndex:
     """Sessions as an index of `SESSION`."""
     return pd.MultiIndex.from_frame(pd.DataFrame(list(keys), columns=SESSION, dtype=object))
@@ -112,11 +165,13 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
             name = BidsName.parse(path)
             session = name.get("ses")
             key = (f"sub-{name.get('sub')}", f"ses-{session}" if session else "")
+            stem = source_stem(str(name.replace(seg=None)))
         except DatasetError as error:
             problems.append(str(error))
             continue
         try:
-            read = read_morph(path)
+            read = read_morph(path, labels=_labels(out_dir, spec, stem))
+            _check_unchanged(out_dir, path)
         except DatasetError as error:
             problems.append(str(error))
             broken.add(key)
@@ -125,8 +180,8 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
             problems.append(f"{path}: not used, the session has another table of {task} volumes")
         else:
             rows[key] = read
-            sources[key] = source_stem(str(name.replace(seg=None)))
-    order = sorted(rows)
+            sources[key] = stem
+    order = sorted(rows, key=lambda key: (key[0], natural(key[1])))
     return TaskVolumes(
         spec,
         _table({key: rows[key] for key in order}),
@@ -134,6 +189,22 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
         tuple(problems),
         frozenset(broken),
     )
+
+
+def _check_unchanged(out_dir: Path, path: Path) -> None:
+    """See that a table is what its sidecar says that was written."""
+    flaw = flaw_of(out_dir, path.relative_to(out_dir), Digests(Path()))
+    if flaw.startswith("damaged"):
+        raise DatasetError(f"{path}: {flaw}; run the session again")
+
+
+def _labels(out_dir: Path, spec: TaskSpec, stem: str) -> list[tuple[int, str]]:
+    """The labels of a session's label map; nothing where no table says what they are."""
+    try:
+        table = label_table_of(out_dir, spec.name, next(label_maps_of(out_dir, spec, stem), None))
+    except LabelTableError:
+        return []
+    return [(label.index, label.name) for label in table]
 
 
 def _table(rows: Mapping[SessionKey, Sequence[MorphRow]]) -> pd.DataFrame:

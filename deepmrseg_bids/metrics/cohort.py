@@ -80,13 +80,15 @@ class Retest:
 
     Attributes:
         n: people.
+        n_ordered: those of them of whom it is known which volume is the first.
         ccc, ccc_low, ccc_high: concordance with its 95 % interval, from 3 people on.
         icc: ICC(2,1), from 2 people on.
-        bias, lower, upper: second minus first, and its limits of agreement, in mm3.
+        bias, lower, upper: second minus first of those, and its limits of agreement, in mm3.
         cv_percent: within-subject coefficient of variation, over all sessions.
     """
 
     n: int
+    n_ordered: int
     ccc: float
     ccc_low: float
     ccc_high: float
@@ -251,7 +253,7 @@ def yearly_change(
     return pd.DataFrame({"mm3": slope, "percent": 100 * slope / mean.where(mean > 0)})
 
 
-def retest(people: npt.ArrayLike) -> Retest:
+def retest(people: npt.ArrayLike, ordered: npt.ArrayLike | None = None) -> Retest:
     """Agreement of the first two volumes of each person, and variation over all of them.
 
     The within-subject coefficient of variation is the root mean square over people of standard
@@ -260,6 +262,8 @@ def retest(people: npt.ArrayLike) -> Retest:
     Args:
         people: ``(people, sessions)`` in mm3, in the order of the sessions; nan in those that
             somebody has not. The first two are all known.
+        ordered: ``(people,)`` boolean: the order of the first two is known; that of all unless
+            given. What has a sign is measured in these alone.
 
     >>> retest([[100.0, 102.0], [200.0, 198.0], [300.0, 300.0]]).n
     3
@@ -271,11 +275,13 @@ def retest(people: npt.ArrayLike) -> Retest:
     first, second = table[0].to_numpy(), table[1].to_numpy()
     nan = math.nan
     low, high = concordance_interval(second, first) if n > 2 else (nan, nan)
-    limits = bland_altman(second, first) if n > 1 else None
+    sure = np.ones(n, dtype=bool) if ordered is None else np.asarray(ordered, dtype=bool)
+    limits = bland_altman(second[sure], first[sure]) if sure.sum() > 1 else None
     mean = table.mean(axis=1)
     variation = (table.std(axis=1) / mean)[mean > 0]
     return Retest(
         n=n,
+        n_ordered=int(sure.sum()),
         ccc=concordance(second, first) if n > 2 else nan,
         ccc_low=low,
         ccc_high=high,

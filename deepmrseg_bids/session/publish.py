@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
+from deepmrseg_bids.bids.label_tables import stage_label_table
 from deepmrseg_bids.bids.provenance import Provenance, Sidecar
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
 from deepmrseg_bids.files import Staging, write_json
@@ -142,6 +143,7 @@ def _stage_labels(
     reference = names.bids_uri(source.relative_to(job.bids_dir), "raw")
     image = names.label_map_path(source, spec.label_map)
     write_labels(staging.path(image), result.labels)
+    stage_label_table(staging, image, result.table)
     sidecar = Sidecar(
         spec.description,
         about.made,

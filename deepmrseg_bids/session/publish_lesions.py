@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepmrseg_bids.bids import names
+from deepmrseg_bids.bids.label_tables import stage_label_table
 from deepmrseg_bids.bids.provenance import Sidecar
 from deepmrseg_bids.bids.tables import write_lesions
 from deepmrseg_bids.files import Staging, read_json, write_json, write_text
@@ -128,6 +129,7 @@ def stage_lesions(
     files = PairFiles.of(spec, job.images, probabilities=job.probabilities)
     native = job.images[spec.native]
     write_labels(staging.path(files.native), result.on_flair)
+    stage_label_table(staging, files.native, result.table)
     text = f"{spec.description} on the grid of the {spec.native}"
     stage.sidecar(files.native, text, native, {"Methods": about.methods})
     table = Sidecar(
@@ -145,6 +147,7 @@ def stage_lesions(
         return always_there(files)
     assert job.t1w is not None and files.t1w is not None and files.transform is not None
     write_labels(staging.path(files.t1w), result.labels)
+    stage_label_table(staging, files.t1w, result.table)
     stage.sidecar(files.t1w, f"{spec.description} on the grid of the {T1W}", job.t1w)
     write_text(staging.path(files.transform), itk_text(np.linalg.inv(pair.fit.matrix)))
     text = f"Resamples images of the {spec.native} onto the {T1W} (antsApplyTransforms)"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import TEMPLATES
+from deepmrseg_bids.bids.label_tables import stage_label_table
 from deepmrseg_bids.bids.ownership import FileGuard
 from deepmrseg_bids.bids.provenance import Digests, Provenance, Sidecar, same_provenance
 from deepmrseg_bids.files import Staging, write_json
@@ -182,6 +183,7 @@ class Carrier:
                 labels[box] = labels_at(self.results[task].posteriors, points)
                 path = job.file(self.source, self.specs[task].label_map)
                 write_labels(staging.path(path), LabelMap(labels, grid))
+                stage_label_table(staging, path, self.results[task].table)
                 beside = names.sidecar_path(path)
                 about = self._about_labels(job, task, grid, quality["RegistrationQuality"])
                 write_json(staging.path(beside), about)

@@ -305,7 +305,10 @@ def test_a_half_written_table_costs_only_its_session(
     path = study / "out" / names.morph_path("sub-2_T1w.nii.gz", "deepbrain")
     path.write_text(path.read_text()[:60])
     assert run(study) == 3
-    assert [row["participant_id"] for row in rows(study, "morph")] == ["sub-1", "sub-3", "sub-3"]
+    assert [(row["participant_id"], row["Left-Caudate"]) for row in rows(study, "morph")] == [
+        ("sub-1", "1152.00"), ("sub-2", "n/a"), ("sub-3", "1152.00"), ("sub-3", "1152.00"),
+    ]  # fmt: skip
+    assert rows(study, "morph")[1]["missing_reason"] == "its table of volumes is damaged"
     assert str(path) in caplog.text
 
 

@@ -22,6 +22,7 @@ def _rows(area: str, promise: str, *names: str) -> tuple[Row, ...]:
 
 _IMAGES, _HEADERS, _HEADS = "Images", "Headers", "Heads"
 _DATA, _FOLDERS, _FAULTS = "Data sets and names", "Folders", "Disks, signals, processes"
+_STUDY = "Studies and tables"
 _MODELS, _PLACES, _GPU = "Models", "Places", "GPU"
 
 ROWS: tuple[Row, ...] = (
@@ -55,6 +56,14 @@ ROWS: tuple[Row, ...] = (
            "no dataset_description.json", "not a BIDS data set"),
     *_rows(_DATA, "works; reports escape it",
            "label or path with spaces, accents, quotes, <script>", "path of 200 characters"),
+    *_rows(_STUDY, "ordered by date, else by numbers in the labels; else no change has a sign",
+           "sessions whose labels are not in the order of time"),
+    *_rows(_STUDY, "named and left out; exit code 3",
+           "a damaged table of volumes at the group level"),
+    *_rows(_STUDY, "error before anything is written",
+           "group with a BIDS_DIR that is not the source of OUT_DIR"),
+    *_rows(_STUDY, "earlier label maps keep their names; every session is in the tables",
+           "two models with other labels in one OUT_DIR"),
     *_rows(_FOLDERS, "works", "read-only BIDS_DIR"),
     *_rows(_FOLDERS, "error before processing starts", "OUT_DIR not writable", "OUT_DIR = BIDS_DIR",
            "OUT_DIR inside BIDS_DIR, not under derivatives/", "work dir inside BIDS_DIR"),

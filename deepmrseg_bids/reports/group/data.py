@@ -16,7 +16,7 @@ from typing import Any
 
 from deepmrseg_bids.bids.names import group_path, report_path
 from deepmrseg_bids.errors import DatasetError
-from deepmrseg_bids.group.columns import QC
+from deepmrseg_bids.group.columns import MISSING, QC
 from deepmrseg_bids.tsv import read_tsv, tsv_text
 
 __all__ = [
@@ -283,7 +283,7 @@ def _people(
         columns, rows = reader.rows(task, "morph")
         structures = {name for measure in tables.measures for name in measure.names}
         for column in columns[2:]:
-            if column in structures:
+            if column in structures or column == MISSING:
                 continue
             cells = people.setdefault(column, [""] * len(reader.place))
             for row in rows:

@@ -11,11 +11,11 @@ from urllib.parse import unquote
 import numpy as np
 
 from deepmrseg_bids.bids.derivatives import label_maps_of, tasks_in
-from deepmrseg_bids.bids.names import label_table_path, mosaic_path, sidecar_path
+from deepmrseg_bids.bids.label_tables import label_table_of
+from deepmrseg_bids.bids.names import mosaic_path, sidecar_path
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.files import read_json, write_bytes
 from deepmrseg_bids.imaging.grid import Array
-from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume
 from deepmrseg_bids.reports.figures import encode, thumbnail
 from deepmrseg_bids.tasks.spec import TaskSpec
@@ -88,7 +88,8 @@ def draw_sheets(job: SheetJob) -> dict[str, list[Tile]]:
                 labels, scan = _images(job, specs[task], source)
                 marked = read_labels(labels)
                 style = specs[task].figure
-                picture = thumbnail(read(scan), marked, _table(job, task), style=style, edge=EDGE)
+                table = label_table_of(job.out_dir, task, labels)
+                picture = thumbnail(read(scan), marked, table, style=style, edge=EDGE)
                 _put(sheets[task], place, picture)
             except DeepMRSegError as error:
                 problem = str(error)
@@ -106,10 +107,6 @@ def draw_sheets(job: SheetJob) -> dict[str, list[Tile]]:
 def _put(sheet: Array, place: int, picture: Array) -> None:
     row, column = divmod(place, COLUMNS)
     sheet[row * EDGE : (row + 1) * EDGE, column * EDGE : (column + 1) * EDGE] = picture
-
-
-def _table(job: SheetJob, task: str) -> LabelTable:
-    return LabelTable.read(job.out_dir / label_table_path(task))
 
 
 def _images(job: SheetJob, task: TaskSpec, source: str) -> tuple[Path, Path]:

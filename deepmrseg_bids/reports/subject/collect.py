@@ -11,11 +11,13 @@ from typing import Any
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import tasks_in
+from deepmrseg_bids.bids.description import raw_folder
+from deepmrseg_bids.bids.label_tables import label_table_of
 from deepmrseg_bids.bids.tables import read_morph
+from deepmrseg_bids.bids.visits import Visits, read_visits
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.findings import worst_first
-from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.reports.subject.page import (
     Alignment,
     SessionResult,
@@ -35,10 +37,33 @@ def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: 
     """Write ``sub-<label>.html`` for the sessions of one subject and return its path."""
     page = out_dir / names.report_path(outcomes[0].subject)
     specs = tasks_in(out_dir)
-    results = [_session(outcome, specs, out_dir) for outcome in outcomes]
+    visits = _visits(outcomes, out_dir)
+    in_order = sorted(outcomes, key=lambda one: visits.sessions.index(_label(one)))
+    results = [_session(outcome, specs, out_dir) for outcome in in_order]
     models = {task.task: task.model for o in outcomes for task in o.tasks if task.model}
-    write_subject_report(page, results, version=__version__, command=command, models=models)
+    write_subject_report(
+        page, results, version=__version__, command=command, models=models, visits=visits
+    )
     return page
+
+
+def _visits(outcomes: Sequence[SessionOutcome], out_dir: Path) -> Visits:
+    """The sessions of a subject in the order of time."""
+    subject = f"sub-{outcomes[0].subject}"
+    images = {_label(outcome): next(iter(outcome.images.values()), "") for outcome in outcomes}
+    folders = (parent for image in images.values() for parent in Path(image).parents)
+    raw = next((folder.parent for folder in folders if folder.name == subject), None)
+    if raw is None:
+        raw = raw_folder(out_dir)
+    stems = {
+        session: names.source_stem(image) if image else f"{subject}_{session}"
+        for session, image in images.items()
+    }
+    return Visits.of(stems) if raw is None else read_visits(raw, subject, stems)
+
+
+def _label(outcome: SessionOutcome) -> str:
+    return f"ses-{outcome.session}" if outcome.session else ""
 
 
 def _session(
@@ -70,13 +95,13 @@ def _task(outcome: SessionOutcome, task: TaskOutcome, spec: TaskSpec, out_dir: P
     dseg = out_dir / names.native_label_map_path(spec, images)
     morph = out_dir / names.morph_path(source, task.task)
     try:
-        table = LabelTable.read(out_dir / names.label_table_path(task.task))
-        rows = read_morph(morph)
+        table = label_table_of(out_dir, task.task, dseg)
+        rows = read_morph(morph, labels=[(label.index, label.name) for label in table])
         text = morph.read_text(encoding="utf-8")
     except (DeepMRSegError, OSError) as error:
         _log.error("sub-%s: %s", outcome.subject, error)
         return replace(bare, reason=str(error))
-    session = f"ses-{outcome.session}" if outcome.session else None
+    session = _label(outcome) or None
     return replace(
         bare,
         image=Path(images[spec.native]),

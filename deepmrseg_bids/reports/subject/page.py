@@ -20,6 +20,7 @@ import numpy as np
 
 from deepmrseg_bids.bids.ownership import page_guard
 from deepmrseg_bids.bids.tables import MorphRow
+from deepmrseg_bids.bids.visits import Visits
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.files import write_bytes
 from deepmrseg_bids.findings import Finding
@@ -116,6 +117,7 @@ def write_subject_report(
     version: str,
     command: str,
     models: Mapping[str, str],
+    visits: Visits | None = None,
 ) -> None:
     """Write the page of one subject, in one step: a broken run leaves the old page or none.
 
@@ -126,6 +128,7 @@ def write_subject_report(
         results: the sessions, in the order in which to show them.
         command: the command line that was run.
         models: for each task, its model's version and the start of its SHA-256.
+        visits: what is known of the order of the sessions; what their labels say unless given.
 
     Raises:
         ValueError: no results, or results of several subjects.
@@ -133,6 +136,7 @@ def write_subject_report(
     subjects = {result.subject.removeprefix("sub-") for result in results}
     if len(subjects) != 1:
         raise ValueError(f"a report is about one subject, got {sorted(subjects) or 'no results'}")
+    visits = visits or Visits.of(_session_id(result) for result in results)
     page = render_page(
         "subject.html.j2",
         scripts=["subject.js"],
@@ -142,7 +146,8 @@ def write_subject_report(
         command=command,
         models=models,
         sessions=_sessions(results),
-        changes=_changes(results),
+        changes=_changes(results, visits),
+        order_notes=visits.notes,
         counts=_counts(results),
         tasks=_task_names(results),
         titles=_titles(results),
@@ -212,6 +217,7 @@ class _Changes:
     unit: str
     sessions: tuple[str, ...]
     rows: tuple[Change, ...]
+    unordered: str
 
 
 _Read = Callable[[Path], Volume]
@@ -311,22 +317,35 @@ def _uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _changes(results: Sequence[SessionResult]) -> list[_Changes]:
-    """For each task that several sessions have, its structures over the sessions."""
+def _changes(results: Sequence[SessionResult], visits: Visits) -> list[_Changes]:
+    """For each task that several sessions have, its structures over the sessions.
+
+    Where the order of the sessions is not known, no change is given.
+    """
     found = []
     for name in _task_names(results):
         done = [
-            ((result.session or "").removeprefix("ses-"), task)
+            (_session_id(result), task)
             for result in results
             for task in result.tasks
             if task.task == name and task.rows
         ]
         if len(done) > 1:
             scale, unit = unit_of(done[-1][1].rows)
-            rows = changes([task.rows for _, task in done], done[-1][1].table, scale)
-            labels = tuple(label for label, _ in done)
-            found.append(_Changes(_titles(results)[name], unit, labels, rows))
+            sessions = [session for session, _ in done]
+            unordered = visits.among(sessions).reason
+            rows = changes(
+                [task.rows for _, task in done], done[-1][1].table, scale, ordered=not unordered
+            )
+            labels = tuple(session.removeprefix("ses-") for session in sessions)
+            found.append(_Changes(_titles(results)[name], unit, labels, rows, unordered))
     return found
+
+
+def _session_id(result: SessionResult) -> str:
+    """With ``ses-``; empty without sessions."""
+    label = (result.session or "").removeprefix("ses-")
+    return f"ses-{label}" if label else ""
 
 
 def _counts(results: Sequence[SessionResult]) -> Counter[str]:

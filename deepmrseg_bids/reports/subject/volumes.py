@@ -90,12 +90,19 @@ def paired(
 
 
 def changes(
-    sessions: Sequence[Sequence[MorphRow]], table: LabelTable | None, scale: float
+    sessions: Sequence[Sequence[MorphRow]],
+    table: LabelTable | None,
+    scale: float,
+    *,
+    ordered: bool = True,
 ) -> tuple[Change, ...]:
     """Each structure over the sessions, in the order of the last of them.
 
     The 90 % interval of the change takes the errors of the two sessions as independent:
     log-ratios, half widths added in quadrature. Errors that both share cancel, so it is wide.
+
+    Args:
+        ordered: it is known that the sessions are in the order of time; else there is no change.
     """
     colours = _colours(table)
     by_name = [{row.name: row for row in rows} for rows in sessions]
@@ -103,7 +110,8 @@ def changes(
     for last in sessions[-1] if sessions else ():
         rows = [known.get(last.name) for known in by_name]
         first = rows[0]
-        percent, interval = ("n/a", "n/a") if first is None else _change(first, last)
+        known = ordered and first is not None
+        percent, interval = _change(first, last) if known and first else ("n/a", "n/a")
         volumes = tuple(
             "n/a" if row is None or row.volume_mm3 is None else _number(row.volume_mm3, scale)
             for row in rows

@@ -58,7 +58,7 @@ ROWS: tuple[Row, ...] = (
            "label or path with spaces, accents, quotes, <script>", "path of 200 characters"),
     *_rows(_STUDY, "ordered by date, else by numbers in the labels; else no change has a sign",
            "sessions whose labels are not in the order of time"),
-    *_rows(_STUDY, "named and left out; exit code 3",
+    *_rows(_STUDY, "named and not used; exit code 3",
            "a damaged table of volumes at the group level"),
     *_rows(_STUDY, "error before anything is written",
            "group with a BIDS_DIR that is not the source of OUT_DIR"),

@@ -100,6 +100,8 @@ class PairConfig:
         lesion: least and largest brightness of lesions above grey matter in the FLAIR; faint
             ones are as frequent as bright ones (evenly spread logarithm).
         dirty: most diffuse brightness around the ventricles, not labelled.
+        rim: brightest thin rims along the ventricles, not labelled.
+        caps: brightest caps on the ventricles, some millimetres deep and soft, not labelled.
         flow: chance of bright fluid.
         plexus: chance of bright spots in the ventricles.
         grey: most by which places of grey matter are brighter than the rest of it.
@@ -113,6 +115,8 @@ class PairConfig:
     band: float = 0.0
     lesion: tuple[float, float] = (0.15, 0.9)
     dirty: float = 0.0
+    rim: float = 0.6
+    caps: float = 0.0
     flow: float = 0.0
     plexus: float = 0.0
     grey: float = 0.0
@@ -131,7 +135,16 @@ class PairConfig:
                 raise ValueError(
                     f"pairs {name} must be a probability in [0, 1], got {getattr(self, name)!r}"
                 )
-        for name in ("thick_mm", "dirty", "grey", "ghost", "misplaced_mm", "misplaced_deg"):
+        for name in (
+            "thick_mm",
+            "dirty",
+            "rim",
+            "caps",
+            "grey",
+            "ghost",
+            "misplaced_mm",
+            "misplaced_deg",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"pairs {name} must be at least 0, got {getattr(self, name)!r}")
 

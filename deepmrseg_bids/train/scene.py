@@ -77,7 +77,8 @@ class Contrast:
         bright, dark: a lesion in the FLAIR and in the T1w.
         band: how far labelled lesions around the ventricles reach, millimetres; 0 for none.
         dirty: (strength, reach) of the unlabelled brightness around the ventricles.
-        rim: (strength, width) of unlabelled caps and bands.
+        rim: (strength, width) of unlabelled thin bands along the ventricles.
+        caps: (strength, reach) of unlabelled soft caps on the ventricles.
         halo: strength of the unlabelled brightness around lesions.
         edge: sigma of the soft edges of lesions, millimetres.
         flow: strength of bright fluid.
@@ -92,6 +93,7 @@ class Contrast:
     band: float
     dirty: tuple[float, float]
     rim: tuple[float, float]
+    caps: tuple[float, float]
     halo: float
     edge: float
     flow: float
@@ -111,6 +113,8 @@ class Artifacts:
         misplaced: (3,) angle in radians and shift in pixels of the T1w.
         outline: how the brain mask was made: with the outer fluid, and grown by how much.
         bias: (2, c, c) logarithm of the multiplicative fields.
+        shading: (2, 2, 2) for each image, along each axis: logarithm of the brightness, its slope
+            per 100 mm, and its curvature per 100 mm squared.
         noise: (2,) standard deviations.
         scale, shift: (2,) of the scaled intensities.
         no_t1w: the T1w is left out.
@@ -121,6 +125,7 @@ class Artifacts:
     misplaced: NDArray[np.float64]
     outline: tuple[bool, int]
     bias: NDArray[np.float32]
+    shading: NDArray[np.float64]
     noise: tuple[float, float]
     scale: NDArray[np.float64]
     shift: NDArray[np.float64]
@@ -212,7 +217,11 @@ def _draw_contrast(
         dark=float(rng.uniform(t1w[Tissue.CORTEX] - 0.2, 0.5 + 0.5 * t1w[Tissue.CORTEX])),
         band=float(rng.uniform(2, 9)) if present.band else 0.0,
         dirty=(float(rng.uniform(0, pairs.dirty)) * above, float(rng.uniform(3, 12))),
-        rim=(_if(present.rim, rng.uniform(0.1, 0.6) * above), float(rng.uniform(0.7, 2))),
+        rim=(
+            _if(present.rim, rng.uniform(min(0.1, pairs.rim), pairs.rim) * above),
+            float(rng.uniform(0.7, 2)),
+        ),
+        caps=(float(rng.uniform(0, pairs.caps)) * above, float(rng.uniform(2, 7))),
         halo=_if(present.halo, rng.uniform(0, 0.3)),
         edge=float(rng.uniform(0.3, 0.8)),
         flow=_if(present.flow, rng.uniform(0.2, 1.0)),
@@ -242,11 +251,19 @@ def _draw_artifacts(
         * [np.radians(pairs.misplaced_deg), pairs.misplaced_mm, pairs.misplaced_mm],
         outline=(bool(rng.random() < 0.4), int(rng.integers(0, 4))),
         bias=(rng.uniform(-1, 1, (2, 4, 4)) * augment.bias * rng.random()).astype("f4"),
+        shading=np.stack([_shading(rng, augment.shading) for _ in range(2)]),
         noise=(float(rng.random() * augment.noise), float(rng.random() * augment.noise)),
         scale=np.exp(rng.uniform(-1, 1, 2) * augment.contrast),
         shift=rng.uniform(-1, 1, 2) * augment.brightness,
         no_t1w=bool(rng.random() < pairs.drop_t1w),
     )
+
+
+def _shading(rng: np.random.Generator, most: float) -> NDArray[np.float64]:
+    """(2, 2) slopes in any direction; curvatures alike, from the middle outwards."""
+    angle, slope = rng.uniform(0, 2 * np.pi), rng.random() * most
+    slopes = np.array([np.cos(angle), np.sin(angle)]) * slope
+    return np.stack([slopes, np.full(2, rng.uniform(-1, 1) * most)])
 
 
 def _frame(rng: np.random.Generator, augment: AugmentConfig) -> NDArray[np.float64]:

@@ -181,6 +181,10 @@ def _unlabelled(
     if rim:
         bright += rim * np.clip(width + 1 - near, 0, 1) * np.clip(_field(rng, crop, 0.9), 0, 1.5)
     bright += strength * 0.5 * np.clip(_field(rng, crop, 0.8, points=12) - 1.2, 0, 1)
+    caps, depth = contrast.caps
+    if caps:
+        places = np.clip(_field(rng, crop, 1.0, points=9) - 0.9, 0, 1.2)
+        bright += caps * np.exp(-((near / np.float32(depth)) ** 2)) * places
     return np.asarray(bright, dtype=np.float32)
 
 
@@ -216,7 +220,7 @@ def _scan(
             x = torch.from_numpy(_blurred(x[0].numpy(), 0.45))[None]
         if channel == 1:
             x = _displaced(x, artifacts.misplaced)
-        plane = x[0, 0].numpy() * np.exp(field[channel])
+        plane = x[0, 0].numpy() * np.exp(field[channel]) * _shade(artifacts.shading[channel], crop)
         strength, shift, axis = artifacts.ghost
         if strength:
             plane = plane + strength * np.roll(plane, shift, axis) * rng.choice([-1.0, 1.0])
@@ -226,6 +230,15 @@ def _scan(
             real, imaginary = _blurred(np.stack([real, imaginary]), 0.4 * pixel)
         out[channel] = np.hypot(plane + real, imaginary)
     return out
+
+
+def _shade(shading: NDArray[np.float64], crop: tuple[int, ...]) -> NDArray[np.float32]:
+    """(*crop) the factor at each pixel; 1 in the middle."""
+    lines = []
+    for edge, (slope, curvature) in zip(crop, shading.T, strict=True):
+        away = (np.arange(edge) - (edge - 1) / 2) / 100
+        lines.append(np.exp(slope * away + curvature * away**2).astype(np.float32))
+    return np.outer(*lines)
 
 
 def _scaled(

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import TrainingError
@@ -68,9 +69,9 @@ def test_heads_without_lesions_have_no_label(small: TrainConfig, made_up: Sample
     assert all(image.std() > 0 for image, _ in crops)
 
 
-def test_bright_spots_of_the_plexus_lie_in_the_ventricles_and_are_no_lesions(
-    small: TrainConfig, made_up: Sample
-) -> None:
+@pytest.fixture
+def quiet_scene(small: TrainConfig, made_up: Sample) -> tuple[Anatomy, Scene]:
+    """A slice through the ventricles, without lesions and without anything bright."""
     ready = prepare(made_up, small)
     assert isinstance(ready, Anatomy)
     still = dataclasses.replace(small.augment, noise=0.0, bias=0.0, elastic_mm=0.0)
@@ -78,21 +79,58 @@ def test_bright_spots_of_the_plexus_lie_in_the_ventricles_and_are_no_lesions(
     ventricle = np.argwhere(np.isin(ready.codes, (4, 43))).mean(0)
     geometry = dataclasses.replace(scene.geometry, centre=ventricle, thickness=1.0, lesions=None)
     contrast = dataclasses.replace(
-        scene.contrast, band=0.0, flow=0.0, grey=0.0, rim=(0.0, 1.0), dirty=(0.0, 5.0), halo=0.0,
-        plexus=0.0,
+        scene.contrast, band=0.0, flow=0.0, grey=0.0, rim=(0.0, 1.0), caps=(0.0, 3.0),
+        dirty=(0.0, 5.0), halo=0.0, plexus=0.0,
     )  # fmt: skip
     artifacts = dataclasses.replace(
         scene.artifacts, pixel=(1.0, 1.0), ghost=(0.0, 8, 0), no_t1w=False, misplaced=np.zeros(3)
     )
-    plain = Scene(geometry, contrast, artifacts, scene.seed)
-    spotted = dataclasses.replace(plain, contrast=dataclasses.replace(contrast, plexus=1.0))
+    return ready, Scene(geometry, contrast, artifacts, scene.seed)
+
+
+def changed_by(
+    quiet_scene: tuple[Anatomy, Scene], **change: object
+) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
+    """Where the FLAIR gets brighter by a change of contrast that adds no label, and as it was."""
+    ready, plain = quiet_scene
+    contrast = dataclasses.replace(plain.contrast, **change)  # type: ignore[arg-type]
     before, nothing = render(ready, plain, (48, 48))
-    after, target = render(ready, spotted, (48, 48))
-    changed = after[0] - before[0] > 0.3
-    fluid = before[0] < np.quantile(before[0][before[0] > OUTSIDE], 0.2)
-    assert changed.any()
-    assert changed[ndimage.binary_dilation(fluid, iterations=2)].sum() == changed.sum()
+    after, target = render(ready, dataclasses.replace(plain, contrast=contrast), (48, 48))
     assert not target.any() and not nothing.any()
+    changed = after[0] - before[0] > 0.3
+    assert changed.any()
+    return changed, before[0]
+
+
+def test_bright_spots_of_the_plexus_lie_in_the_ventricles_and_are_no_lesions(quiet_scene) -> None:
+    changed, before = changed_by(quiet_scene, plexus=1.0)
+    fluid = before < np.quantile(before[before > OUTSIDE], 0.2)
+    assert changed[ndimage.binary_dilation(fluid, iterations=2)].sum() == changed.sum()
+
+
+@pytest.mark.parametrize("what", ["rim", "caps"])
+def test_rims_and_caps_lie_along_the_ventricles_and_are_no_lesions(quiet_scene, what) -> None:
+    changed, before = changed_by(quiet_scene, **{what: (1.0, 2.0)})
+    fluid = before < np.quantile(before[before > OUTSIDE], 0.2)
+    assert not changed[~ndimage.binary_dilation(fluid, iterations=6)].any()
+
+
+def test_shading_changes_brightness_across_the_slice_and_moves_no_label(quiet_scene) -> None:
+    ready, plain = quiet_scene
+    slope = np.zeros((2, 2, 2))
+    slope[0, 0, 0] = 2 * np.log(2)
+    shaded = dataclasses.replace(
+        plain, artifacts=dataclasses.replace(plain.artifacts, shading=slope)
+    )
+    flat = dataclasses.replace(
+        plain, artifacts=dataclasses.replace(plain.artifacts, shading=np.zeros((2, 2, 2)))
+    )
+    (one, _), (other, _) = render(ready, flat, (48, 48)), render(ready, shaded, (48, 48))
+    change = (other - one)[0]
+    inside = (one[0] > OUTSIDE) & (np.abs(one[0]) < 4) & (np.abs(other[0]) < 4)
+    first, last = change[:16][inside[:16]], change[-16:][inside[-16:]]
+    assert first.mean() < 0 < last.mean()
+    np.testing.assert_allclose(one[1], other[1])
 
 
 def test_faint_lesions_are_drawn_as_often_as_bright_ones(

@@ -20,10 +20,14 @@ __all__ = ["RunConfig", "given_path", "parse_shard", "parse_size", "read_config"
 
 _UNITS = {"K": 2**-10, "M": 1, "": 1, "G": 2**10, "T": 2**20}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.ASCII)
-_HEADER = """\
-# Written by deepmrseg-bids {version}. To repeat this run:
+_LEFT_TO_THE_RUN = (("omp_nthreads", 0), ("mem", 0))
+_WRITTEN = "# Written by deepmrseg-bids "
+_HEADER = (
+    _WRITTEN
+    + """{version}. To repeat this run:
 #     deepmrseg-bids --config-file THIS_FILE
 """
+)
 
 
 @dataclass(frozen=True)
@@ -182,11 +186,14 @@ def read_config(path: Path) -> dict[str, Any]:
         UsageError: not a TOML file, an unknown key, or a value of the wrong kind.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tree = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:  # those of TOML are ValueErrors
         raise UsageError(f"--config-file {path}: cannot be read as TOML ({error})") from error
     kinds = get_type_hints(RunConfig)
     named = {key.replace("-", "_"): value for key, value in tree.items()}
+    if text.startswith(_WRITTEN):  # what was not asked for stands there, too
+        named = {key: value for key, value in named.items() if (key, value) not in _LEFT_TO_THE_RUN}
     if unknown := [key for key in tree if key.replace("-", "_") not in kinds]:
         raise UsageError(f"--config-file {path}: unknown {_proposed(unknown, kinds)}")
     values = {}
@@ -214,6 +221,8 @@ def _value(key: str, value: Any, kind: Any) -> Any:
         return parse_size(value)
     if key == "models":
         table = _typed(value, dict, "a table of folders by task")
+        if odd := [task for task in table if not (task.isascii() and task.isalnum())]:
+            raise ValueError(f"the name of a task has letters and digits only, got {odd[0]!r}")
         return tuple((task, _path(folder)) for task, folder in table.items())
     if kind in (Path, Path | None):
         return _path(value)
@@ -222,7 +231,10 @@ def _value(key: str, value: Any, kind: Any) -> Any:
     if kind is int:
         if isinstance(value, bool):
             raise TypeError(f"a whole number was expected, got {value!r}")
-        return _typed(value, int, "a whole number")
+        number = _typed(value, int, "a whole number")
+        if key != "verbosity" and number < 1:  # as of the flags
+            raise ValueError(f"must be a whole number of at least 1, got {value!r}")
+        return number
     texts = _typed(value, list, "a list of strings")
     return tuple(_typed(text, str, "a list of strings") for text in texts)
 

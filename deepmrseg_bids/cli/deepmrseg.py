@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +149,9 @@ def _add_crossval(commands: Any) -> None:
 def _add_evaluate(commands: Any) -> None:
     parser = _add(commands, "evaluate", "Compare a model with reference labels.")
     parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
-    parser.add_argument("--task", choices=task_names(), help="the shipped model of this task")
+    parser.add_argument("--task", metavar="TASK",
+                        help=f"the model of this task: {', '.join(task_names())}, or a task of "
+                        "--model TASK=PATH")  # fmt: skip
     parser.add_argument("--model", action="append", default=[], metavar="[TASK=]PATH",
                         help="the bundle to evaluate; TASK=PATH: another bundle for a task on "
                         "its way (brain)")  # fmt: skip
@@ -426,22 +428,23 @@ def _evaluate(args: argparse.Namespace) -> int:
     from deepmrseg_bids.inference.bundle import ModelBundle
     from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
     from deepmrseg_bids.tasks.registry import task_of_model
-    from deepmrseg_bids.train.config import load_config
+    from deepmrseg_bids.train.config import settings_of
     from deepmrseg_bids.train.evaluation import evaluate, write_tables
     from deepmrseg_bids.train.samples import load_samples
 
     bare, models = _split_models(args.model)
     if len(bare) != (args.task is None):
         raise UsageError("evaluate requires either --task (the shipped model) or --model PATH")
+    check_writable(args.out)
     set_threads(thread_count(args.omp_nthreads))
-    bundle = ModelBundle.open(bare[0]) if bare else ModelBundle.shipped(args.task)
+    bundle = ModelBundle.open(bare[0] if bare else _model_of(args.task, models))
     models[bundle.task] = bundle.path
     pool = PredictorPool(models, resolve_device(args.device), args.precision, args.tta)
     rows = evaluate(
         load_samples(args.samples),
         task_of_model(bundle.task, bundle.path),
         pool,
-        load_config(bundle.path / "train.toml"),
+        settings_of(bundle.path),
         prepared=args.prepared,
         report=_log.info,
     )
@@ -450,6 +453,27 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(f"{entry['name']:30s} n={entry['n']:3d}  Dice {_score(entry['f1_mean'])}")
     print(f"{'mean':30s} n={summary['samples']:3d}  Dice {_score(summary['f1_mean'])}")
     return 0
+
+
+def _model_of(task: str, models: Mapping[str, Path]) -> Path:
+    """The bundle of a task: the one that is given, or that comes with it.
+
+    Raises:
+        UsageError: there is no such task, or no model of it.
+    """
+    from deepmrseg_bids.inference.bundle import shipped_bundles
+    from deepmrseg_bids.tasks.registry import known_tasks
+
+    known = known_tasks(models, asked=(task,))
+    if task not in known:
+        raise UsageError(
+            f"unknown task {task!r}; known are {', '.join(known)}; for a task of your own use "
+            "--model PATH with its bundle"
+        )
+    path = models.get(task) or known[task].bundle or shipped_bundles().get(task)
+    if path is None:
+        raise UsageError(f"{task}: no model is installed; use --model {task}=PATH")
+    return path
 
 
 def _score(value: float | None) -> str:

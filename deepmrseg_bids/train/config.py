@@ -21,7 +21,7 @@ from deepmrseg_bids.inference.predictor import Precision
 from deepmrseg_bids.network import NetworkConfig
 
 __all__ = ["LARGEST_CODE", "AugmentConfig", "LoopConfig", "PairConfig", "TrainConfig",
-           "changed_settings", "load_config", "preset_names"]  # fmt: skip
+           "changed_settings", "load_config", "preset_names", "settings_of"]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -385,6 +385,22 @@ def preset_names() -> list[str]:
     """The settings that come with the package."""
     folder = resources.files("deepmrseg_bids.train") / "presets"
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def settings_of(bundle: Path) -> TrainConfig | None:
+    """The settings that a bundle was trained with; None if it does not have them.
+
+    Raises:
+        TrainingError: it has some that cannot be used.
+    """
+    path = bundle / "train.toml"
+    try:
+        empty = not path.read_bytes().strip()
+    except FileNotFoundError:
+        empty = True
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read ({error})") from error
+    return None if empty else load_config(path)
 
 
 def load_config(source: str | Path, **changes: Any) -> TrainConfig:

@@ -76,7 +76,7 @@ def evaluate(
     samples: Sequence[Sample],
     task: TaskSpec,
     predictors: Callable[[str], Predictor],
-    config: TrainConfig,
+    config: TrainConfig | None,
     *,
     prepared: bool,
     report: Callable[[str], None] = lambda line: None,
@@ -85,7 +85,8 @@ def evaluate(
     """Segment every sample and compare it with its labels, on the labels' own grid.
 
     Args:
-        config: the settings the model was trained with: they say what label codes mean.
+        config: the settings the model was trained with: they say what label codes mean. Without
+            them the codes are the indices of its own labels.
         prepared: the images are what the network sees; otherwise they are raw heads.
         report: gets a line a sample.
         keep: gets what was found in each sample, on the grid of its labels.
@@ -128,7 +129,7 @@ def _segmented(
     sample: Sample,
     task: TaskSpec,
     predictors: Callable[[str], Predictor],
-    config: TrainConfig,
+    config: TrainConfig | None,
     prepared: bool,
 ) -> tuple[Segmentation, LabelMap]:
     """What was found in a sample, and its labels in the space of the reference."""
@@ -137,7 +138,7 @@ def _segmented(
         what = "image" if lacking[0] == T1W else lacking[0]
         raise TrainingError(f"{sample.sample_id} has no {what} to segment")
     model = task.models[-1]
-    if task.native != T1W and sample.mask is not None:
+    if task.native != T1W and sample.mask is not None and config is not None:
         own = segment_pair(sample, config, predictors(model), prepared=prepared)
         return own, own.labels
     images = {mode: read_volume(path) for mode, path in task.images(sample.images).items()}
@@ -153,10 +154,24 @@ def _segmented(
 
 
 def reference_labels(
-    sample: Sample, task: TaskSpec, config: TrainConfig, table: LabelTable
+    sample: Sample, task: TaskSpec, config: TrainConfig | None, table: LabelTable
 ) -> LabelMap:
-    """The reference of a sample in the indices of ``table``, on its own grid."""
+    """The reference of a sample in the indices of ``table``, on its own grid.
+
+    Raises:
+        TrainingError: it has no label of the table.
+    """
     labels = read_labels(sample.dseg)
+    if config is None and not task.brain_mask:
+        if labels.data.any() and not np.isin(labels.data, table.indices).any():
+            raise TrainingError(
+                f"{sample.dseg}: none of its labels is one of the model "
+                f"({', '.join(map(str, table.indices))}); without settings of its training "
+                "(train.toml) labels are compared by number"
+            )
+        return labels
+    if config is None:
+        return LabelMap((labels.data > 0).astype(np.uint8), labels.grid)
     classes = reference_classes(labels, sample.protocol, config)
     if task.brain_mask:
         return LabelMap((classes > 0).astype(np.uint8), labels.grid)

@@ -138,7 +138,7 @@ def test_what_is_saved_is_the_same_configuration_when_it_is_read(tmp_path):
         ("mem = 0.5", "mem: a whole number was expected"),
         ('mem = "0"', "mem: memory is a number in MB"),
         ("nprocs = nan", "nprocs: a whole number was expected"),
-        ('models = { "my task" = "x" }', "letters and digits only"),
+        ('models = { "my task" = "x" }', "models: the name of a task has letters and digits only"),
         ("models = []", "models: a table of folders by task was expected"),
         ("work_dir = 3", "work_dir: a path was expected, got 3"),
         ('mem = "much"', "mem: memory is a number in MB, .*'much'"),

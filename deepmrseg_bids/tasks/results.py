@@ -42,7 +42,7 @@ class Measure:
     Attributes:
         volume_mm3: voxels with the label times the volume of a voxel.
         low_mm3, high_mm3: 90 % interval from the model's errors on scans it never saw; None
-            where the model was not calibrated.
+            where the model was not calibrated, or, if nothing was found, not for that.
         confidence: the Dice that the posteriors promise, in [0, 1]; None if nothing was found.
     """
 
@@ -268,18 +268,24 @@ def measure(
     """
     counts = _counts(labels.data, max(table.indices))
     factors = bundle.facts.get("volume_interval", {})
+    if_none = bundle.facts.get("volume_if_none", {})
     known_as = calibrated_as or {}
     rows = []
     for label in table:
         volume = float(counts[label.index]) * labels.grid.voxel_volume
-        low, high = factors.get(known_as.get(label.index, label.name), (None, None))
+        calibrated = known_as.get(label.index, label.name)
+        low, high = factors.get(calibrated, (None, None))
+        if volume == 0:  # a factor says nothing of what was missed
+            low, high = (None, None) if calibrated not in if_none else (0.0, if_none[calibrated])
+        else:
+            low, high = (None if end is None else volume * end for end in (low, high))
         rows.append(
             Measure(
                 index=label.index,
                 name=label.name,
                 volume_mm3=volume,
-                low_mm3=None if low is None else volume * low,
-                high_mm3=None if high is None else volume * high,
+                low_mm3=low,
+                high_mm3=high,
                 confidence=sureness.get(label.index),
             )
         )

@@ -126,6 +126,16 @@ def test_intervals_come_from_the_calibration_of_the_model():
     assert (row.low_mm3, row.high_mm3) == pytest.approx((7.2, 9.6))
 
 
+@pytest.mark.parametrize(
+    ("known", "ends"), [({}, (None, None)), ({"volume_if_none": {"a": 50.0}}, (0.0, 50.0))]
+)
+def test_where_nothing_was_found_the_interval_is_what_may_have_been_missed(known, ends):
+    labels = LabelMap(np.zeros((2, 2, 2), np.uint8), Grid((2, 2, 2), np.eye(4)))
+    facts = Facts(volume_interval={"a": [0.9, 1.2]}, **known)
+    (row,) = measure(labels, LabelTable((Label(1, "a"),)), {}, facts)
+    assert (row.low_mm3, row.high_mm3) == ends and row.confidence is None
+
+
 def test_native_posteriors_name_each_label_once_and_fit_the_scan():
     posteriors = block_posteriors(indices=(0, 5, 6))
     grid = posteriors.grid.crop((0, 0, 0), (25, 20, 20))

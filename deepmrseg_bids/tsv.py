@@ -44,6 +44,9 @@ NOT_KNOWN = "n/a"
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}", re.ASCII)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+_ZIP = b"PK\x03\x04"
+_FIRST = 64  # bytes in which titles are ASCII
 _LISTED = 3  # lines in a note
 _Cells = list[tuple[int, list[str]]]  # the number of each row's (last) line, and its cells
 
@@ -75,7 +78,7 @@ class Table:
         if missing := [column for column in columns if column not in self.columns]:
             raise DatasetError(
                 f"{self.path}: it has no column {' and no column '.join(missing)}"
-                f"{self._other_separator()}"
+                f"{'; it is empty' if not self.columns else self._other_separator()}"
             )
 
     def _other_separator(self) -> str:
@@ -152,10 +155,11 @@ def read_tsv(path: str | os.PathLike[str]) -> Table:
 def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Table:
     """Read a table that somebody else wrote, as it was meant as far as that is plain.
 
-    UTF-8 and UTF-16 are told by their marks, what is no UTF-8 is taken for Latin-1. Cells may
-    stand in quotes, as R writes them, and rows may begin with a number that has no title. Empty
-    rows, columns without a title and cells without a column are left out. Of columns with one
-    title the last counts.
+    UTF-8, UTF-16 and UTF-32 are told by their marks or by their NULs, what is no UTF-8 is taken
+    for Latin-1 (as Windows has it). Cells may stand in quotes, as R writes them, and rows may
+    begin with a number that has no title. Commas, semicolons or spaces may stand in the place of
+    all tabs. Empty rows, columns without a title and cells without a column are left out. Of
+    columns with one title the last counts.
 
     Args:
         strip: take white space around cells away.
@@ -169,6 +173,8 @@ def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Tab
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DatasetError(f"{path}, line {line}: it contains the character NUL, expected text")
     cells, more = _tokenized(path, text)
+    if cells and len(cells[0][1]) == 1:
+        cells, more = _otherwise_separated(path, text, (cells, more))
     header = [title.strip() for title in cells[0][1]] if cells else []
     cells = cells[1:]
     more += _without_row_numbers(header, cells)
@@ -197,16 +203,42 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
         raw = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
-    encoding, notes = ("utf-16" if raw.startswith(_UTF16) else "utf-8-sig"), []
+    if raw.startswith(_ZIP):
+        raise DatasetError(
+            f"{path}: it is not a text (a spreadsheet?); save it as tab-separated text"
+        )
+    encoding, notes = _encoding(raw), []
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        if encoding == "utf-16":
-            raise DatasetError(f"{path}, line {line}: not valid UTF-16") from error
-        text = raw.decode("latin-1")
+        if encoding != "utf-8-sig":
+            named = encoding.removesuffix("-le").removesuffix("-be").upper()
+            raise DatasetError(f"{path}, line {line}: not valid {named}") from error
+        text = _latin(raw)
         notes = [f"line {line} is not UTF-8; the table is read as Latin-1"]
     return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+
+
+def _encoding(raw: bytes) -> str:
+    """What a file is in: by its mark, or by the NULs that ASCII has in UTF-16."""
+    if raw.startswith(_UTF32):
+        return "utf-32"
+    if raw.startswith(_UTF16):
+        return "utf-16"
+    first = raw[:_FIRST]
+    for encoding, nuls, others in (("utf-16-le", 1, 0), ("utf-16-be", 0, 1)):
+        if len(first) > 3 and not any(first[nuls::2]) and all(first[others::2]):
+            return encoding
+    return "utf-8-sig"
+
+
+def _latin(raw: bytes) -> str:
+    """Windows-1252, which has printable characters where Latin-1 has none."""
+    try:
+        return raw.decode("cp1252")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _tokenized(path: Path, text: str) -> tuple[_Cells, list[str]]:
@@ -218,15 +250,41 @@ def _tokenized(path: Path, text: str) -> tuple[_Cells, list[str]]:
         quoted = _rows(path, text, quoting=csv.QUOTE_MINIMAL)
     except DatasetError:
         return plain, []  # a lone quote in a cell is just a quote
-    # two lone quotes in different lines are no cell that stretches over both
+    # two lone quotes in different lines are no cell that stretches over both, unless without
+    # it the lines have no shape
     stretched = any("\n" in cell for _, row in quoted for cell in row)
-    if quoted == plain or stretched or _misfits(quoted) > _misfits(plain):
+    better = _misfits(plain) - _misfits(quoted)
+    if quoted == plain or better < 0 or (stretched and better == 0):
         return plain, []
     return quoted, ["cells are in quotation marks, unlike in BIDS; the quotation marks are removed"]
 
 
-def _rows(path: Path, text: str, *, quoting: Literal[0, 3]) -> _Cells:
-    reader = csv.reader(io.StringIO(text), delimiter="\t", quoting=quoting, strict=True)
+def _otherwise_separated(
+    path: Path, text: str, by_tabs: tuple[_Cells, list[str]]
+) -> tuple[_Cells, list[str]]:
+    """The cells of a table without tabs, if one separator gives all rows the same shape."""
+    found = []
+    for separator, what in ((",", "commas"), (";", "semicolons"), (" ", "spaces")):
+        try:
+            rows = _rows(path, text, quoting=csv.QUOTE_MINIMAL, separator=separator)
+        except DatasetError:
+            continue
+        width = len(rows[0][1])
+        widths = {len(row) for _, row in rows[1:]}
+        if width > 1 and len(widths) == 1 and widths <= {width, width + 1}:
+            note = f"the cells are separated by {what}, expected tabs; it is read as meant"
+            found.append((rows, [note]))
+    return found[0] if len(found) == 1 else by_tabs
+
+
+def _rows(path: Path, text: str, *, quoting: Literal[0, 3], separator: str = "\t") -> _Cells:
+    reader = csv.reader(
+        io.StringIO(text),
+        delimiter=separator,
+        quoting=quoting,
+        strict=True,
+        skipinitialspace=separator == " ",
+    )
     try:
         return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.derivatives import label_maps_of
+from deepmrseg_bids.bids.keyed_tables import listed
 from deepmrseg_bids.bids.label_tables import label_table_of
 from deepmrseg_bids.bids.names import BidsName
-from deepmrseg_bids.bids.participants import SessionKey, listed
+from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.references import Match, Reference
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.execution.progress import Progress

@@ -106,12 +106,10 @@ listed in the model cards (`deepmrseg models`).
 def task_facts(task: TaskSpec) -> dict[str, Any]:
     """What ``seg-<task>_dseg.json`` says of a task, so that its results can be shown later.
 
-    By the inheritance principle of BIDS the entries hold for every label map of the task, unless
-    its own sidecar says otherwise: what the table is, and that it is of each image's own space.
+    By the inheritance principle of BIDS the entries hold for every label map of the task, so
+    none of them has the name of one that its own sidecar has.
     """
     return {
-        "Description": f"{task.description}: index and name of each label",
-        "SpatialReference": "orig",
         "TaskTitle": task.title,
         "TaskDescription": task.description,
         "NativeImage": task.native,

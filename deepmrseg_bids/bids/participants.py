@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepmrseg_bids.bids.names import strip_prefix
-from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.bids.keyed_tables import listed, read_keyed
 from deepmrseg_bids.files import read_json
-from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv
+from deepmrseg_bids.tsv import NOT_KNOWN, number_in
 from deepmrseg_bids.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["People", "SessionKey", "listed", "read_people"]
+__all__ = ["People", "SessionKey", "read_people"]
 
-_SHOWN = 5  # names in a message
 
 SessionKey = tuple[str, str]
 """participant_id and session_id, with their prefixes; no session is the empty string."""
@@ -53,30 +50,42 @@ def read_people(bids_dir: Path, sessions: pd.MultiIndex, *, taken: Iterable[str]
             ``participants_`` in front; one of sessions.tsv ``sessions_``, also if
             participants.tsv has it.
     """
-    persons, notes, problems = _table(bids_dir / "participants.tsv", "participant_id", "sub")
     subjects = sessions.unique("participant_id")
-    if persons:
-        notes += _about_persons(bids_dir / "participants.tsv", persons, subjects)
+    table_of_persons = bids_dir / "participants.tsv"
+    persons = read_keyed(
+        table_of_persons, "participant_id", "sub", {*subjects, *_folders(bids_dir, "sub")}
+    )
+    tables = [persons]
+    notes = []
+    if table_of_persons.is_file() and not persons.problem:
+        notes = _about_persons(table_of_persons, persons.rows, subjects)
     visits: dict[SessionKey, dict[str, str]] = {}
     for subject in sorted({subject for subject, session in sessions if session}):
-        rows, odd, wrong = _table(
-            bids_dir / subject / f"{subject}_sessions.tsv", "session_id", "ses"
-        )
-        visits |= {(subject, session): row for session, row in rows.items()}
-        notes, problems = notes + odd, problems + wrong
+        path = bids_dir / subject / f"{subject}_sessions.tsv"
+        known = {session for who, session in sessions if who == subject}
+        known.update(_folders(bids_dir / subject, "ses"))
+        tables.append(read_keyed(path, "session_id", "ses", known))
+        visits |= {(subject, session): row for session, row in tables[-1].rows.items()}
     used = {"participant_id", "session_id", *taken}
-    titles = _titles(persons.values(), "participants", used)
+    titles = _titles(persons.rows.values(), "participants", used)
     titles_of_visits = _titles(visits.values(), "sessions", used)
     table = sessions.to_frame()[[]]
-    if persons:
-        table = table.join(_frame(persons, titles), on="participant_id")
+    if persons.rows:
+        table = table.join(_frame(persons.rows, titles), on="participant_id")
     if visits:
         table = table.join(_frame(visits, titles_of_visits))
     meaning: dict[str, Any] = {}
     for named, file in ((titles, "participants"), (titles_of_visits, "sessions")):
         tree = _json(bids_dir / f"{file}.json") if named else {}
         meaning |= {title: tree[name] for name, title in named.items() if name in tree}
-    return People(table.fillna(NOT_KNOWN), meaning, tuple(problems), tuple(notes))
+    problems = [one.problem for one in tables if one.problem]
+    odd = [*(note for one in tables for note in one.notes), *notes]
+    return People(table.fillna(NOT_KNOWN), meaning, tuple(problems), tuple(odd))
+
+
+def _folders(folder: Path, prefix: str) -> list[str]:
+    """The participants or sessions that a data set has: their labels are meant as they are."""
+    return [path.name for path in folder.glob(f"{prefix}-*") if path.is_dir()]
 
 
 def _frame(
@@ -90,31 +99,6 @@ def _frame(
     index = pd.Index(list(rows))
     index.names = ["participant_id", "session_id"][: index.nlevels]
     return table.set_index(index).rename(columns=titles)
-
-
-def _table(
-    path: Path, key: str, prefix: str
-) -> tuple[dict[str, dict[str, str]], list[str], list[str]]:
-    """The rows of a table by their (prefixed) key, what is odd, and what is wrong."""
-    if not path.is_file():
-        return {}, [], []
-    try:
-        table = read_foreign_tsv(path)
-        table.require(key)
-    except DatasetError as error:
-        reason = str(error).removeprefix(str(path)).lstrip(":, ")
-        return {}, [], [f"{path}: not used, {reason}"]
-    rows: dict[str, dict[str, str]] = {}
-    counts: Counter[str] = Counter()
-    for row in table.rows:
-        label = strip_prefix(row.pop(key, ""), prefix)
-        if label:
-            counts[f"{prefix}-{label}"] += 1
-            rows[f"{prefix}-{label}"] = row
-    notes = list(table.notes)
-    if twice := [name for name, count in counts.items() if count > 1]:
-        notes.append(f"{path}: {listed(twice)} in several rows; the last one is used")
-    return rows, notes, []
 
 
 def _about_persons(
@@ -131,7 +115,7 @@ def _about_persons(
     table = pd.DataFrame(rows, index=known, dtype=object)
     for column, cells in table.items():
         values = cells[~cells.isin(["", NOT_KNOWN])].dropna()
-        odd = values[~values.map(_is_number).astype(bool)]
+        odd = values[values.map(number_in).isna()]
         if 0 < 2 * len(odd) < len(values):
             notes.append(
                 f"{path}: column {column} contains numbers, but "
@@ -151,21 +135,6 @@ def _titles(rows: Iterable[Mapping[str, str]], table: str, used: set[str]) -> di
         titles[name] = title
         used.add(title)
     return titles
-
-
-def _is_number(text: str) -> bool:
-    try:
-        value = float(text)
-    except ValueError:
-        return False
-    return abs(value) < float("inf")
-
-
-def listed(names: Sequence[str]) -> str:
-    """Some names in a line: ``a, b and 3 others``."""
-    shown = ", ".join(names[:_SHOWN])
-    rest = len(names) - _SHOWN
-    return shown if rest < 1 else f"{shown} and {counted(rest, 'other')}"
 
 
 def _json(path: Path) -> dict[str, Any]:

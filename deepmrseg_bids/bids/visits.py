@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+from deepmrseg_bids.bids.keyed_tables import read_keyed
 from deepmrseg_bids.bids.names import strip_prefix
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.tsv import NOT_KNOWN, Table, number_in, read_foreign_tsv
@@ -162,7 +163,8 @@ def read_visits(bids_dir: Path, subject: str, sources: Mapping[str, str]) -> Vis
     if len(sources) < 2:
         return Visits.of(sources)
     notes: list[str] = []
-    visits = _sessions_table(bids_dir / subject / f"{subject}_sessions.tsv", notes)
+    path = bids_dir / subject / f"{subject}_sessions.tsv"
+    visits = read_keyed(path, "session_id", "ses", sources).rows  # read_people says what is odd
     scans = {
         session: _scan_cell(bids_dir, subject, session, stem, notes)
         for session, stem in sources.items()
@@ -188,14 +190,6 @@ def read_visits(bids_dir: Path, subject: str, sources: Mapping[str, str]) -> Vis
     return replace(found, notes=told)
 
 
-def _sessions_table(path: Path, notes: list[str]) -> dict[str, dict[str, str]]:
-    table = _foreign(path, notes)
-    return {
-        f"ses-{strip_prefix(row.get('session_id', ''), 'ses')}": row
-        for row in (table.rows if table else ())
-    }
-
-
 def _foreign(path: Path, notes: list[str]) -> Table | None:
     if not path.is_file():
         return None
@@ -213,7 +207,8 @@ def _scan_cell(bids_dir: Path, subject: str, session: str, stem: str, notes: lis
     own: list[str] = []
     others: list[str] = []
     for row in (row for table in tables if table for row in table.rows):
-        name, when = Path(row.get("filename", "")).name, row.get("acq_time", "")
+        name = Path(row.get("filename", "").replace("\\", "/")).name
+        when = row.get("acq_time", "")
         if when in ("", NOT_KNOWN) or f"_{session}_" not in name:
             continue
         (own if name.startswith((f"{stem}_T1w.", f"{stem}_FLAIR.")) else others).append(when)

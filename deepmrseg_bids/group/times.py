@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deepmrseg_bids.bids.participants import SessionKey, listed
+from deepmrseg_bids.bids.keyed_tables import listed
+from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.visits import Visits, natural, read_visits
 from deepmrseg_bids.group.volumes import TaskVolumes
 

@@ -64,6 +64,8 @@ ROWS: tuple[Row, ...] = (
            "group with a BIDS_DIR that is not the source of OUT_DIR"),
     *_rows(_STUDY, "earlier label maps keep their names; every session is in the tables",
            "two models with other labels in one OUT_DIR"),
+    *_rows(_STUDY, "used where the meaning is clear, with a warning",
+           "participants.tsv of R, of a spreadsheet, in other encodings"),
     *_rows(_FOLDERS, "works", "read-only BIDS_DIR"),
     *_rows(_FOLDERS, "error before processing starts", "OUT_DIR not writable", "OUT_DIR = BIDS_DIR",
            "OUT_DIR inside BIDS_DIR, not under derivatives/", "work dir inside BIDS_DIR"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from deepmrseg_bids.errors import UsageError
+from deepmrseg_bids.files import write_text
 from deepmrseg_bids.imaging.templates import output_spaces
 from deepmrseg_bids.system import usable_cores
 from deepmrseg_bids.tasks.registry import task_names
@@ -140,7 +141,7 @@ class RunConfig:
             if value is not None:
                 values[field.name] = value
         text = _HEADER.format(version=__version__) + tomli_w.dumps(values)
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
 
 def parse_size(text: str) -> int:

@@ -33,6 +33,8 @@ def why(error: BaseException) -> str:
         return _MEMORY
     if isinstance(error, DeepMRSegError):
         return said
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r} is not UTF-8: rename the folder or file, or use a UTF-8 locale"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; free some space, or check the permissions"

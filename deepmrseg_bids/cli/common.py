@@ -119,7 +119,7 @@ def guarded(command: Callable[[], int]) -> int:
         _check_current_folder()
         code = command()
         sys.stdout.flush()
-    except (DeepMRSegError, OSError, MemoryError) as error:
+    except (DeepMRSegError, OSError, MemoryError, UnicodeEncodeError) as error:
         if isinstance(error, BrokenPipeError) and _reader_went_away():
             return 0
         print(f"error: {why(error)}", file=sys.stderr)

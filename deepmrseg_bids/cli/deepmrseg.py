@@ -388,6 +388,7 @@ def _train(args: argparse.Namespace) -> int:
         init=args.init,
         workers=args.data_workers,
     )
+    check_writable(args.out)
     print(train(run))
     return 0
 
@@ -407,6 +408,7 @@ def _crossval(args: argparse.Namespace) -> int:
         repeats=args.repeats,
         networks=tuple(dict.fromkeys(args.networks)),
     )
+    check_writable(args.out)
     judged = crossval(
         samples,
         protocol,
@@ -440,8 +442,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     bundle = ModelBundle.open(bare[0] if bare else _model_of(args.task, models))
     models[bundle.task] = bundle.path
     pool = PredictorPool(models, resolve_device(args.device), args.precision, args.tta)
+    samples = load_samples(args.samples)
+    check_writable(args.out)
     rows = evaluate(
-        load_samples(args.samples),
+        samples,
         task_of_model(bundle.task, bundle.path),
         pool,
         settings_of(bundle.path),

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from deepmrseg_bids.errors import DatasetError, LabelTableError
+from deepmrseg_bids.files import write_text
 from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv, tsv_text
 
 __all__ = ["Label", "LabelTable"]
@@ -157,7 +157,7 @@ class LabelTable:
             for label in self.labels
         ]
         text = tsv_text(_COLUMNS, rows, quote=True)
-        Path(path).write_text(text, encoding="utf-8", newline="")
+        write_text(path, text)
 
 
 def _label(row: Mapping[str, str], number: int) -> Label:

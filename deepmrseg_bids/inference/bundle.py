@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids.errors import BundleError, LabelTableError
-from deepmrseg_bids.files import file_sha256
+from deepmrseg_bids.files import file_sha256, write_bytes, write_text
 from deepmrseg_bids.imaging.intensity import IntensityMode
 from deepmrseg_bids.imaging.labels import LabelTable
 
@@ -180,19 +180,18 @@ class NewBundle:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the folder; the weights are stored in half precision, half the size."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
         small = {
             name: (value.half() if value.is_floating_point() else value).contiguous()
             for name, value in self.state.items()
         }
         weights = path / "weights.safetensors"
-        save_file(small, weights)
+        write_bytes(weights, save(small))
         self.labels.write(path / "labels.tsv")
-        (path / "train.toml").write_text(self.settings, encoding="utf-8")
-        (path / "card.md").write_text(self.card, encoding="utf-8")
+        write_text(path / "train.toml", self.settings)
+        write_text(path / "card.md", self.card)
         tree = {
             "format": FORMAT,
             "task": self.task,
@@ -203,7 +202,7 @@ class NewBundle:
             "facts": dict(self.facts),
         }
         text = json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
-        (path / "bundle.json").write_text(text, encoding="utf-8")
+        write_text(path / "bundle.json", text)
 
 
 def shipped_bundles() -> dict[str, Path]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmrseg_bids.files import replacing, write_text
 from deepmrseg_bids.imaging.grid import Array, Grid, resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_labels, read_volume
@@ -45,9 +46,8 @@ def write_report(
         The files, all of them in ``protocol.out``.
     """
     folder = protocol.out / "figures"
-    folder.mkdir(exist_ok=True)
     written = [protocol.out / "table.md"]
-    written[0].write_text(markdown_table(judged), encoding="utf-8")
+    write_text(written[0], markdown_table(judged))
     for score in _SCORES:
         written.append(folder / f"boxplot_{score}.png")
         _box_plots(judged, score, written[-1])
@@ -141,7 +141,8 @@ def _box_plots(judged: Sequence[Judged], score: str, path: Path) -> None:
     axes.set_ylim(top=1.0)
     axes.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=len(networks))
-    figure.savefig(path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
 
 
 def _volume_plots(judged: Sequence[Judged], path: Path) -> None:
@@ -168,7 +169,8 @@ def _volume_plots(judged: Sequence[Judged], path: Path) -> None:
             axes.set_title(f"{name}, {_SHOWN[network]}: CCC {_number(ccc)}", fontsize=9)
             axes.set(xlabel="reference volume, mm³", ylabel="predicted volume, mm³",
                      xlim=ends, ylim=ends, aspect="equal")  # fmt: skip
-    figure.savefig(path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
 
 
 def _cases(
@@ -205,7 +207,8 @@ def _cases(
         "slices",
         fontsize=9,
     )
-    figure.savefig(path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
 
 
 def _draw_case(axes: Sequence[Axes], sample: Sample, found: Path, config: TrainConfig) -> None:

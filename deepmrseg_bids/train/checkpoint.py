@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,22 +56,32 @@ class State:
 
 
 def save(state: State, path: Path) -> None:
-    """Write the checkpoint beside its final name, then move it there."""
+    """Write the checkpoint beside its final name, then move it there.
+
+    Raises:
+        DatasetError: the disk is full, or the folder cannot be written.
+    """
     with replacing(path) as part:
-        torch.save(
-            {
-                "network": state.network.state_dict(),
-                "average": state.average,
-                "optimiser": state.optimiser.state_dict(),
-                "step": state.step,
-                "best": state.best,
-                "best_step": state.best_step,
-                "best_average": state.best_average,
-                "waited": state.waited,
-                "stopped": state.stopped,
-            },
-            part,
-        )
+        try:
+            torch.save(_content(state), part)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch has its own words for a full disk
+                raise error.__context__ from None
+            raise
+
+
+def _content(state: State) -> dict[str, Any]:
+    return {
+        "network": state.network.state_dict(),
+        "average": state.average,
+        "optimiser": state.optimiser.state_dict(),
+        "step": state.step,
+        "best": state.best,
+        "best_step": state.best_step,
+        "best_average": state.best_average,
+        "waited": state.waited,
+        "stopped": state.stopped,
+    }
 
 
 def restore(state: State, path: Path, *, keep: bool) -> None:

@@ -7,19 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import write_text
 
 __all__ = ["append", "network_share", "read", "trim"]
 
 
 def append(path: Path, columns: Sequence[str], row: Sequence[Any]) -> None:
-    """Add a row; a table that is not there, or empty, gets its header first."""
+    """Add a row; a table that is not there, or empty, gets its header first.
+
+    Raises:
+        DatasetError: the disk is full, or the table cannot be written.
+    """
     fresh = not path.exists() or path.stat().st_size == 0
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        if fresh:
-            writer.writerow(columns)
-        writer.writerow(row)
+    try:
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            if fresh:
+                writer.writerow(columns)
+            writer.writerow(row)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -328,10 +328,9 @@ def structure_summaries(rows: Sequence[Evaluated]) -> list[dict[str, Any]]:
 
 def write_tables(rows: Sequence[Evaluated], out: Path) -> dict[str, Any]:
     """Write ``per_sample.tsv``, ``summary.tsv`` and ``summary.json``; return the summary."""
-    out.mkdir(parents=True, exist_ok=True)
     write_rows(rows, out / "per_sample.tsv")
     summaries = structure_summaries(rows)
-    (out / "summary.tsv").write_text(tsv(summary_columns(summaries), summaries), encoding="utf-8")
+    write_text(out / "summary.tsv", tsv(summary_columns(summaries), summaries))
     means = [entry["f1_mean"] for entry in summaries if math.isfinite(entry["f1_mean"])]
     summary = {
         "samples": len({row.sample_id for row in rows}),
@@ -340,7 +339,7 @@ def write_tables(rows: Sequence[Evaluated], out: Path) -> dict[str, Any]:
         "volume_interval": volume_intervals(rows),
     }
     text = json.dumps(summary, indent=2) + "\n"
-    (out / "summary.json").write_text(text, encoding="utf-8")
+    write_text(out / "summary.json", text)
     return summary
 
 

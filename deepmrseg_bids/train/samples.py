@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import DatasetError, TrainingError
-from deepmrseg_bids.files import replacing
+from deepmrseg_bids.files import replacing, write_text
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
 from deepmrseg_bids.tasks.spec import MODALITIES, T1W
@@ -208,7 +208,7 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
         (s.sample_id, s.participant_id, *map(s.images.get, MODALITIES), s.dseg, s.mask, s.protocol)
         for s in samples
     ]
-    path.write_text(tsv_text(columns, rows, quote=True), encoding="utf-8", newline="")
+    write_text(path, tsv_text(columns, rows, quote=True))
 
 
 def split_folds(samples: Sequence[Sample], folds: int, *, seed: int) -> list[list[Sample]]:

@@ -152,12 +152,20 @@ def test_labels_arrive_where_the_template_has_them(
     template = nib.load(place / "templates/tpl-Average/tpl-Average_res-01_T1w.nii.gz")
     data, brain = np.asarray(found.dataobj), np.asarray(coarse_brain(4).dataobj) > 0
     assert data.shape == template.shape and np.allclose(found.affine, template.affine)
+    assert (int(found.header["sform_code"]), int(found.header["qform_code"])) == (5, 5)
     left = np.broadcast_to(np.arange(len(data))[:, None, None] < len(data) // 2, data.shape)
     assert dice(data == 3, brain & left) > 0.95
     assert dice(data == 7, brain & ~left) > 0.95
     coarser = nib.load(tmp_path / "out" / f"{STEM}_space-Average_seg-deepbrain_res-2_dseg.nii.gz")
     assert coarser.header.get_zooms() == (6, 6, 6)
     assert 0.9 < (np.asarray(coarser.dataobj) > 0).sum() * 216 / (brain.sum() * 64) < 1.1
+
+
+@pytest.mark.parametrize(("space", "code"), [("MNI152NLin6Asym", 4), ("OASIS30ANTs", 5)])
+def test_a_label_map_in_template_space_has_the_code_of_that_space(space: str, code: int) -> None:
+    grid = template_spaces._in_space(Grid((3, 4, 5), np.eye(4)), space)
+    assert grid.forms is not None
+    assert (grid.forms.sform_code, grid.forms.qform_code) == (code, code)
 
 
 def test_the_files_are_those_of_the_contract_and_each_has_its_sidecar(

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -89,3 +90,16 @@ def unavailable(message: str) -> NoReturn:
     if os.environ.get("DEEPMRSEG_CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+@contextlib.contextmanager
+def mounted(place: Path, *options: str) -> Iterator[None]:
+    """A small file system of its own; where this may not be made, the test is skipped."""
+    place.mkdir(parents=True, exist_ok=True)
+    made = subprocess.run(["mount", *options, str(place)], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

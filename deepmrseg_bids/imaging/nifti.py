@@ -218,8 +218,9 @@ def read_grid(path: str | os.PathLike[str], *, force_header: bool = False) -> Gr
     """
     image = _load(Path(path))
     shape = image.volume_shape()
+    grid, _ = place(image.stored, image.nib.header, shape, image.path, force=force_header)
     _check_size(image)
-    return place(image.stored, image.nib.header, shape, image.path, force=force_header)[0]
+    return grid
 
 
 def voxel_count(path: str | os.PathLike[str]) -> int:

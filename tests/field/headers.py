@@ -43,7 +43,8 @@ class Header:
     ) -> Header:
         image = kind(data, None, dtype=data.dtype)
         if sform is not None:
-            image.header.set_zooms(np.linalg.norm(sform[:3, :3], axis=0))
+            edges = np.linalg.norm(sform[:3, :3], axis=0)
+            image.header.set_zooms([*edges, *[1.0] * (data.ndim - 3)])
             image.header.set_sform(sform, codes[0])
         if qform is not None:
             image.header.set_qform(qform, codes[1])

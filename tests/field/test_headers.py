@@ -120,6 +120,7 @@ REPORTED: dict[str, tuple[Callable[[], Header], str]] = {
     "a type of fewer bytes": (lambda: head().put("datatype", 2), "warning:surplus-data"),
     "a shear of half a degree": (lambda: head(shear=0.5), "warning:sheared"),
     "a shear of 20 degrees": (lambda: head(shear=20), "warning:sheared"),
+    "a qfac that was never set": (lambda: head().put("qfac", 0), "error:orientation-differs"),
     "voxels of 8 mm": (lambda: head(2), "error:thick-slices"),
 }  # fmt: skip
 
@@ -141,7 +142,6 @@ SILENT: dict[str, Callable[[], Header]] = {
     "scaling as nibabel leaves it": lambda: head().put("slope", NAN).put("intercept", NAN),
     "one form": only_sform,
     "the other form": only_qform,
-    "a qfac of 0": lambda: head().put("qfac", 0),
     "shear by rounding": lambda: head(shear=0.005),
 }
 

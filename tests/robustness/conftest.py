@@ -38,6 +38,16 @@ class Started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.main.pid, signal.SIGKILL)
 
+    def reaches(self, condition: Callable[[], object], seconds: float = 300.0) -> None:
+        """Wait until a function says that it is so; a run that has ended will not come to it."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if self.main.poll() is not None and not condition():
+                code, output = self.ends()
+                pytest.fail(f"the run ended before it came so far, with exit code {code}: {output}")
+            assert time.monotonic() < end, "it did not come so far"
+            time.sleep(0.01)
+
     def ends(self, seconds: float = 300.0) -> tuple[int, str]:
         """Its exit code, and all it said."""
         output, _ = self.main.communicate(timeout=seconds)
@@ -92,14 +102,6 @@ class Nursery:
         ended = warm_run(arguments, kill_after=until)
         assert ended.code in ((0,) if until is None else (0, -signal.SIGKILL)), ended
         return time.monotonic() - start
-
-
-def wait_for(condition: object, seconds: float = 300.0) -> None:
-    """Wait until a function says that it is so."""
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "it did not come so far"
-        time.sleep(0.01)
 
 
 def made(out: Path) -> dict[str, bytes]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,11 @@ import pytest
 from deepmrseg_bids.cli.deepmrseg_bids import main
 from tests.integration.conftest import add_scan
 from tests.robustness.conftest import Nursery, made, rows, started
+from tests.support import mounted
 from tests.tiny import tiny_head
 
 Say = Callable[[str], None]
 Asked = Callable[..., list[object]]
-
-
-@contextmanager
-def mounted(place: Path, *options: str) -> Iterator[None]:
-    """A small file system of its own; where this may not be made, the test is skipped."""
-    place.mkdir(parents=True, exist_ok=True)
-    made = subprocess.run(["mount", *options, str(place)], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.mark.robustness(

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.robustness.conftest import Nursery, Started, made, rows, started, wait_for
+from tests.robustness.conftest import Nursery, Started, made, rows, started
 
 Say = Callable[[str], None]
 Asked = Callable[..., list[object]]
@@ -43,13 +43,18 @@ def finishes(nursery: Nursery, command: list[object], out: Path, whole: dict[str
     assert {row["status"] for row in rows(out).values()} <= {"done", "resumed"}
 
 
+def test_a_run_that_has_ended_is_not_waited_for() -> None:
+    with started("--version") as run, pytest.raises(pytest.fail.Exception, match="exit code 0"):
+        run.reaches(lambda: False, seconds=60)
+
+
 @pytest.mark.robustness("worker killed", tried="kill -9 of one of two workers in a session")
 def test_a_killed_worker_costs_its_session_alone(
     asked: Asked, whole: dict[str, bytes], nursery: Nursery, tmp_path: Path, came_out: Say
 ) -> None:
     out = tmp_path / "out"
     with started(*asked(out, pages=True)) as run:
-        wait_for(lambda: kill_in_a_session(run))
+        run.reaches(lambda: kill_in_a_session(run))
         code, output = run.ends()
         assert run.is_gone()
     assert code == 3, output
@@ -81,7 +86,7 @@ def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
     out, work = tmp_path / "out", tmp_path / "tmp"
     work.mkdir()
     with started(*asked(out), TMPDIR=str(work)) as run:
-        wait_for(lambda: finished(out) >= 2)
+        run.reaches(lambda: finished(out) >= 2)
         if name == "SIGINT":
             os.killpg(run.main.pid, signal.SIGINT)  # as a terminal does
         else:

@@ -198,7 +198,7 @@ def test_a_run_needs_no_home_no_caches_and_no_streams(
     assert "1 of 1 session done" in log.read_text(encoding="utf-8")
     modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in study.out.rglob("*")}
     assert modes == {(False, 0o600), (True, 0o700)}
-    came_out("exit code 0; the log is complete; files have the modes that the umask asks for")
+    came_out("exit code 0; the log is complete; file modes follow the umask")
 
 
 @pytest.mark.parametrize("command", ["deepmrseg", "deepmrseg_bids"])

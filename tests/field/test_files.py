@@ -195,7 +195,7 @@ def predict(study: Study, *words: object) -> Ended:
 
 @pytest.mark.robustness(
     "git-annex pointer file, Git LFS pointer file, HTML page, DICOM named .nii.gz",
-    tried="one of each in the place of a T1w, beside a good one stored without compression",
+    tried="one of each instead of a T1w, next to a good one stored without compression",
 )
 def test_a_file_that_is_something_else_costs_its_session_alone(
     scan: Callable[[int], Path], tiny_model: Path, tmp_path: Path, came_out: Callable[[str], None]

@@ -63,7 +63,7 @@ def test_a_memory_limit_costs_the_large_session_alone(
     shutil.copytree(tiny_data, raw)
     large = add_scan(raw, "sub-02_T1w", b"")
     large.unlink()
-    head = tiny_head(2, (8, 8, 8)).header.copy()
+    head = tiny_head(2, (8, 8, 8), spacing=0.3).header.copy()
     head.set_data_shape((800, 800, 800))
     head.set_data_dtype("int16")
     large = large.with_suffix("")
@@ -78,7 +78,7 @@ def test_a_memory_limit_costs_the_large_session_alone(
     assert code == 3, output
     assert {person for person, row in told.items() if row["status"] != "done"} == {"sub-02"}
     reason = told["sub-02"]["reason"]
-    assert "memory" in reason and f"sub-02: brain failed: {reason}" in output
+    assert "GiB of memory" in reason and f"sub-02: brain failed: {reason}" in output
     came_out(f"exit code {code}; its session failed: {reason}; the others were completed")
 
 

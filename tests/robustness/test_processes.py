@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deepmrseg_bids.files import UNFINISHED
 from tests.robustness.conftest import Nursery, Started, made, rows, started
 
 Say = Callable[[str], None]
@@ -21,7 +22,9 @@ PEOPLE = 8
 
 
 def finished(out: Path) -> int:
-    return len(list(out.glob("sub-*/anat/*_morph.json")))
+    """How many sessions have their last sidecar, which is no longer marked as unfinished."""
+    sidecars = out.glob("sub-*/anat/*_morph.json")
+    return sum(UNFINISHED not in path.read_text(encoding="utf-8") for path in sidecars)
 
 
 def kill_in_a_session(run: Started) -> bool:

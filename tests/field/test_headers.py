@@ -189,7 +189,7 @@ def test_dims_beyond_the_memory_are_refused_before_memory_is_asked_for(tmp_path:
 
 @pytest.mark.robustness(
     "impossible size in the header",
-    tried="voxels 15 times too large (a head of 2.6 m), and 1/40 of their size, next to a good scan",
+    tried="voxels 15 times too large (a head of 2.6 m), and of 1/40 of their size; a good scan",
 )
 def test_a_header_of_an_impossible_size_costs_its_session_alone(
     tiny_model: Path,

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,12 +141,10 @@ def read_tsv(path: str | os.PathLike[str]) -> Table:
     if not text.endswith("\n"):
         raise DatasetError(f"{path}: the table is empty or incomplete; {advice}")
     header, *cells = (line.split("\t") for line in text[:-1].split("\n"))
+    wanted = f"{counted(len(header), 'cell')} {'was' if len(header) == 1 else 'were'} expected"
     for number, row in enumerate(cells, start=2):
         if len(row) != len(header):
-            raise DatasetError(
-                f"{path}, line {number}: {len(header)} cells were expected, found {len(row)}; "
-                f"{advice}"
-            )
+            raise DatasetError(f"{path}, line {number}: {wanted}, found {len(row)}; {advice}")
     if len(set(header)) < len(header):
         raise DatasetError(f"{path}: a column occurs twice; {advice}")
     rows = tuple(dict(zip(header, row, strict=True)) for row in cells)
@@ -181,7 +180,7 @@ def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Tab
     more += _odd_widths(header, cells)
     counts = Counter(title for title in header if title)
     more += [
-        f"column {title} occurs {count} times; the last one is used"
+        f"column {title} occurs {counted(count, 'time')}; the last one is used"
         for title, count in counts.items()
         if count > 1
     ]
@@ -311,10 +310,13 @@ def _odd_widths(header: Sequence[str], cells: _Cells) -> list[str]:
     shorter = [line for line, row in cells if len(row) < len(header)]
     notes = []
     if longer:
-        notes.append(f"{_numbered(longer)} more than {len(header)} cells; the rest is ignored")
+        notes.append(
+            f"{_numbered(longer)} more than {counted(len(header), 'cell')}; the rest is ignored"
+        )
     if shorter:
         notes.append(
-            f"{_numbered(shorter)} fewer than {len(header)} cells; the missing ones are {NOT_KNOWN}"
+            f"{_numbered(shorter)} fewer than {counted(len(header), 'cell')}; the missing ones are "
+            f"{NOT_KNOWN}"
         )
     return notes
 
@@ -324,7 +326,8 @@ def _numbered(lines: Sequence[int]) -> str:
     if len(lines) == 1:
         return f"line {lines[0]} has"
     shown, rest = ", ".join(map(str, lines[:_LISTED])), len(lines) - _LISTED
-    return f"lines {shown}{f' and {rest} others' if rest > 0 else ''} have"
+    others = f" and {counted(rest, 'other')}" if rest > 0 else ""
+    return f"lines {shown}{others} have"
 
 
 def number_of(text: str) -> float | None:

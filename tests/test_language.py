@@ -236,3 +236,38 @@ def test_descriptors_and_model_facts_are_in_plain_english() -> None:
     texts = [(ROOT / "boutiques.json").read_text(), *(json.dumps(one["facts"]) for one in facts)]
     assert len(facts) >= 4
     assert [found for text in texts for found in dialect(text)] == []
+
+
+_COUNTS = re.compile(r"\b(len|sum|int|round|count_nonzero)\(|\.(size|count|steps|waited|classes)\b")
+_PLURAL = re.compile(
+    r" (cells|sessions|tasks|volumes|classes|voxels|steps|samples|lesions|structures|runs|threads|"
+    r"cores|processes|images|participants|rows|columns|jobs|files|findings|grids|others|labels|"
+    r"subjects|scans|lines|times|dimensions|models|errors|warnings|pairs|values)\b"
+)
+
+
+def _uncounted(source: str) -> Iterator[str]:
+    """The numbers that stand before a plural noun whatever they are."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            for value, rest in zip(node.values, node.values[1:], strict=False):
+                if (
+                    isinstance(value, ast.FormattedValue)
+                    and isinstance(rest, ast.Constant)
+                    and _COUNTS.search(ast.unparse(value.value))
+                    and _PLURAL.match(rest.value)
+                ):
+                    yield ast.unparse(node)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from (found.group() for found in re.finditer(f"%d{_PLURAL.pattern}", node.value))
+
+
+def test_a_number_and_its_noun_agree() -> None:
+    """``1 sessions`` cannot be written: numbers come with their nouns from ``wording.counted``."""
+    assert list(_uncounted('f"{len(rows)} sessions"')) and list(_uncounted('"%d cores"'))
+    found = {
+        str(path.relative_to(PACKAGE)): texts
+        for path in PACKAGE.rglob("*.py")
+        if (texts := list(_uncounted(path.read_text(encoding="utf-8"))))
+    }
+    assert found == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from deepmrseg_bids.wording import counted
 __all__ = ["Agreement", "find_agreement"]
 
 _log = logging.getLogger("deepmrseg-bids")
+_NAMES = re.compile(r"\bsub-\S+")
 _PRELOAD = ("deepmrseg_bids.group.agreement",)
 
 
@@ -93,24 +95,28 @@ def _pairs(
 ) -> tuple[list[PairJob], list[str]]:
     """What can be compared with one reference, and what stands against it."""
     jobs: list[PairJob] = []
-    failed: list[str] = []
+    failed: dict[tuple[str, str], list[str]] = {}
     for task in volumes:
         for key, source in task.sources.items():
             try:
                 pair = _pair(out_dir, task.spec, source, reference)
             except DeepMRSegError as error:
-                failed.append(str(error))
+                reason = _NAMES.sub("", str(error))  # alike for all sessions
+                failed.setdefault((task.task, reason), []).append(str(error))
                 continue
             if pair is not None:
                 jobs.append(_job(key, source, task.spec, reference, *pair))
+    lines = [
+        f"{name}: {alike[0]}" + (f" (and {len(alike) - 1} more like this)" if alike[1:] else "")
+        for (name, _), alike in failed.items()
+    ]
     if jobs:
         # a reference that knows one task need not know the others
-        for line in failed:
+        for line in lines:
             _log.info("%s", line)
         return jobs, []
-    if failed:
-        rest = f" (and {len(failed) - 1} more like this)" if len(failed) > 1 else ""
-        return [], [f"{failed[0]}{rest}"]
+    if lines:
+        return [], lines
     return [], [_nothing(reference, {key for task in volumes for key in task.sources})]
 
 

@@ -130,7 +130,8 @@ def _write_tables(config: RunConfig, study: _Study, references: Sequence[Referen
             write_agreement(folder, agreement.task, agreement.rows, agreement.facts)
         staged = {path.name for path in folder.iterdir()}
     for name in sorted(staged):
-        _log.info("%s", out / name)
+        if not name.endswith(".json"):  # each table has one
+            _log.info("%s", out / name)
     for path in _outdated(config, study.volumes, agreements, staged):
         path.unlink(missing_ok=True)
     return problems + unfit

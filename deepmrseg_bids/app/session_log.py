@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
+from deepmrseg_bids.bids.visits import natural
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import locked, temporary
 from deepmrseg_bids.findings import worst_first
@@ -136,4 +137,5 @@ def merged(table: Path, rows: Iterable[SessionRow]) -> list[SessionRow]:
             # what it took when it was done
             row = replace(row, seconds=before.seconds, peak_mib=before.peak_mib)
         merged_rows[key] = row
-    return [merged_rows[key] for key in sorted(merged_rows)]
+    order = sorted(merged_rows, key=lambda key: (key[0], natural(key[1]), key[2]))
+    return [merged_rows[key] for key in order]

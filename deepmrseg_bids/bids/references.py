@@ -116,8 +116,8 @@ class Reference:
                 "the names in the label tables"
                 if any(self.table_of(path) for path, _ in fitting)
                 else f"{self.name}: {fitting[0][0].name} has no label table, so the meaning of "
-                "its labels is unknown; add a _dseg.tsv with index and name next to it "
-                f"or at {self.folder}"
+                f"its labels is unknown; it is not compared with {task.name}; add a _dseg.tsv with "
+                f"index and name next to it or at {self.folder}"
             )
         known.sort(key=lambda pair: (-pair[0], pair[1].path))
         if len(known) > 1 and known[0][0] == known[1][0]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.wording import counted
 
 __all__ = ["check_beside"]
 
@@ -46,5 +47,7 @@ def _problem(file: Path) -> str:
     widths = [line.count("\t") for line in lines if line]
     odd = next((n for n, width in enumerate(widths, start=1) if width != widths[0]), None)
     if odd:
-        return f"line {odd} has {widths[odd - 1] + 1} cells, the first has {widths[0] + 1}"
+        return (
+            f"line {odd} has {counted(widths[odd - 1] + 1, 'cell')}, the first has {widths[0] + 1}"
+        )
     return "" if widths else "it is empty"

@@ -36,6 +36,30 @@ STATUSES = ("done", "resumed", "skipped", "failed")
 _SESSION_COLUMNS = (
     "participant_id", "session_id", "task", "status", "reason", "seconds", "peak_mib", "findings",
 )  # fmt: skip
+_ABOUT_SESSIONS: dict[str, dict[str, Any]] = {
+    "participant_id": {"Description": "Participant, with sub-"},
+    "session_id": {"Description": "Session, with ses-; n/a if the data set has no sessions"},
+    "task": {"Description": "Task, or output space"},
+    "status": {
+        "Description": "Status of the task in the last run that requested it",
+        "Levels": {
+            "done": "completed by this run",
+            "resumed": "completed by an earlier run",
+            "skipped": "an input or a model is missing",
+            "failed": "could not be completed",
+        },
+    },
+    "reason": {"Description": "Reason, if it was not completed"},
+    "seconds": {
+        "Description": "Time; steps that tasks share are counted for the first of them",
+        "Units": "s",
+    },
+    "peak_mib": {
+        "Description": "Peak memory of the process since the start of the session",
+        "Units": "MiB",
+    },
+    "findings": {"Description": "severity:code of each finding, most severe first"},
+}
 _COUNT = "lesion_count"
 _DECIMALS = {
     "volume_mm3": 2,
@@ -253,6 +277,9 @@ def write_sessions(path: str | os.PathLike[str], rows: Iterable[SessionRow]) -> 
         for row in rows
     ]  # fmt: skip
     write_text(path, tsv_text(_SESSION_COLUMNS, lines))
+    sidecar = Path(path).with_suffix(".json")
+    if not sidecar.exists():  # the table is written often
+        write_json(sidecar, _ABOUT_SESSIONS)
 
 
 def read_sessions(path: str | os.PathLike[str]) -> list[SessionRow]:

@@ -13,7 +13,7 @@ import pandas as pd
 from deepmrseg_bids.bids.names import group_qc_path
 from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.tables import SessionRow, write_table
-from deepmrseg_bids.group.columns import QC
+from deepmrseg_bids.group.columns import QC, Columns
 from deepmrseg_bids.group.tables import deviating
 from deepmrseg_bids.group.volumes import (
     SESSION,
@@ -92,7 +92,10 @@ def write_qc(
     ).reindex(sessions)
     table["severity"] = table["severity"].fillna("none")
     path = out_dir / group_qc_path()
-    write_table(path, QC, table.reset_index(), OutlierLimit=LIMIT, OutlierFewestSessions=FEWEST)
+    columns = _with_tasks(tasks)
+    write_table(
+        path, columns, table.reset_index(), OutlierLimit=LIMIT, OutlierFewestSessions=FEWEST
+    )
     missing = np.argwhere((states == "missing").to_numpy())
     gone = [
         (sessions[row], tasks[column])
@@ -100,6 +103,15 @@ def write_qc(
         if sessions[row] not in volumes[column].broken
     ]
     return path, gone
+
+
+def _with_tasks(tasks: Sequence[str]) -> Columns:
+    """The columns, with the status of tasks of one's own after those that are always there."""
+    more = {f"{task}_status": QC["brain_status"] for task in tasks if f"{task}_status" not in QC}
+    columns: dict[str, Mapping[str, str]] = {}
+    for column, facts in QC.items():
+        columns |= {**more, column: facts} if column == "reasons" else {column: facts}
+    return columns
 
 
 def _logged(log: Sequence[SessionRow], tasks: Sequence[str]) -> pd.DataFrame:

@@ -358,7 +358,7 @@ def _check_numbers(header: Any, path: Path) -> None:
     slope, offset = float(header["scl_slope"]), float(header["scl_inter"])
     wrong = ""
     if not 1 <= dimensions <= 7:
-        wrong = f"{dimensions} dimensions"
+        wrong = counted(dimensions, "dimension")
     elif not math.isfinite(start) or start < 0:
         wrong = f"voxels from byte {start:g} on"
     elif slope and math.isfinite(slope) and not math.isfinite(offset):

@@ -24,6 +24,7 @@ from deepmrseg_bids.errors import RegistrationError
 from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, centred_grid, resample, sample
 from deepmrseg_bids.imaging.hdf5_timestamps import forget_times
 from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.wording import counted
 
 __all__ = [
     "METHOD",
@@ -426,7 +427,7 @@ def _brain_alone(
     if mask.shape != volume.grid.shape or not mask.any():
         raise RegistrationError(
             f"{volume.source or 'the image'}: a brain mask on its grid {volume.grid.shape} was "
-            f"expected, got one of {mask.shape} with {int(mask.sum())} voxels in it"
+            f"expected, got one of {mask.shape} with {counted(int(mask.sum()), 'voxel')} in it"
         )
     points = volume.grid.to_world(np.argwhere(mask))
     low, high = points.min(axis=0) - _MARGIN, points.max(axis=0) + _MARGIN

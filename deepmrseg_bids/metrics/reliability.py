@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from deepmrseg_bids.errors import MetricError
+from deepmrseg_bids.wording import counted
 
 __all__ = [
     "BlandAltman",
@@ -202,7 +203,7 @@ def _pairs(x: npt.ArrayLike, y: npt.ArrayLike, *, minimum: int) -> tuple[_Floats
     if a.ndim != 1 or a.shape != b.shape:
         raise MetricError(f"x and y must be vectors of one length, got {a.shape} and {b.shape}")
     if a.size < minimum:
-        raise MetricError(f"at least {minimum} pairs are needed, got {a.size}")
+        raise MetricError(f"at least {counted(minimum, 'pair')} are needed, got {a.size}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise MetricError("x and y must be finite: remove pairs that are nan or infinite")
     return a, b

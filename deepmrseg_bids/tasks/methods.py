@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.tasks.spec import TaskSpec
+from deepmrseg_bids.wording import counted
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.bundle import ModelBundle
@@ -58,7 +59,7 @@ def structures_in_words(table: LabelTable) -> str:
         sided = bool(dash) and side in ("Left", "Right")
         sides.setdefault(rest if sided else name, set()).add(side if sided else "")
     if len(sides) > _MOST_NAMED:
-        return f"{len(table)} structures of the label table"
+        return f"{counted(len(table), 'structure')} of the label table"
     both = {name for name, found in sides.items() if {"Left", "Right"} <= found}
     words = [_spelt(name) for name in sides]
     if both and len(both) == len(sides):

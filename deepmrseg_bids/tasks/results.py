@@ -16,6 +16,7 @@ from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample, sample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.wording import counted
 
 __all__ = [
     "Measure",
@@ -99,7 +100,7 @@ class Posteriors:
         if self.data.shape[1:] != self.grid.shape or len(self.indices) != len(self.data):
             raise ValueError(
                 f"posteriors of shape {self.data.shape} on a grid of {self.grid.shape} for "
-                f"{len(self.indices)} classes"
+                f"{counted(len(self.indices), 'class', 'classes')}"
             )
 
     def labels(self) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.inference.predictor import Precision
 from deepmrseg_bids.network import NetworkConfig
+from deepmrseg_bids.wording import counted
 
 __all__ = ["LARGEST_CODE", "AugmentConfig", "LoopConfig", "PairConfig", "TrainConfig",
            "changed_settings", "load_config", "preset_names", "settings_of"]  # fmt: skip
@@ -244,8 +245,8 @@ class TrainConfig:
         _check_about(self.about)
         if self.network.classes != len(self.labels) + 1:
             raise TrainingError(
-                f"the network has {self.network.classes} classes, the label table "
-                f"requires {len(self.labels) + 1} (its labels and the background)"
+                f"the network has {counted(self.network.classes, 'class', 'classes')}, the label "
+                f"table requires {len(self.labels) + 1} (its labels and the background)"
             )
         dims = self.network.spatial_dims
         if dims != len(self.loop.crop):

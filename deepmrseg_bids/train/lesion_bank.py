@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.wording import counted
 
 __all__ = ["VENTRICLES", "LesionBank", "from_mni", "load_lesions", "ventricle_distance"]
 
@@ -85,7 +86,7 @@ def load_lesions(place: Path) -> LesionBank:
             (patients if whole or len(part) > _LARGEST_SINGLE else singles).append(part)
     if len(grids) != 1:
         raise TrainingError(
-            f"{place}: all lesions must be on the same grid, found {len(grids)} grids"
+            f"{place}: all lesions must be on the same grid, found {counted(len(grids), 'grid')}"
         )
     return LesionBank(grids.pop(), tuple(singles), tuple(patients))
 

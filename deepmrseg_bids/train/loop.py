@@ -128,8 +128,9 @@ def _judge(state: State, mean: float, plan: Plan) -> None:
     if state.step >= loop.steps:
         state.stopped = False  # it went to its end
     if state.stopped:
-        _log.info("step %d: no higher Dice than %.4f (step %d) in %d validations: stopped",
-                  state.step, state.best, state.best_step, state.waited)  # fmt: skip
+        waited = counted(state.waited, "validation")
+        _log.info("step %d: no higher Dice than %.4f (step %d) in %s: stopped",
+                  state.step, state.best, state.best_step, waited)  # fmt: skip
 
 
 def _draw_curves(state: State, plan: Plan) -> None:

@@ -70,7 +70,7 @@ def _card(state: State, plan: Plan) -> str:
     lines = [
         f"# {plan.config.task}",
         "",
-        f"Trained for {state.step} of {loop.steps} steps on {samples}.",
+        f"Trained for {state.step} of {counted(loop.steps, 'step')} on {samples}.",
     ]
     if state.stopped:
         lines.append(

@@ -240,6 +240,23 @@ def test_a_reference_with_other_labels_is_told(
     assert "none of the structures of deepbrain" in told(study, caplog, root)
 
 
+def test_what_a_reference_lacks_is_said_once_and_done(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Four labels are known by their numbers; one alone may be anything, so it is not compared."""
+    caplog.set_level(logging.INFO, "deepmrseg-bids")
+    sources = ("sub-1", "sub-2", "sub-3_ses-1", "sub-3_ses-2")
+    for source in sources:
+        add_session(study / "out", source, "wml", WML, blocks((1,)))
+    assert run(study, reference(study / "labels", *sources)) == 0
+    assert caplog.text.count("has no label table, so the meaning") == 1
+    assert "it is not compared with wml; add a _dseg.tsv" in caplog.text
+    assert "(and 3 more like this)" in caplog.text
+    assert not list((study / "out").glob("group_seg-wml_agreement*"))
+    assert caplog.text.count("label values are assumed to match ours") == 1
+    assert len(rows(study, "agreement")) == 16
+
+
 def test_a_reference_without_a_table_and_with_other_numbers_is_told(
     study: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

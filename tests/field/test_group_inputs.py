@@ -254,6 +254,20 @@ def test_sessions_without_volumes_of_a_task_have_a_row_with_the_reason(study: Pa
     ]
 
 
+def test_a_task_of_ones_own_has_its_status_in_the_table_of_quality(study: Path) -> None:
+    path = study / "out" / names.morph_path("sub-1_T1w.nii.gz", "core")
+    write_morph(path, [MorphRow(1, "Core", 12.0, None, None, None, None)])
+    LabelTable((Label(1, "Core"),)).write(study / "out" / "seg-core_dseg.tsv")
+    write_sessions(
+        study / "out" / "logs" / "sessions.tsv",
+        [SessionRow("sub-2", "", "core", "failed", "no core")],
+    )
+    assert group(study, reports=True) == 0
+    assert [row["core_status"] for row in rows(study, "qc")] == ["done", "failed", "n/a"]
+    columns = list(rows(study, "qc")[0])
+    assert columns.index("core_status") == columns.index("wml_status") + 1
+
+
 def test_few_sessions_have_neither_scores_nor_flags(study: Path) -> None:
     session(study, "sub-3", OLD, 9000.0)
     assert group(study) == 0

@@ -3,10 +3,16 @@
 import csv
 import json
 import math
+from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+from deepmrseg_bids.cli import deepmrseg
 from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.inference.bundle import NewBundle, Preparation
 from deepmrseg_bids.metrics.overlap import StructureAgreement
 from deepmrseg_bids.train.evaluation import (
     Evaluated,
@@ -15,6 +21,7 @@ from deepmrseg_bids.train.evaluation import (
     write_rows,
     write_tables,
 )
+from tests.tiny import level_network, tiny_head
 
 NAN = math.nan
 
@@ -158,3 +165,63 @@ def test_a_table_of_something_else_is_not_read(tmp_path, text):
         return
     with pytest.raises(TrainingError, match="not a table of samples"):
         read_rows(path)
+
+
+# -- the command, for tasks of one's own -------------------------------------------------------
+
+
+def own_bundle(folder: Path, *labels: Label) -> Path:
+    """A model without the settings of a training, as somebody may have made it elsewhere."""
+    network = level_network()
+    NewBundle(
+        task="mine",
+        network=network.config,
+        preparation=Preparation(spacing=4.0, intensity="head"),
+        labels=LabelTable(labels),
+        state=network.state_dict(),
+        version="1",
+        settings="",
+        card="",
+        facts={},
+    ).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head with the labels 1 and 2."""
+    folder = tmp_path_factory.mktemp("own")
+    head = tiny_head(1)
+    nib.save(head, folder / "t1w.nii.gz")
+    labels = np.zeros(head.shape, np.uint8)
+    labels[10:30, 10:40, 10:30] = 1
+    labels[18:24, 18:30, 16:22] = 2
+    nib.save(nib.Nifti1Image(labels, head.affine), folder / "dseg.nii.gz")
+    (folder / "s.tsv").write_text("sample_id\tT1w\tdseg\na\tt1w.nii.gz\tdseg.nii.gz\n")
+    return folder
+
+
+@pytest.mark.parametrize("words", [["--model", "{0}"], ["--task", "mine", "--model", "mine={0}"]])
+def test_a_model_of_a_task_of_ones_own_is_evaluated(sample, words, tmp_path, capsys):
+    bundle = own_bundle(tmp_path / "bundle", Label(1, "Head"), Label(2, "Core"))
+    command = ["evaluate", str(sample / "s.tsv"), "-o", str(tmp_path / "out")]
+    assert deepmrseg.main([*command, *(word.format(bundle) for word in words)]) == 0
+    rows = read(tmp_path / "out" / "per_sample.tsv")
+    assert [(entry["index"], entry["name"]) for entry in rows] == [("1", "Head"), ("2", "Core")]
+    assert min(float(entry["f1"]) for entry in rows) > 0.5
+    assert "Core" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labels", "words", "told"),
+    [
+        ((7, 8), ["--model", "{0}"], "none of its labels is one of the model (7, 8)"),
+        ((1, 2), ["--task", "mine"], "unknown task 'mine'; known are brain"),
+    ],
+)
+def test_what_cannot_be_evaluated_ends_in_one_line(sample, labels, words, told, tmp_path, capsys):
+    bundle = own_bundle(tmp_path / "bundle", *(Label(index, f"L{index}") for index in labels))
+    command = ["evaluate", str(sample / "s.tsv"), "-o", str(tmp_path / "out")]
+    assert deepmrseg.main([*command, *(word.format(bundle) for word in words)]) == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "INFO" not in text]
+    assert line.startswith("error: ") and told in line

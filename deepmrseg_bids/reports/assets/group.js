@@ -131,7 +131,7 @@ const ages = {
     const without = ages.years.filter((age) => age === null).length;
     note.textContent = `Age is the column ${ages.age}` + (ages.sex ? `, sex the column ${ages.sex}` : "; no column with sex was found")
       + `. Curves are least-squares quadratic fits, for groups of at least ten sessions.`
-      + (without ? ` ${without} of ${cohort.size} sessions ${without === 1 ? "has" : "have"} no numeric age.` : "");
+      + (without ? ` ${without} of ${cohort.size} session${cohort.size === 1 ? "" : "s"} ${without === 1 ? "has" : "have"} no numeric age.` : "");
     choices("a-task", cohort.tasks.map((one) => [one.task, taskTitle(one.task)]));
     byId("a-task").value = firstTask();
     byId("a-task").addEventListener("change", () => { ages.measures(); ages.build(); });
@@ -212,7 +212,7 @@ const agreement = {
     const { one } = agreement;
     const name = byId("g-structure").value;
     const about = one.summary[name] || {};
-    byId("g-note").textContent = `${plain(name)}, ${about.n_volumes ?? "n/a"} sessions: Dice ${score(about.f1_mean)} (SD ${score(about.f1_sd)}), `
+    byId("g-note").textContent = `${plain(name)}, ${about.n_volumes ?? "n/a"} session${about.n_volumes === 1 ? "" : "s"}: Dice ${score(about.f1_mean)} (SD ${score(about.f1_sd)}), `
       + `CCC ${score(about.ccc)} (95 % CI ${score(about.ccc_low)} to ${score(about.ccc_high)}), ICC ${score(about.icc)}, bias ${brief(about.bias_mm3)} mm³, `
       + `limits of agreement ${brief(about.limit_low_mm3)} to ${brief(about.limit_high_mm3)} mm³. Values and lines refer to all sessions, points to the sessions that match the filters.`;
     const where = `${taskTitle(one.task)} and ${one.reference}`;
@@ -299,7 +299,7 @@ const mosaic = {
     const rank = (k) => confidence[k] ?? -1; // not known: first
     const tiles = sheets.tiles.filter(([k]) => shown.has(k)).sort((a, b) => rank(a[0]) - rank(b[0]) || a[0] - b[0]);
     byId("m-tiles").replaceChildren(...tiles.slice(0, mosaic.limit).map((tile) => mosaic.tile(sheets, tile, confidence)));
-    byId("m-shown").textContent = tiles.length ? `${Math.min(mosaic.limit, tiles.length)} of ${tiles.length} sessions` : "No session matches the filters.";
+    byId("m-shown").textContent = tiles.length ? `${Math.min(mosaic.limit, tiles.length)} of ${tiles.length} session${tiles.length === 1 ? "" : "s"}` : "No session matches the filters.";
     byId("m-more").hidden = tiles.length <= mosaic.limit;
   },
 
@@ -391,7 +391,7 @@ const filters = {
       words: byId("search").value, status: byId("by-status").value, severity: byId("by-severity").value, outlier: byId("by-outlier").checked,
       people: filters.people.filter((one) => one.value).map((one) => [one.dataset.column, one.value]),
     });
-    byId("shown").textContent = `${cohort.shown.length} of ${cohort.size} sessions`;
+    byId("shown").textContent = `${cohort.shown.length} of ${cohort.size} session${cohort.size === 1 ? "" : "s"}`;
     for (const table of tables.all) table.update();
     Panel.refresh();
     mosaic.draw();

@@ -179,7 +179,8 @@ def read_cohort(out_dir: Path, tasks: Sequence[str]) -> Cohort:
     keys = tuple((row["participant_id"], _known(row["session_id"])) for row in rows)
     place = {key: number for number, key in enumerate(keys)}
     reader = _Reader(out_dir, place, [], [])
-    qc = {c: tuple(_known(row[c]) for row in rows) for c in columns[2:] if c in QC}
+    qc = {c: tuple(_known(row[c]) for row in rows) for c in columns[2:]
+          if c in QC or c.endswith("_status")}  # fmt: skip
     found = tuple(one for task in tasks if (one := _task(reader, task)) is not None)
     people = _people(reader, [one.task for one in found], found)
     there = {path.name for path in out_dir.glob("sub-*.html")}

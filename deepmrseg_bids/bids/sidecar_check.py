@@ -11,6 +11,7 @@ from pathlib import Path
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.wording import counted
+from deepmrseg_bids.imaging.file_kinds import pointer_hint
 
 __all__ = ["check_beside"]
 
@@ -24,7 +25,7 @@ def check_beside(image: str | os.PathLike[str]) -> tuple[Finding, ...]:
     files = [image.with_name(f"{stem}.json")]
     for folder, kind in ((image.parent.parent, "scans"), (image.parents[2], "sessions")):
         files += sorted(folder.glob(f"sub-*_{kind}.tsv"))
-    problems = [(file, _problem(file)) for file in files if file.is_file()]
+    problems = [(file, _problem(file)) for file in files if file.is_file() or file.is_symlink()]
     return tuple(
         Finding("sidecar-unreadable", "warning", f"{file.name} cannot be read: {problem}")
         for file, problem in problems
@@ -35,8 +36,12 @@ def check_beside(image: str | os.PathLike[str]) -> tuple[Finding, ...]:
 def _problem(file: Path) -> str:
     """Why a file cannot be read; empty if it can."""
     try:
+        if not file.exists():
+            return "the link points to nothing; in a DataLad data set, run `git annex get`"
         if file.stat().st_size > _LARGEST:
             return "it is too large"
+        if hint := pointer_hint(file):
+            return f"it is {hint}"
         if file.suffix == ".json":
             return "" if isinstance(read_json(file), dict) else "not a JSON object"
         lines = file.read_text(encoding="utf-8-sig").splitlines()

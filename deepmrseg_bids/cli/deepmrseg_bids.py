@@ -75,6 +75,10 @@ def _path(text: str) -> Path:
         return given_path(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    except OSError:
+        raise argparse.ArgumentTypeError(
+            "the current folder no longer exists; give an absolute path"
+        ) from None
 
 
 def _size(text: str) -> int:

@@ -41,6 +41,7 @@ _REGISTRATION_MIB = 600  # antspyx and its images: onto a template
 _RIGID_MIB = 250  # and of a T1w onto a FLAIR
 _BYTES = 10.0  # a voxel: the scan (4), what it was read from or a part of it, labels
 _OBLIQUE_BYTES = 3.0
+_FIELD_MM, _FIELD_USUAL, _FIELD_BYTES = 2.0, 3e6, 80.0  # the grid in which the brain is looked for
 
 
 @dataclass(frozen=True)
@@ -234,4 +235,6 @@ def memory_mib(grids: Mapping[str, Grid], tasks: Sequence[TaskSpec], *, spaces: 
         scan = grids[modality]
         each = _BYTES + (_OBLIQUE_BYTES if _is_oblique(scan) else 0)
         total += each * math.prod(scan.shape) / 2**20
+        field = math.prod(canonical_grid(scan, _FIELD_MM).shape)
+        total += _FIELD_BYTES * max(0.0, field - _FIELD_USUAL) / 2**20
     return round(total)

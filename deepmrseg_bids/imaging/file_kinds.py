@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["PEEK", "folder_hint", "is_compressed", "opened", "what_it_is"]
+__all__ = ["PEEK", "folder_hint", "is_compressed", "opened", "pointer_hint", "what_it_is"]
 
 PEEK = 1024  # bytes that tell what a file is
 
@@ -84,6 +84,18 @@ def what_it_is(path: Path, first: bytes) -> str:
     """
     what, advice = _named(path, first)
     return f"{what}; {advice}" if what else ""
+
+
+def pointer_hint(path: Path) -> str:
+    """What to do where a file of git-annex or Git LFS has no content here; else empty.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        first = stream.read(PEEK)
+    what, advice = _named(path, first)
+    return f"{what}; {advice}" if "pointer file" in what else ""
 
 
 def _named(path: Path, first: bytes) -> tuple[str, str]:

@@ -204,7 +204,7 @@ def _check_extent(header: _Header, grid: Grid) -> None:
     if extent.max() < _SMALLEST_MM and fine:
         raise HeaderError(
             f"{header.path}: according to the header, the image of {_times(grid.shape)} voxels "
-            f"covers only {_times(extent)} mm: it is not a human head, or {advice}"
+            f"covers only {_times(extent)} mm: not a human head? {advice}"
         )
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids.errors import BundleError, LabelTableError
 from deepmrseg_bids.files import file_sha256, write_bytes, write_text
+from deepmrseg_bids.imaging.file_kinds import pointer_hint
 from deepmrseg_bids.imaging.intensity import IntensityMode
 from deepmrseg_bids.imaging.labels import LabelTable
 
@@ -106,6 +107,8 @@ class ModelBundle:
         facts = _read_facts(path)
         found = file_sha256(_weights_file(path))
         if found != facts["sha256"]:
+            if hint := pointer_hint(_weights_file(path)):
+                raise BundleError(f"{path}: the weights are {hint}")
             raise BundleError(
                 f"{path}: the weights have changed: expected SHA-256 {facts['sha256']}, "
                 f"found {found}; install the package again"

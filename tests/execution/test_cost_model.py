@@ -82,6 +82,15 @@ def test_a_large_head_is_expected_to_stay_within_four_gib():
     assert memory_mib({}, specs()) < memory_mib({"T1w": head(2.0)}, specs())
 
 
+def test_a_field_of_view_beyond_a_head_takes_more_memory_whatever_its_voxels():
+    large = Grid((120, 120, 90), np.diag([4.6, 4.6, 4.6, 1]))
+    tilted = Grid(large.shape, np.array([[3.25, -3.25, 0, 0], [3.25, 3.25, 0, 0], [0, 0, 4.6, 0],
+                                         [0, 0, 0, 1.0]]))  # fmt: skip
+    usual = memory_mib({"T1w": head(2.0, 240)}, specs(["brain"]))
+    assert usual + 800 < memory_mib({"T1w": large}, specs(["brain"])) < 1700  # 1546 measured
+    assert memory_mib({"T1w": tilted}, specs(["brain"])) > 2000
+
+
 def test_the_speed_of_this_machine_is_measured(tiny_model: Path):
     bundles = {"brain": ModelBundle.open(tiny_model)}
     found = Speed.measure(bundles, threads=1, device="cpu", precision="float32")

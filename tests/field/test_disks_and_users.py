@@ -206,7 +206,7 @@ def test_a_current_folder_that_is_gone_is_one_line(
     command: str, scan: Scan, tiny_model: Path, tmp_path: Path
 ) -> None:
     words = {"deepmrseg": ["predict", str(scan(1)), "--model", str(tiny_model), "-o", "out"],
-             "deepmrseg_bids": [str(tmp_path), str(tmp_path / "out"), "participant"]}  # fmt: skip
+             "deepmrseg_bids": [str(tmp_path), "out", "participant"]}  # fmt: skip
     line = [sys.executable, "-m", f"deepmrseg_bids.cli.{command}", *words[command]]
     (tmp_path / "gone").mkdir()
     ended = subprocess.run(

@@ -14,8 +14,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepmrseg_bids.errors import ImageReadError
+from deepmrseg_bids.bids.sidecar_check import check_beside
+from deepmrseg_bids.errors import BundleError, ImageReadError
 from deepmrseg_bids.imaging.nifti import read_grid, read_labels, read_volume, voxel_count
+from deepmrseg_bids.inference.bundle import ModelBundle
 from tests.field.conftest import Study, fill
 from tests.field.headers import Header
 from tests.warm import Ended, warm_run
@@ -185,6 +187,29 @@ def test_numbers_that_are_no_intensity_are_told(kind: object, tmp_path: Path) ->
     (tmp_path / "scan.nii").write_bytes(whole(np.zeros(SHAPE, kind)))
     with pytest.raises(ImageReadError, match=r"colour or complex image.*convert it"):
         read_volume(tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize(("content", "told"), [(LFS, "`git lfs pull`"), (ANNEX, "`git annex get`")])
+def test_pointers_are_told_where_they_stand_for_sidecars_and_weights_too(
+    content: bytes, told: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
+    image.parent.mkdir(parents=True)
+    image.with_name("sub-01_ses-1_T1w.json").write_bytes(content)
+    (found,) = check_beside(image)
+    assert found.code == "sidecar-unreadable" and told in found.message
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "weights.safetensors").write_bytes(content)
+    with pytest.raises(BundleError, match=told):
+        ModelBundle.open(tmp_path / "model")
+
+
+def test_a_sidecar_whose_content_is_not_here_is_told(tmp_path: Path) -> None:
+    image = tmp_path / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
+    image.parent.mkdir(parents=True)
+    image.with_name("sub-01_ses-1_T1w.json").symlink_to("../../../.git/annex/objects/x")
+    (found,) = check_beside(image)
+    assert "git annex get" in found.message
 
 
 def predict(study: Study, *words: object) -> Ended:

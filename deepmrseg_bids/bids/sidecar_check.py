@@ -10,8 +10,8 @@ from pathlib import Path
 
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.wording import counted
 from deepmrseg_bids.imaging.file_kinds import pointer_hint
+from deepmrseg_bids.wording import counted
 
 __all__ = ["check_beside"]
 

@@ -45,7 +45,7 @@ def test_a_broken_sidecar_is_told_with_its_name(image: Path, content: bytes, tol
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"filename\tage\na\n", "line 2 has 1 cells, the first has 2"), (b"", "empty"),
+    [(b"filename\tage\na\n", "line 2 has 1 cell, the first has 2"), (b"", "empty"),
      (b"a\tb\n\xff\t1\n", "not TSV")],
 )  # fmt: skip
 @pytest.mark.parametrize("place", [1, 2])

@@ -33,6 +33,7 @@ from deepmrseg_bids.group.volumes import (
     TaskVolumes,
     absences,
     all_sessions,
+    measured_tasks,
     read_log,
     read_volumes,
     sessions_of,
@@ -66,7 +67,7 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     check_group_files(config.out_dir)
     check_writable(config.out_dir)
     references = read_references(config.reference)
-    tasks = tasks_in(config.out_dir)
+    tasks = tasks_in(config.out_dir, measured_tasks(config.out_dir))
     if unknown := [task for task in config.tasks if task not in tasks]:
         raise UsageError(f"unknown tasks {unknown}; known are {', '.join(tasks)}")
     study = _read_study(config, [tasks[task] for task in config.tasks or tasks])

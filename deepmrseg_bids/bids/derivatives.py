@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +116,18 @@ def task_facts(task: TaskSpec) -> dict[str, Any]:
     }
 
 
-def tasks_in(out_dir: Path) -> dict[str, TaskSpec]:
-    """The tasks that are known, and those of which only the results in OUT_DIR are."""
+def tasks_in(out_dir: Path, more: Iterable[str] = ()) -> dict[str, TaskSpec]:
+    """The tasks that are known, and those of which only the results in OUT_DIR are.
+
+    Args:
+        more: names of tasks that have results, also without a label table.
+    """
     tasks = known_tasks()
-    for path in sorted(out_dir.glob("seg-*_dseg.tsv")):
-        name = path.name.removeprefix("seg-").removesuffix("_dseg.tsv")
+    tables = (path.name for path in out_dir.glob("seg-*_dseg.tsv"))
+    names = {name.removeprefix("seg-").removesuffix("_dseg.tsv") for name in tables}
+    for name in sorted(names | set(more)):
         if name not in tasks and name.isascii() and name.isalnum():
+            path = out_dir / label_table_path(name)
             try:
                 facts = read_json(path.with_suffix(".json"))
             except (OSError, ValueError):

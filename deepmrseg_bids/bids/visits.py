@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from deepmrseg_bids.bids.keyed_tables import read_keyed
@@ -93,8 +94,7 @@ class Visits:
     @property
     def known(self) -> bool:
         """Whether the order of all sessions is known."""
-        pairs = zip(self.sessions, self.sessions[1:], strict=False)
-        return all(self.before(one, other) for one, other in pairs)
+        return all(self.before(one, other) for one, other in pairwise(self.sessions))
 
     @property
     def reason(self) -> str:
@@ -153,8 +153,8 @@ def _is_day(text: str) -> bool:
 def read_visits(bids_dir: Path, subject: str, sources: Mapping[str, str]) -> Visits:
     """The sessions of a subject in order, by the tables of the raw data set.
 
-    Times are taken from one kind of table for all sessions: the one that knows most of them, in
-    the order scans.tsv, sessions.tsv (their ``acq_time``), the ``age`` of sessions.tsv.
+    Times are taken from one kind of table for all sessions: the one that tells most of them
+    apart, in the order scans.tsv, sessions.tsv (their ``acq_time``), the ``age`` of sessions.tsv.
 
     Args:
         subject: with ``sub-``.
@@ -179,8 +179,15 @@ def read_visits(bids_dir: Path, subject: str, sources: Mapping[str, str]) -> Vis
             if (age := number_in(visits.get(session, {}).get("age", ""))) is not None
         },
     }
-    best = max(known, key=lambda table: len(known[table]))  # the first of equals
+    # times that are all the same order nothing; of equals the first
+    best = max(known, key=lambda table: (len(set(known[table].values())), len(known[table])))
     found = Visits.of(sources, known[best], best)
+    for table in ("sessions.tsv", "age"):
+        other = Visits.of(sources, known[table], table)
+        if table != best and any(found.before(*pair) is False for pair in _dated_pairs(other)):
+            notes.append(
+                f"{best} and {table} disagree on the order of the sessions; {best} is used"
+            )
     by_label = Visits.of(sources)
     if by_label.known and found.sessions != by_label.sessions:
         notes.append(
@@ -188,6 +195,13 @@ def read_visits(bids_dir: Path, subject: str, sources: Mapping[str, str]) -> Vis
         )
     told = tuple(f"{subject}: {note}" for note in dict.fromkeys(notes))
     return replace(found, notes=told)
+
+
+def _dated_pairs(visits: Visits) -> list[tuple[str, str]]:
+    """Sessions of which the first is earlier, by times alone."""
+    dated = [one for one in visits.sessions if one in visits.years]
+    pairs = pairwise(dated)
+    return [(one, two) for one, two in pairs if visits.years[one] < visits.years[two]]
 
 
 def _foreign(path: Path, notes: list[str]) -> Table | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from deepmrseg_bids.bids.names import group_path
 from deepmrseg_bids.bids.participants import People, SessionKey
 from deepmrseg_bids.bids.tables import write_table
+from deepmrseg_bids.bids.visits import Visits
 from deepmrseg_bids.group.columns import (
     ABSENT,
     ASYMMETRY,
@@ -179,23 +180,18 @@ def _visits(volumes: TaskVolumes, times: Times) -> pd.DataFrame:
     return table.sort_values("place", kind="stable")
 
 
-def _known_ends(points: pd.DataFrame, times: Times) -> pd.Series[str]:
-    """The first and last session of the points of one participant; None if not known."""
-    sessions = points["session_id"].tolist()
-    visits = times.of(points["participant_id"].iloc[0], sessions)
-    ends = {
-        "first_session": sessions[0] if visits.before(*sessions[:2]) else None,
-        "last_session": sessions[-1] if visits.before(*sessions[-2:]) else None,
-    }
-    return pd.Series(ends, dtype=object)
+def _known_ends(visits: Visits, sessions: Sequence[str]) -> tuple[str | None, str | None]:
+    """The first and last of some sessions in the order of time; None if not known."""
+    first = sessions[0] if visits.before(*sessions[:2]) else None
+    return first, sessions[-1] if visits.before(*sessions[-2:]) else None
 
 
 def write_change(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | None:
     """Write ``group_seg-<task>_change.tsv`` if subjects have several sessions with times."""
     whose = ["participant_id", "index", "name"]
     points = _visits(volumes, times).dropna(subset="years")
-    span = points.groupby(whose)["years"].transform(lambda years: years.max() - years.min())
-    points = points[span > 0]
+    years = points.groupby(whose)["years"]
+    points = points[years.transform("max") > years.transform("min")]
     groups = points.groupby(whose)
     change = yearly_change(points["years"], points["volume_mm3"], groups.ngroup())
     table = groups.agg(
@@ -205,8 +201,12 @@ def write_change(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
         first_volume_mm3=("volume_mm3", "first"),
         last_volume_mm3=("volume_mm3", "last"),
     ).reset_index()
-    ends = [_known_ends(group, times) for _, group in groups]
-    table = table.join(pd.DataFrame(ends, columns=["first_session", "last_session"]))
+    sessions: dict[int, list[str]] = {}
+    for number, session in zip(groups.ngroup(), points["session_id"], strict=True):
+        sessions.setdefault(number, []).append(session)
+    of_each = enumerate(table["participant_id"])
+    ends = [_known_ends(times.of(who, ()), sessions[number]) for number, who in of_each]
+    table = table.join(pd.DataFrame(ends, columns=["first_session", "last_session"], dtype=object))
     for end in ("first", "last"):
         unknown = table[f"{end}_session"].isna()
         table[f"{end}_volume_mm3"] = table[f"{end}_volume_mm3"].mask(unknown)

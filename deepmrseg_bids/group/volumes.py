@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from operator import attrgetter
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.bids.derivatives import label_maps_of
 from deepmrseg_bids.bids.label_tables import label_table_of
-from deepmrseg_bids.bids.names import BidsName, morph_path, source_stem
+from deepmrseg_bids.bids.names import BidsName, anat_folder, morph_path, source_stem
 from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.provenance import Digests, findings_of, flaw_of
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, read_morph, read_sessions
@@ -28,6 +29,7 @@ __all__ = [
     "TaskVolumes",
     "absences",
     "all_sessions",
+    "measured_tasks",
     "read_log",
     "read_volumes",
     "sessions_of",
@@ -169,6 +171,9 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
         except DatasetError as error:
             problems.append(str(error))
             continue
+        if path.parent != out_dir / anat_folder(path):
+            problems.append(f"{path}: not used, it is not in the folder of its participant")
+            continue
         try:
             read = read_morph(path, labels=_labels(out_dir, spec, stem))
             _check_unchanged(out_dir, path)
@@ -219,6 +224,15 @@ def _morph_files(out_dir: Path, task: str) -> Iterator[Path]:
     pattern = f"anat/sub-*_seg-{task}_morph.tsv"
     yield from out_dir.glob(f"sub-*/{pattern}")
     yield from out_dir.glob(f"sub-*/ses-*/{pattern}")
+
+
+def measured_tasks(out_dir: Path) -> set[str]:
+    """The tasks of which some session has a table of volumes."""
+    found = set()
+    for path in _morph_files(out_dir, "*"):
+        with suppress(DatasetError):
+            found.add(BidsName.parse(path).get("seg") or "")
+    return found
 
 
 def read_log(out_dir: Path) -> tuple[list[SessionRow], list[str]]:

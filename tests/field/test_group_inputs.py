@@ -225,6 +225,21 @@ def test_when_every_table_is_damaged_no_group_table_of_before_is_left(study: Pat
     assert not (study / "out" / f"group_seg-{TASK}_morph.tsv").exists()
 
 
+def test_a_table_in_the_folder_of_another_participant_is_named_and_not_used(study: Path) -> None:
+    path = study / "out" / names.morph_path("sub-1_T1w.nii.gz", TASK)
+    path.rename(study / "out/sub-2/anat" / path.name)
+    volumes = read_volumes(study / "out", find_task(TASK))
+    assert "not in the folder of its participant" in volumes.problems[0]
+    assert list(volumes.sources) == [("sub-2", ""), ("sub-3", "")]
+
+
+def test_a_task_of_ones_own_without_its_label_table_is_gathered_all_the_same(study: Path) -> None:
+    path = study / "out" / names.morph_path("sub-1_T1w.nii.gz", "core")
+    write_morph(path, [MorphRow(1, "Core", 12.0, None, None, None, None)])
+    assert group(study, reports=True) == 0
+    assert rows(study, "seg-core_morph")[0]["Core"] == "12.00"
+
+
 # -- what is in OUT_DIR is in the tables ------------------------------------------------------
 
 

@@ -246,6 +246,39 @@ def test_the_time_is_that_of_the_segmented_scan_or_the_first_of_its_session(
     assert visits.years["ses-a"] - visits.years["ses-b"] == pytest.approx(1 / 365.25, rel=0.01)
 
 
+def sessions_with(folder: Path, dates: tuple[str, str, str], ages: tuple[str, str, str]) -> Visits:
+    """What is known of three sessions of one participant."""
+    labels = ("ses-c", "ses-b", "ses-a")
+    for session, date in zip(labels, dates, strict=True):
+        (_made(folder / "sub-0" / session) / "x_scans.tsv").write_text(
+            f"filename\tacq_time\nanat/sub-0_{session}_T1w.nii.gz\t{date}\n"
+        )
+    rows = "".join(f"{who}\t{age}\n" for who, age in zip(labels, ages, strict=True))
+    (folder / "sub-0" / "sub-0_sessions.tsv").write_text(f"session_id\tage\n{rows}")
+    return read_visits(folder, "sub-0", {one: f"sub-0_{one}" for one in labels})
+
+
+@pytest.mark.parametrize(
+    ("dates", "ages", "source"),
+    [
+        (("1900-01-01",) * 3, ("70", "71", "72"), "age"),  # dates that were blanked out
+        (("2000-01-01", "2000-02-01", "2000-03-01"), ("70", "70", "70"), "scans.tsv"),
+        (("2000-01-01", "2000-02-01", "n/a"), ("70", "71", "72"), "age"),
+    ],
+)
+def test_the_source_that_tells_most_sessions_apart_is_used(
+    tmp_path: Path, dates: tuple[str, str, str], ages: tuple[str, str, str], source: str
+) -> None:
+    visits = sessions_with(tmp_path, dates, ages)
+    assert (visits.sessions, visits.source) == (("ses-c", "ses-b", "ses-a"), source)
+
+
+def test_dates_and_ages_that_disagree_are_named(tmp_path: Path) -> None:
+    visits = sessions_with(tmp_path, ("2000-01-01", "2000-02-01", "2000-03-01"), ("72", "71", "70"))
+    assert visits.sessions == ("ses-c", "ses-b", "ses-a")
+    assert "scans.tsv and age disagree on the order" in visits.notes[0]
+
+
 def test_two_times_of_one_scan_are_named_and_not_used(tmp_path: Path) -> None:
     for session in ("ses-1", "ses-2"):
         line = f"sub-0_{session}_T1w.nii.gz\t20{{}}0-01-01\n"

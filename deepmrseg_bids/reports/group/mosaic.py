@@ -77,7 +77,7 @@ def draw_sheets(job: SheetJob) -> dict[str, list[Tile]]:
     A scan is read once for all tasks. What cannot be drawn stays black, and is told.
     """
     tasks = dict.fromkeys(task for _, sources in job.sources for task in sources)
-    specs = tasks_in(job.out_dir)
+    specs = tasks_in(job.out_dir, tasks)
     sheets = {task: np.zeros((COLUMNS * EDGE, COLUMNS * EDGE, 3), np.uint8) for task in tasks}
     tiles: dict[str, list[Tile]] = {task: [] for task in tasks}
     for place, (session, sources) in enumerate(job.sources):

@@ -34,7 +34,7 @@ CODES: Mapping[str, str] = {
     "units-doubtful": "the unit of length in the header is not mm",
     "header-values": "a number in the header is impossible",
     "surplus-data": "the file is longer than its header announces",
-    "rescaled-values": "intensities beyond the range of 32 bits",
+    "rescaled-values": "very large or very small intensities",
     "sidecar-unreadable": "a JSON or TSV sidecar cannot be read",
     # the segmentation
     "brain-volume": "implausible brain volume",

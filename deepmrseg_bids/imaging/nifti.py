@@ -28,7 +28,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.file_kinds import PEEK, folder_hint, is_compressed, opened, what_it_is
 from deepmrseg_bids.imaging.grid import Array, Forms, Grid
 from deepmrseg_bids.imaging.placement import place
-from deepmrseg_bids.imaging.scaling import odd_scaling, rescaled, too_small_for
+from deepmrseg_bids.imaging.scaling import in_range, odd_scaling, rescaled
 from deepmrseg_bids.system import usable_memory_mib
 from deepmrseg_bids.wording import counted
 
@@ -453,8 +453,7 @@ def _voxels(image: nib.Nifti1Image, findings: list[Finding], *, integers: bool) 
         return np.asanyarray(stored)
     with np.errstate(all="ignore"):
         data: NDArray[np.float32] = image.get_fdata(dtype=np.float32, caching="unchanged")
-        wide = image.get_data_dtype().itemsize > 4 or not plain
-        if wide and not integers and too_small_for(data):
+        if not integers and not in_range(data):
             data, more = rescaled(np.asanyarray(stored), data)
             findings.extend(more)
     return data

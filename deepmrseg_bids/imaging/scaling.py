@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.findings import Finding
 
-__all__ = ["odd_scaling", "rescaled", "too_small_for"]
+__all__ = ["in_range", "odd_scaling", "rescaled"]
 
-_TINY = 1e-30  # float32 ends at 1e-38 and 3e38
-_LARGEST = 1000.0  # intensity after rescaling
+_LOW, _HIGH = 1e-4, 1e12  # squares are summed, and differences of 1e-6 are none
+_BRIGHT = 1000.0  # intensity of bright voxels after rescaling
+_SAMPLED = 200_000
 
 
 def odd_scaling(header: Any) -> list[Finding]:
@@ -29,24 +30,36 @@ def odd_scaling(header: Any) -> list[Finding]:
     return [Finding("header-values", "warning", text)]
 
 
-def too_small_for(data: NDArray[np.float32]) -> bool:
-    """Whether float32 may have been too small for the numbers of an image."""
-    most = float(np.abs(data).max(initial=0))
-    return not _TINY < most < math.inf
+def in_range(data: NDArray[Any]) -> bool:
+    """Whether sums of squares of an image, and steps of it, are numbers in float32."""
+    return _LOW < _level(data) < _HIGH
 
 
 def rescaled(
     exact: NDArray[Any], data: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], list[Finding]]:
-    """Numbers beyond the range of float32, divided so that they fit: networks know no units.
+    """Numbers that are too large or too small, divided by one number: networks know no units.
 
     Args:
         exact: as they are in the file.
         data: the same as float32, which is kept where it is good.
     """
-    most = np.abs(exact[np.isfinite(exact)]).max(initial=0)
-    if not most or _TINY < most < np.finfo(np.float32).max:
+    level = _level(exact)
+    if not level or _LOW < level < _HIGH:
         return data, []
-    text = f"intensities of up to {most:.3g} were divided by {most / _LARGEST:.3g}"
-    finding = Finding("rescaled-values", "info", text)
-    return (exact / most * _LARGEST).astype(np.float32), [finding]
+    factor = level / _BRIGHT
+    text = f"intensities around {level:.3g} were divided by {factor:.3g}"
+    with np.errstate(over="ignore"):
+        scaled = (exact / factor).astype(np.float32)
+    return scaled, [Finding("rescaled-values", "info", text)]
+
+
+def _level(data: NDArray[Any]) -> float:
+    """How bright the bright voxels of an image are, whatever a few of them say."""
+    sample = data.ravel(order="K")[:: max(1, data.size // _SAMPLED)]
+    sample = np.abs(sample[np.isfinite(sample)])
+    high = float(np.percentile(sample, 99.5)) if sample.size else 0.0
+    if high:
+        return high
+    finite = data[np.isfinite(data)]
+    return float(np.abs(finite).max(initial=0))

@@ -115,8 +115,11 @@ def publish(staged: str | os.PathLike[str], final: str | os.PathLike[str]) -> No
     staged.unlink()
 
 
-def check_writable(folder: str | os.PathLike[str]) -> None:
+def check_writable(folder: str | os.PathLike[str], *, what: str = "the output folder") -> None:
     """Make a folder where it is missing, and see that files can be written into it.
+
+    Args:
+        what: it is, for the message.
 
     Raises:
         DatasetError: they cannot.
@@ -129,7 +132,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
             stream.flush()
     except OSError as error:
         raise DatasetError(
-            f"the output folder {folder} cannot be written ({error.strerror or error}); choose "
+            f"{what} {folder} cannot be written ({error.strerror or error}); choose "
             "another folder, free some space, or change its permissions"
         ) from error
 

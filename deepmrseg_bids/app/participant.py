@@ -36,7 +36,7 @@ from deepmrseg_bids.execution.nodes import NodeResult
 from deepmrseg_bids.execution.progress import Progress
 from deepmrseg_bids.execution.runner import Settings, execute
 from deepmrseg_bids.execution.signals import undisturbed
-from deepmrseg_bids.files import locked, remove_leftovers
+from deepmrseg_bids.files import check_writable, locked, remove_leftovers
 from deepmrseg_bids.session.job import SessionOutcome, read_outcome
 from deepmrseg_bids.wording import counted
 
@@ -131,6 +131,7 @@ def run_participant(config: RunConfig, *, command: str) -> int:
 def _work_folder(config: RunConfig) -> Iterator[Path]:
     """The path of this run's own folder in the work folder, a temporary one if none is given."""
     work = Path(config.work_dir or tempfile.mkdtemp(prefix="deepmrseg-"))
+    check_writable(work, what="the work folder")
     if config.clean_workdir:
         _clean(work)
     try:

@@ -131,6 +131,19 @@ def test_a_page_that_does_not_fit_is_one_line_and_exit_code_3(
              "the results are complete; the next run wrote the report")  # fmt: skip
 
 
+def test_a_work_folder_that_cannot_be_written_is_told_before_any_work(
+    scan: Scan, tiny_model: Path, tmp_path: Path
+) -> None:
+    study = Study(tmp_path, tiny_model)
+    fill(study.raw, scan, "sub-01_T1w")
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
+        ended = study.run("--work-dir", place)
+        assert ended.code == 2 and "Traceback" not in ended.err
+        assert f"error: the work folder {place} cannot be written (" in ended.err
+        assert not list(study.out.rglob("*"))
+
+
 def test_images_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 40, 40)).astype(np.uint8)
     labels = LabelMap(noise, Grid(noise.shape, np.eye(4)))

@@ -1,10 +1,15 @@
-"""Messages: numbers with the right form of a noun; an error of any kind as one line."""
+"""Messages: numbers with their noun; an error as one line; lines that are alike as one."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from deepmrseg_bids.errors import DeepMRSegError
 
-__all__ = ["counted", "why"]
+__all__ = ["counted", "once", "why"]
+
+_NAMES = re.compile(r"\bsub-[^\s:,;]+")
 
 _MEMORY = "out of memory: request more memory, or run fewer sessions in parallel"
 
@@ -39,3 +44,18 @@ def why(error: BaseException) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; free some space, or check the permissions"
     return f"unexpected {type(error).__name__}: {said}"
+
+
+def once(lines: Iterable[str]) -> list[str]:
+    """Lines that differ only in the names of participants and their files as one line.
+
+    >>> once(["sub-1: no age", "sub-2: no age", "a line"])
+    ['sub-1: no age (and 1 more like this)', 'a line']
+    """
+    alike: dict[str, list[str]] = {}
+    for line in lines:
+        alike.setdefault(_NAMES.sub("", line), []).append(line)
+    return [
+        same[0] + (f" (and {len(same) - 1} more like this)" if same[1:] else "")
+        for same in alike.values()
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +23,11 @@ from deepmrseg_bids.group.agreement import Compared, PairJob, compare_pair
 from deepmrseg_bids.group.volumes import TaskVolumes
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.tasks.spec import TaskSpec
-from deepmrseg_bids.wording import counted
+from deepmrseg_bids.wording import counted, once
 
 __all__ = ["Agreement", "find_agreement"]
 
 _log = logging.getLogger("deepmrseg-bids")
-_NAMES = re.compile(r"\bsub-\S+")
 _PRELOAD = ("deepmrseg_bids.group.agreement",)
 
 
@@ -95,21 +93,17 @@ def _pairs(
 ) -> tuple[list[PairJob], list[str]]:
     """What can be compared with one reference, and what stands against it."""
     jobs: list[PairJob] = []
-    failed: dict[tuple[str, str], list[str]] = {}
+    failed: list[str] = []
     for task in volumes:
         for key, source in task.sources.items():
             try:
                 pair = _pair(out_dir, task.spec, source, reference)
             except DeepMRSegError as error:
-                reason = _NAMES.sub("", str(error))  # alike for all sessions
-                failed.setdefault((task.task, reason), []).append(str(error))
+                failed.append(f"{task.task}: {error}")
                 continue
             if pair is not None:
                 jobs.append(_job(key, source, task.spec, reference, *pair))
-    lines = [
-        f"{name}: {alike[0]}" + (f" (and {len(alike) - 1} more like this)" if alike[1:] else "")
-        for (name, _), alike in failed.items()
-    ]
+    lines = once(failed)
     if jobs:
         # a reference that knows one task need not know the others
         for line in lines:

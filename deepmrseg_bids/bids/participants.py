@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deepmrseg_bids.bids.keyed_tables import listed, read_keyed
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.tsv import NOT_KNOWN, number_in
-from deepmrseg_bids.wording import counted
+from deepmrseg_bids.wording import counted, once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,10 +60,12 @@ def read_people(bids_dir: Path, sessions: pd.MultiIndex, *, taken: Iterable[str]
     if table_of_persons.is_file() and not persons.problem:
         notes = _about_persons(table_of_persons, persons.rows, subjects)
     visits: dict[SessionKey, dict[str, str]] = {}
-    for subject in sorted({subject for subject, session in sessions if session}):
+    by_subject: dict[str, set[str]] = {}
+    for subject, session in sessions:
+        by_subject.setdefault(subject, set()).add(session)
+    for subject in sorted(who for who, labels in by_subject.items() if any(labels)):
         path = bids_dir / subject / f"{subject}_sessions.tsv"
-        known = {session for who, session in sessions if who == subject}
-        known.update(_folders(bids_dir / subject, "ses"))
+        known = {*by_subject[subject], *_folders(bids_dir / subject, "ses")}
         tables.append(read_keyed(path, "session_id", "ses", known))
         visits |= {(subject, session): row for session, row in tables[-1].rows.items()}
     used = {"participant_id", "session_id", *taken}
@@ -76,11 +78,17 @@ def read_people(bids_dir: Path, sessions: pd.MultiIndex, *, taken: Iterable[str]
         table = table.join(_frame(visits, titles_of_visits))
     meaning: dict[str, Any] = {}
     for named, file in ((titles, "participants"), (titles_of_visits, "sessions")):
-        tree = _json(bids_dir / f"{file}.json") if named else {}
+        path = bids_dir / f"{file}.json"
+        if not named or not path.is_file():
+            continue
+        tree = _json(path)
+        if tree is None:
+            notes.append(f"{path}: cannot be read as a JSON object; columns have no description")
+            continue
         meaning |= {title: tree[name] for name, title in named.items() if name in tree}
     problems = [one.problem for one in tables if one.problem]
     odd = [*(note for one in tables for note in one.notes), *notes]
-    return People(table.fillna(NOT_KNOWN), meaning, tuple(problems), tuple(odd))
+    return People(table.fillna(NOT_KNOWN), meaning, tuple(problems), tuple(once(odd)))
 
 
 def _folders(folder: Path, prefix: str) -> list[str]:
@@ -137,10 +145,11 @@ def _titles(rows: Iterable[Mapping[str, str]], table: str, used: set[str]) -> di
     return titles
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Any] | None:
+    """The object of a JSON file; None if it cannot be read, or written again."""
     try:
         tree = read_json(path)
         json.dumps(tree, allow_nan=False)
     except (OSError, ValueError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
+        return None
+    return tree if isinstance(tree, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -134,7 +135,7 @@ def _check_arguments(path: Path, name: str, arguments: Any) -> None:
             )
         kinds = known[key]
         right = isinstance(value, kinds) and not isinstance(value, bool)
-        if not right or (str not in kinds and value <= 0):
+        if not right or (str not in kinds and not 0 < value < math.inf):
             what = "a string" if str in kinds else "a number above 0"
             raise UsageError(f"--use-plugin {path}: {key} is {what}, got {value!r}")
     try:

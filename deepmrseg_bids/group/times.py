@@ -10,6 +10,7 @@ from deepmrseg_bids.bids.keyed_tables import listed
 from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.visits import Visits, natural, read_visits
 from deepmrseg_bids.group.volumes import TaskVolumes
+from deepmrseg_bids.wording import once
 
 __all__ = ["Times"]
 
@@ -57,7 +58,7 @@ class Times:
         for who, reason in self.unknown.items():
             alike.setdefault(reason, []).append(who)
         odd = [note for visits in self.visits.values() for note in visits.notes]
-        return odd + [f"{listed(people)}: {reason}" for reason, people in alike.items()]
+        return once(odd) + [f"{listed(people)}: {reason}" for reason, people in alike.items()]
 
     @property
     def unknown(self) -> dict[str, str]:

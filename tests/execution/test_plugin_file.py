@@ -55,6 +55,9 @@ def test_a_file_as_in_niprep_apps_is_read(write):
         ('plugin: SLURM\nplugin_args: {sbatch_args: "--comment=\'x"}', "quotes"),
         ("plugin: SLURM\nplugin_args: {max_jobs: 0}", "max_jobs is a number above 0, got 0"),
         ("plugin: MultiProc\nplugin_args: {n_procs: true}", "n_procs is a number above 0"),
+        ("plugin: MultiProc\nplugin_args: {n_procs: 0}", "n_procs is a number above 0"),
+        ("plugin: MultiProc\nplugin_args: {memory_gb: .nan}", "memory_gb is a number above 0"),
+        ("plugin: MultiProc\nplugin_args: {memory_gb: .inf}", "memory_gb is a number above 0"),
     ],
 )
 def test_a_bad_file_is_wrong_usage_that_names_it(write, text, expected):

@@ -167,6 +167,23 @@ def test_sessions_and_scans_of_other_programs_are_read_in_the_same_way(tmp_path:
     assert (visits.sessions, visits.source) == (("ses-01", "ses-02"), "scans.tsv")
 
 
+def test_what_is_odd_in_the_tables_of_many_is_said_once(tmp_path: Path) -> None:
+    for who in ("sub-01", "sub-02"):
+        (tmp_path / who).mkdir()
+        (tmp_path / who / f"{who}_sessions.tsv").write_text("session_id\tage\nses-1\tNA\n")
+    found = people(tmp_path, PLAIN, sessions=("ses-1",))
+    (note,) = found.notes
+    assert "NA in column age is read as n/a (and 1 more like this)" in note
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", "{}".encode("utf-16")])
+def test_descriptions_that_cannot_be_read_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "participants.json").write_bytes(content)
+    found = people(tmp_path, PLAIN)
+    assert "participants.json: cannot be read as a JSON object" in found.notes[0]
+    assert found.table["age"].tolist() == ["70", "71"]
+
+
 @pytest.mark.robustness(
     "participants.tsv of R, of a spreadsheet, in other encodings",
     tried="quotes, spaces, commas or semicolons, Latin-1, UTF-16, labels without sub- or zeros",

@@ -219,11 +219,17 @@ class Staging:
             if self._guard is not None:
                 self._guard(final)
         _certify(files)
-        for staged, final in pairs:
-            if staged.suffix == ".json" and not _same(staged, final):
-                _mark(staged, final)
-        for staged, final in pairs:
-            publish(staged, final)
+        new = [final for _, final in pairs if not final.exists()]
+        try:
+            for staged, final in pairs:
+                if staged.suffix == ".json" and not _same(staged, final):
+                    _mark(staged, final)
+            for staged, final in pairs:
+                publish(staged, final)
+        except BaseException:
+            for final in new:  # a full disk, perhaps: leave no half of a session
+                final.unlink(missing_ok=True)
+            raise
 
 
 def _certify(files: list[Path]) -> None:

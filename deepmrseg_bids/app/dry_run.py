@@ -85,7 +85,8 @@ def predict_sessions(
     planned: list[Planned] = []
     measured: Speed | None = None
     for job in jobs:
-        reasons = {task: reason for task in job.tasks if (reason := _reason(task, job, bundles))}
+        reasons = {one.task: one.reason for one in job.finished if one.status != "resumed"}
+        reasons |= {task: reason for task in job.tasks if (reason := _reason(task, job, bundles))}
         left = [task for task in job.runs if not (reasons.get(task) or _reason(task, job, bundles))]
         cost = None
         if left:
@@ -123,7 +124,7 @@ def _grids(job: SessionJob, tasks: Sequence[str]) -> dict[str, Grid]:
 def _reason(task: str, job: SessionJob, bundles: Mapping[str, ModelBundle]) -> str:
     """Why a task of a session will be skipped; empty if nothing is known against it."""
     spec = job.spec(task)
-    if reason := spec.missing(job.images):
+    if reason := job.lacking(task):
         return reason
     if any(model not in bundles for model in spec.models):
         return f"{task}: no model is installed"
@@ -161,7 +162,7 @@ def write_plan(
 def summary(planned: Sequence[Planned], *, at_once: int, threads: int, start: float) -> str:
     """``# 3 of 5 sessions to process, 1 completed, 1 not possible; ...``."""
     costs = [session.cost for session in planned if session.cost is not None]
-    finished = sum(not session.job.busy for session in planned)
+    finished = sum(session.job.complete for session in planned)
     text = (
         f"# {len(costs)} of {counted(len(planned), 'session')} to process, {finished} completed, "
         f"{len(planned) - len(costs) - finished} not possible"
@@ -187,7 +188,11 @@ def _row(planned: Planned) -> tuple[str, ...]:
         f"ses-{job.session}" if job.session else "",
         *(_relative(job.images.get(modality), job.bids_dir) for modality in MODALITIES),
         " ".join(planned.tasks),
-        " ".join(outcome.task for outcome in (*job.finished, *job.finished_spaces)),
+        " ".join(
+            outcome.task
+            for outcome in (*job.finished, *job.finished_spaces)
+            if outcome.status == "resumed"
+        ),
         left_out,
         "" if cost is None else f"{cost.seconds:.0f}",
         "" if cost is None else str(cost.memory_mib),

@@ -73,7 +73,7 @@ def session_outcome(job: SessionJob, run: RunOutcome, work: FinishedWork) -> Ses
     done = tuple(replace(task, status="done") for task in work.tasks(job))
     known = {task.task for task in done}
     left = tuple(TaskOutcome(task, status, reason) for task in job.tasks if task not in known)
-    asked = tuple(task.task for task in job.finished) + job.tasks
+    asked = tuple(task.task for task in job.finished if task.asked) + job.tasks
     missing, made = work.spaces(replace(job, tasks=asked))
     spaces = (
         *(replace(space, status="done") for space in made),
@@ -87,7 +87,10 @@ def session_outcome(job: SessionJob, run: RunOutcome, work: FinishedWork) -> Ses
 
 
 def log_rows(rows: Sequence[SessionRow], run: RunOutcome) -> None:
-    """A line for each task that was not done; what nobody began is only counted."""
+    """A line for each task that was not done, or about which something is to be known.
+
+    What nobody began is only counted.
+    """
     left = 0
     for row in rows:
         if row.reason in (_INTERRUPTED, _STOPPED):
@@ -95,6 +98,9 @@ def log_rows(rows: Sequence[SessionRow], run: RunOutcome) -> None:
         elif row.status not in DONE:
             where = " ".join(filter(None, (row.participant_id, row.session_id)))
             _log.warning("%s: %s %s: %s", where, row.task, row.status, row.reason)
+        elif row.reason:
+            where = " ".join(filter(None, (row.participant_id, row.session_id)))
+            _log.info("%s: %s: %s", where, row.task, row.reason)
     if left:
         _log.warning("%d of %s not completed: %s", left, counted(len(rows), "task"),
                      _INTERRUPTED if run.interrupted else _STOPPED)  # fmt: skip

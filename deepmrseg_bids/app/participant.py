@@ -38,6 +38,7 @@ from deepmrseg_bids.execution.runner import Settings, execute
 from deepmrseg_bids.execution.signals import undisturbed
 from deepmrseg_bids.files import check_writable, locked, remove_leftovers
 from deepmrseg_bids.session.job import SessionOutcome, read_outcome
+from deepmrseg_bids.session.segment import finished_session
 from deepmrseg_bids.wording import counted
 
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]
@@ -118,7 +119,8 @@ def run_participant(config: RunConfig, *, command: str) -> int:
         execution = Execution(make_plan(request), work, command)
         _log_plan(execution.plan)
         room = _ROOM * len(execution.plan.to_do)
-        with SessionLog(execution.logs, execution.plan.finished.digests, room=room) as log:
+        known = execution.plan.finished
+        with SessionLog(execution.logs, known.digests, outputs=known.outputs, room=room) as log:
             run = _execute(execution, log)
             with undisturbed():
                 rows = _summarise(execution, run, log)
@@ -185,13 +187,16 @@ def _prepare_out_dir(request: Request) -> None:
 
 
 def _log_plan(plan: Plan) -> None:
-    for session in plan.request.sessions:
-        for note in session.notes:
-            _log.info("%s: %s", session.name, note)
-    finished = len(plan.jobs) - len(plan.to_do)
+    for job in plan.jobs:
+        for note in job.notes:
+            _log.info("%s: %s", job.name, note)
+    finished = sum(job.complete for job in plan.jobs)
     if finished:
         _log.info("%d of %s completed by earlier runs (use --force to repeat)",
                   finished, counted(len(plan.jobs), "session"))  # fmt: skip
+    if plan.others:
+        _log.info("%s in OUT_DIR outside this run; the reports include them",
+                  counted(len(plan.others), "session"))  # fmt: skip
     memory = [job.memory_gb for job in plan.to_do]
     if memory and plan.request.scheduler is None:
         _log.info("%s", plan.limits.summary(len(memory), max(memory)))
@@ -265,12 +270,16 @@ def _summarise(execution: Execution, run: RunOutcome, log: SessionLog) -> list[S
     """Write the tables, tell what was not done, and write the pages that no node has written."""
     plan = execution.plan
     outcomes = {job.name: session_outcome(job, run, plan.finished) for job in plan.jobs}
-    rows = log.write(list(outcomes.values()))
+    beside = [finished_session(job) for job in plan.others]
+    rows = log.write([*outcomes.values(), *beside])
     log_rows(rows, run)
     if execution.config.reports and not run.interrupted:
         lost = {job.subject for job in plan.to_do if job.name not in run.recorded}
         for subject in sorted(lost):
-            of_subject = [outcomes[job.name] for job in plan.jobs if job.subject == subject]
+            of_subject = [
+                outcomes[job.name] if job.name in outcomes else finished_session(job)
+                for job in plan.by_subject[subject]
+            ]
             _write_page(execution, subject, of_subject)
     return rows
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepmrseg_bids.app.request import Request
+from deepmrseg_bids.app.session_log import DONE
+from deepmrseg_bids.app.standing import kept, outside, reported, with_rest
 from deepmrseg_bids.bids.names import report_path
 from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.bids.query import Session
+from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.execution.cost_model import memory_mib
 from deepmrseg_bids.execution.runner import Limits
 from deepmrseg_bids.inference.precision import decide_precision
+from deepmrseg_bids.session.inventory import Inventory
 from deepmrseg_bids.session.job import SessionJob
-from deepmrseg_bids.session.resume import FinishedWork, tasks_there
+from deepmrseg_bids.session.resume import FinishedWork
 from deepmrseg_bids.system import usable_memory_mib
 
 if TYPE_CHECKING:
@@ -35,15 +39,19 @@ class Plan:
     """What a run does.
 
     Attributes:
-        jobs: every session, with the tasks that are left to do.
+        jobs: every session of the run, with the tasks that are left to do.
         finished: what is in OUT_DIR already.
         limits: what the sessions may take together.
+        others: sessions that are in OUT_DIR, but not in the run; they are on the pages.
+        log: what ``logs/sessions.tsv`` says, by subject and session, and by task.
     """
 
     request: Request
     jobs: tuple[SessionJob, ...]
     finished: FinishedWork
     limits: Limits
+    others: tuple[SessionJob, ...] = ()
+    log: Mapping[tuple[str, str | None], Mapping[str, SessionRow]] = field(default_factory=dict)
 
     @cached_property
     def to_do(self) -> list[SessionJob]:
@@ -51,19 +59,47 @@ class Plan:
         return [job for job in self.jobs if job.busy]
 
     @cached_property
+    def by_subject(self) -> dict[str, list[SessionJob]]:
+        """The sessions on the page of each subject, those outside the run among them."""
+        subjects: dict[str, list[SessionJob]] = {job.subject: [] for job in self.jobs}
+        for job in (*self.jobs, *self.others):
+            subjects.setdefault(job.subject, []).append(job)
+        return {
+            subject: sorted(jobs, key=lambda job: job.session or "")
+            for subject, jobs in subjects.items()
+        }
+
+    @cached_property
     def scheduled(self) -> list[SessionJob]:
         """The sessions of every subject of whom something is left to do, if only the page."""
         config = self.request.config
-        if config.reports_only:
-            return [job for job in self.jobs if job.finished]
-        subjects = set()
-        for subject, jobs in groupby(self.jobs, key=lambda job: job.subject):
-            sessions = list(jobs)
-            if any(job.busy for job in sessions) or (
-                config.reports and not _page_is_up_to_date(config.out_dir, subject, sessions)
-            ):
-                subjects.add(subject)
-        return [job for job in self.jobs if job.subject in subjects]
+        return [
+            job
+            for subject, jobs in self.by_subject.items()
+            if (any(job.finished for job in jobs) if config.reports_only else self._left(jobs))
+            for job in jobs
+            if not config.reports_only or job.finished
+        ]
+
+    def _left(self, jobs: Sequence[SessionJob]) -> bool:
+        """Whether there is anything left to do for a subject."""
+        config = self.request.config
+        if any(job.busy for job in jobs):
+            return True
+        return config.reports and not (
+            _page_is_up_to_date(config.out_dir, jobs[0].subject, jobs)
+            and all(map(self._is_as_before, jobs))
+        )
+
+    def _is_as_before(self, job: SessionJob) -> bool:
+        """Whether what is said of a session is what was said by the run before."""
+        before = self.log.get((job.subject, job.session), {})
+        return all(
+            (row := before.get(task.task)) is None
+            or ((row.status in DONE) == (task.status in DONE) and row.reason == task.reason)
+            for task in job.finished
+            if task.asked or task.status not in DONE
+        )
 
     def batches(self, size: int) -> Iterator[list[SessionJob]]:
         """Those sessions in parts of ``size`` or a little more: a subject's stay together."""
@@ -81,23 +117,27 @@ def make_plan(request: Request) -> Plan:
     """Look up what earlier runs have finished, and what the rest may take."""
     config = request.config
     digests = Digests.read(config.out_dir / "logs" / "inputs.tsv")
-    finished = FinishedWork(config.out_dir, request.bundles, digests)
-    jobs = _jobs(request, finished)
+    there = Inventory.of(config.out_dir, config.bids_dir, request.specs)
+    finished = FinishedWork(config.out_dir, request.bundles, digests, there.outputs)
+    jobs = _jobs(request, finished, there)
     limits = _limits(config, sum(job.busy for job in jobs))
-    return Plan(request, tuple(jobs), finished, limits)
+    others = outside(request, jobs, there)
+    return Plan(request, tuple(jobs), finished, limits, tuple(others), there.log)
 
 
-def _jobs(request: Request, finished: FinishedWork) -> list[SessionJob]:
+def _jobs(request: Request, finished: FinishedWork, there: Inventory) -> list[SessionJob]:
     """The sessions with the tasks that are left to do."""
     config = request.config
     spaces = () if config.reports_only else _space_jobs(request, finished.digests)
     jobs = [_job(request, session, spaces) for session in request.sessions]
     if config.reports_only:
-        return [replace(job, tasks=(), finished=tasks_there(job, config.out_dir)) for job in jobs]
+        return [with_rest(reported(job, there), there) for job in jobs]
     precision = decide_precision(config.precision, config.device)
     jobs = [replace(job, precision=precision) for job in jobs]
     if not config.force:
         jobs = [_resumed(job, finished) for job in jobs]
+    jobs = [kept(job, there) for job in jobs]
+    jobs = [with_rest(job, there) for job in jobs]
     return [replace(job, memory_gb=_memory_gb(request, job)) if job.busy else job for job in jobs]
 
 
@@ -123,6 +163,7 @@ def _job(request: Request, session: Session, spaces: Sequence[SpaceJob]) -> Sess
         probabilities=config.probabilities,
         force_header=config.force_header,
         notes=session.notes,
+        missing=session.missing,
         spaces=tuple(replace(space, tasks=tasks) for space in spaces),
         force=config.force,
     )

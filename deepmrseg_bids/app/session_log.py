@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from deepmrseg_bids.bids.provenance import Digests
+from deepmrseg_bids.bids.provenance import Digests, certified
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.bids.visits import natural
 from deepmrseg_bids.errors import DatasetError
@@ -34,6 +34,7 @@ class SessionLog:
     Args:
         logs: OUT_DIR/logs.
         digests: the table of inputs; receives the images that were read.
+        outputs: the table of outputs; receives the files that were written.
         every: seconds between two times that the tables are written.
         room: bytes kept free for the tables: on a disk that got full they tell why.
     """
@@ -43,10 +44,11 @@ class SessionLog:
         logs: Path,
         digests: Digests,
         *,
+        outputs: Digests | None = None,
         every: float = 30.0,
         room: int = 0,
     ) -> None:
-        self._logs, self._digests = logs, digests
+        self._logs, self._digests, self._outputs = logs, digests, outputs
         self._every, self._last = every, time.monotonic()
         self._waiting: list[SessionOutcome] = []
         self._room = ExitStack()
@@ -76,27 +78,44 @@ class SessionLog:
         self._waiting = []
         self._last = time.monotonic()
         self._digests.add(digest for outcome in outcomes for digest in outcome.inputs)
+        self._add_outputs(outcomes)
         rows = [row for outcome in outcomes for row in rows_of(outcome)]
+        beside = [row for outcome in outcomes for row in rows_of(outcome, asked=False)]
         table = self._logs / "sessions.tsv"
         for last in (False, True):
             try:
                 with locked(self._logs / ".lock"):
-                    write_sessions(table, merged(table, rows))
+                    write_sessions(table, merged(table, rows, beside))
                     self._digests.save()
+                    if self._outputs is not None:
+                        self._outputs.save()
                 break
             except DatasetError as error:
                 if last:
                     _log.error("%s", error)
                 self._room.close()
-        return rows
+        return rows + [row for row in beside if row.status not in DONE]
+
+    def _add_outputs(self, outcomes: Sequence[SessionOutcome]) -> None:
+        """Remember the files that were written, as their sidecars certify them."""
+        if self._outputs is None:
+            return
+        for outcome in outcomes:
+            for task in (*outcome.tasks, *outcome.spaces):
+                if task.status == "done":
+                    self._outputs.add(certified(self._logs.parent, task.files))
 
 
-def rows_of(outcome: SessionOutcome) -> list[SessionRow]:
-    """A line of ``sessions.tsv`` for each task of a session."""
+def rows_of(outcome: SessionOutcome, *, asked: bool = True) -> list[SessionRow]:
+    """A line of ``sessions.tsv`` for each task of a session.
+
+    Args:
+        asked: those that the run asks for, or the others.
+    """
     subject = f"sub-{outcome.subject}"
     session = f"ses-{outcome.session}" if outcome.session else ""
     rows = []
-    for task in (*outcome.tasks, *outcome.spaces):
+    for task in (one for one in (*outcome.tasks, *outcome.spaces) if one.asked is asked):
         findings = worst_first(task.findings or outcome.findings)
         tags = ",".join(dict.fromkeys(finding.tag for finding in findings))
         rows.append(
@@ -121,8 +140,14 @@ def _moved_aside(table: Path) -> Path:
     return kept
 
 
-def merged(table: Path, rows: Iterable[SessionRow]) -> list[SessionRow]:
-    """These rows, and those of the table about other sessions and tasks."""
+def merged(
+    table: Path, rows: Iterable[SessionRow], beside: Iterable[SessionRow] = ()
+) -> list[SessionRow]:
+    """These rows, and those of the table about other sessions and tasks.
+
+    Args:
+        beside: rows about what the run does not ask for: they replace only what is not true.
+    """
     try:
         earlier = read_sessions(table) if table.exists() else []
     except DatasetError as error:
@@ -130,6 +155,10 @@ def merged(table: Path, rows: Iterable[SessionRow]) -> list[SessionRow]:
         _log.warning("%s: starting a new table; the old one is kept as %s", error, kept.name)
         earlier = []
     merged_rows = {(row.participant_id, row.session_id, row.task): row for row in earlier}
+    for row in beside:
+        before = merged_rows.get((row.participant_id, row.session_id, row.task))
+        if before is None or (before.status in DONE) != (row.status in DONE):
+            merged_rows[row.participant_id, row.session_id, row.task] = row
     for row in rows:
         key = (row.participant_id, row.session_id, row.task)
         before = merged_rows.get(key)

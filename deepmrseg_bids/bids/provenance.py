@@ -7,7 +7,7 @@ and says how it was made. If that is how it would be made now, it is not made ag
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ __all__ = [
     "FileDigest",
     "Provenance",
     "Sidecar",
+    "certified",
     "findings_of",
     "flaw_of",
     "inputs_of",
@@ -196,6 +197,16 @@ class Digests:
         plain = [path for path in sorted(self.known) if not set(path) & set('\t\r\n"')]
         text = tsv_text(_COLUMNS, [self.known[path] for path in plain], quote=True)
         write_text(self.table, text)
+
+
+def certified(out_dir: Path, files: Iterable[str]) -> Iterator[FileDigest]:
+    """The SHA-256 that sidecars state of files of OUT_DIR, which were just written."""
+    for file in files:
+        sha256 = _tree(out_dir / sidecar_path(file)).get(SHA256)
+        if not file.endswith(".json") and isinstance(sha256, str):
+            with suppress(OSError):
+                found = (out_dir / file).stat()
+                yield FileDigest(file, found.st_size, found.st_mtime_ns, sha256)
 
 
 def same_provenance(

@@ -14,7 +14,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,14 @@ class Session:
         session: label without ``ses-``; None where the data set has no sessions.
         images: the image of each modality (``T1w``, ``FLAIR``) that it has, absolute.
         notes: what was decided on the way, one line each.
+        missing: why it lacks an image, by modality, where that is known.
     """
 
     subject: str
     session: str | None
     images: Mapping[str, Path]
     notes: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -162,6 +162,7 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
     sources: dict[SessionKey, str] = {}
     problems = []
     broken = set()
+    outputs = Digests.read(out_dir / "logs" / "outputs.tsv", root=out_dir)
     for path in sorted(_morph_files(out_dir, task)):
         try:
             name = BidsName.parse(path)
@@ -176,7 +177,7 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
             continue
         try:
             read = read_morph(path, labels=_labels(out_dir, spec, stem))
-            _check_unchanged(out_dir, path)
+            _check_unchanged(out_dir, path, outputs)
         except DatasetError as error:
             problems.append(str(error))
             broken.add(key)
@@ -196,9 +197,9 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
     )
 
 
-def _check_unchanged(out_dir: Path, path: Path) -> None:
+def _check_unchanged(out_dir: Path, path: Path, outputs: Digests) -> None:
     """See that a table is what its sidecar says that was written."""
-    flaw = flaw_of(out_dir, path.relative_to(out_dir), Digests(Path()))
+    flaw = flaw_of(out_dir, path.relative_to(out_dir), outputs)
     if flaw.startswith("damaged"):
         raise DatasetError(f"{path}: {flaw}; run the session again")
 

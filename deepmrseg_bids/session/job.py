@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,8 +26,11 @@ class TaskOutcome:
 
     Attributes:
         status: done, resumed (by an earlier run), skipped or failed.
+        reason: why it is skipped or failed; of a resumed one, why it was not made again where
+            its files alone do not say so.
         files: written, relative to OUT_DIR.
         findings: about the input and the result, as in its sidecars.
+        asked: False: the run does not ask for it, but it is in OUT_DIR.
     """
 
     task: str
@@ -38,6 +41,7 @@ class TaskOutcome:
     files: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     model: str = ""
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,12 @@ class SessionJob:
         force_header: read images without sform and qform too.
         memory_gb: what the session is expected to take.
         notes: what was decided while the session was looked up.
-        finished: tasks of this session that an earlier run did; ``tasks`` holds the others.
+        finished: tasks of which it is known what became of them, most often that an earlier
+            run did them; ``tasks`` holds the others. Those that the run does not ask for are
+            among them, if they are in OUT_DIR.
+        recorded: images that results in OUT_DIR were made from, if they are not in ``images``.
+        earlier: of ``tasks``, those of which OUT_DIR holds a result of other inputs or models.
+        missing: why the session lacks an image, by modality.
         spaces: the output spaces in which something is to be made.
         finished_spaces: those in which an earlier run has made everything.
         force: use nothing that an earlier run has made.
@@ -74,6 +83,9 @@ class SessionJob:
     memory_gb: float = 2.0
     notes: tuple[str, ...] = ()
     finished: tuple[TaskOutcome, ...] = ()
+    recorded: Mapping[str, Path] = field(default_factory=dict)
+    earlier: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
     spaces: tuple[SpaceJob, ...] = ()
     finished_spaces: tuple[TaskOutcome, ...] = ()
     force: bool = False
@@ -91,6 +103,12 @@ class SessionJob:
         return tuple(dict.fromkeys((*self.tasks, *brain, *carried)))
 
     @property
+    def complete(self) -> bool:
+        """Whether earlier runs have done all that is asked for."""
+        asked = [task for task in self.finished if task.asked]
+        return not self.busy and all(task.status == "resumed" for task in asked)
+
+    @property
     def t1w(self) -> Path | None:
         """The T1w; None where there is none."""
         return self.images.get(T1W)
@@ -103,6 +121,17 @@ class SessionJob:
     def spec(self, task: str) -> TaskSpec:
         """What a task of this session is."""
         return _tasks_of(self.models)[task]
+
+    def lacking(self, task: str) -> str:
+        """Why a task cannot be done with the images of the session; empty if it can.
+
+        Its cause is added where it is known: a filter, a name, a missing folder.
+        """
+        spec = self.spec(task)
+        reason = spec.missing(self.images)
+        cause = next((self.missing[one] for one in spec.required
+                      if one not in self.images and one in self.missing), "")  # fmt: skip
+        return f"{reason}: {cause}" if reason and cause else reason
 
     def inputs(self, task: str) -> tuple[Path, ...]:
         """The images that a task is made from, the one that its tables are named after first.

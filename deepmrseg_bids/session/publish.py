@@ -26,10 +26,10 @@ from deepmrseg_bids.session.publish_lesions import (
     there_if_aligned,
 )
 from deepmrseg_bids.tasks.results import Segmentation, native_posteriors
-from deepmrseg_bids.tasks.spec import T1W
+from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 from deepmrseg_bids.tasks.wml import LesionSegmentation
 
-__all__ = ["Publication", "morph_rows", "provenance_of", "stage_task", "task_files"]
+__all__ = ["Publication", "files_of", "morph_rows", "provenance_of", "stage_task", "task_files"]
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,24 @@ def _torch_version() -> str:
 
 def task_files(job: SessionJob, task: str, out_dir: Path) -> list[PurePosixPath]:
     """The files of a task with a sidecar each, relative to OUT_DIR, the label map first."""
-    spec = job.spec(task)
+    return files_of(job.spec(task), job.images, out_dir, probabilities=job.probabilities)
+
+
+def files_of(
+    spec: TaskSpec, images: Mapping[str, Path], out_dir: Path, *, probabilities: bool = False
+) -> list[PurePosixPath]:
+    """The same of a task whatever it is made by.
+
+    Args:
+        images: of the session, by modality.
+    """
     if spec.native != T1W:
-        files = PairFiles.of(spec, job.images, probabilities=job.probabilities)
+        files = PairFiles.of(spec, images, probabilities=probabilities)
         return always_there(files) + there_if_aligned(files, out_dir)
-    source = spec.source(job.images)
-    label_map, table = names.label_map_path(source, spec.label_map), names.morph_path(source, task)
-    posteriors = [names.probabilities_path(source, task)] if job.probabilities else []
-    return [label_map, table, *posteriors]
+    source = spec.source(images)
+    label_map = names.label_map_path(source, spec.label_map)
+    posteriors = [names.probabilities_path(source, spec.name)] if probabilities else []
+    return [label_map, names.morph_path(source, spec.name), *posteriors]
 
 
 def morph_rows(result: Segmentation) -> list[MorphRow]:

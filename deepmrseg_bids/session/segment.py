@@ -84,7 +84,8 @@ def segment_session(job: SessionJob, out_dir: Path, *, work: Path, record: Path)
 def finished_session(job: SessionJob) -> SessionOutcome:
     """The outcome of a session of which an earlier run has done everything."""
     return SessionOutcome(
-        job.subject, job.session, _texts(job.images), job.finished, notes=job.notes,
+        job.subject, job.session, _texts({**job.recorded, **job.images}), job.finished,
+        notes=job.notes,
         spaces=job.finished_spaces,
     )  # fmt: skip
 
@@ -135,7 +136,8 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
         asked = (*job.tasks, *(space.title for space in job.spaces))
         so_far.outcomes += [_stopped(task, error) for task in asked if task not in done]
     titles = {space.title for space in job.spaces}
-    scans, outcomes = so_far.scans, so_far.outcomes
+    scans = so_far.scans
+    outcomes = [_explained(job, outcome) for outcome in so_far.outcomes]
     return replace(
         finished_session(job),
         tasks=(*job.finished, *(one for one in outcomes if one.task not in titles)),
@@ -143,6 +145,20 @@ def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
         inputs=scans.inputs if scans else (),
         spaces=(*job.finished_spaces, *(one for one in outcomes if one.task in titles)),
     )
+
+
+def _explained(job: SessionJob, outcome: TaskOutcome) -> TaskOutcome:
+    """The same outcome with why an image is missing, and that an earlier result is there."""
+    task, reason = outcome.task, outcome.reason
+    if (
+        outcome.status == "skipped"
+        and task in job.tasks
+        and reason == job.spec(task).missing(job.images)
+    ):
+        reason = job.lacking(task)
+    if outcome.status == "failed" and task in job.earlier:
+        reason += "; the result of an earlier run, from another version of the inputs, is kept"
+    return replace(outcome, reason=reason)
 
 
 def _read(job: SessionJob) -> _Scans:

@@ -108,7 +108,7 @@ def left_to_make(
     source: Path,
     native: Mapping[str, Provenance],
     label_maps: Mapping[str, Output],
-    out_dir: Path,
+    out: tuple[Path, Digests | None],
 ) -> SpaceJob | None:
     """The same job without the label maps that are there as they would be made now.
 
@@ -117,6 +117,7 @@ def left_to_make(
         source: the scan.
         native: how each task's own label map is made, by task; with ``brain``.
         label_maps: how that of each task is called.
+        out: OUT_DIR, and the SHA-256 of its files.
 
     Returns:
         None where nothing is left; no tasks where only the transforms are.
@@ -124,11 +125,11 @@ def left_to_make(
 
     def there(task: str) -> bool:
         made = job.made(native[task], grid=True)
-        return same_provenance(out_dir, [job.file(source, label_maps[task])], made)
+        return same_provenance(out[0], [job.file(source, label_maps[task])], made, out[1])
 
     tasks = tuple(task for task in job.tasks if task not in native or not there(task))
     both = job.made(native[BRAIN.name], grid=False)
-    if not tasks and same_provenance(out_dir, job.transforms(source), both):
+    if not tasks and same_provenance(out[0], job.transforms(source), both, out[1]):
         return None
     return replace(job, tasks=tasks)
 

@@ -18,8 +18,9 @@ from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels
 from deepmrseg_bids.imaging.registration import Quality, RigidFit
 from deepmrseg_bids.session import segment as module
+from deepmrseg_bids.session.inventory import Inventory
 from deepmrseg_bids.session.job import SessionJob
-from deepmrseg_bids.session.resume import FinishedWork, tasks_there
+from deepmrseg_bids.session.resume import FinishedWork
 from deepmrseg_bids.session.segment import segment_session
 from deepmrseg_bids.tasks.coregistration import Pair
 from deepmrseg_bids.tasks.lesions import Lesion
@@ -191,7 +192,9 @@ def test_finished_lesions_are_found_again_until_an_image_changes(make, tmp_path,
     flair = job.images["FLAIR"]
     (found,) = FinishedWork(out, BUNDLES, digests).tasks(job)
     assert found.status == "resumed" and len(found.files) == 2 * len(BOTH if aligned else ALONE)
-    assert tasks_there(job, out)
+    there = Inventory.of(out, job.bids_dir, {"wml": job.spec("wml")})
+    whole = there.find(job.subject, job.session, "wml")
+    assert whole is not None and whole.whole and dict(whole.images) == dict(job.images)
     assert not FinishedWork(out, BUNDLES, digests).tasks(replace(job, probabilities=True))
     assert not FinishedWork(out, BUNDLES, digests).tasks(
         replace(job, images=images_of(flair=flair))

@@ -279,10 +279,17 @@ def _picture(result: TaskResult, read: _Read, limit: int) -> tuple[_Picture, Lab
     if result.image is None or result.dseg is None or result.table is None:
         return _Picture(problem="the scan or its label map is unknown"), None
     try:
-        volume = read(result.image)
         labels = read_labels(result.dseg)
     except DeepMRSegError as error:
         return _Picture(problem=str(error)), None
+    try:
+        volume = read(result.image)
+    except DeepMRSegError as error:  # the scan has gone: its labels are still worth a look
+        volume = Volume(np.zeros(labels.grid.shape, np.float32), labels.grid)
+        layers = contour_layers(volume, labels, result.table, style=result.spec.figure, limit=limit)
+        contours = _uri(layers.contours_type, layers.contours)
+        scan = f"Contours without the scan, which cannot be read ({error})"
+        return _Picture(_uri("image/webp", layers.scan), contours, scan=scan), None
     layers = contour_layers(volume, labels, result.table, style=result.spec.figure, limit=limit)
     shape = " x ".join(str(edge) for edge in volume.grid.shape)
     spacing = " x ".join(f"{edge:.2f}" for edge in volume.grid.spacing)

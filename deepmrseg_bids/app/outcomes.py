@@ -19,12 +19,14 @@ __all__ = [
     "EXIT_SOME",
     "RunOutcome",
     "exit_code",
+    "log_findings",
     "log_rows",
     "session_outcome",
 ]
 
 _log = logging.getLogger("deepmrseg-bids")
 EXIT_ALL_DONE, EXIT_SOME, EXIT_NOTHING = 0, 3, 4
+_LISTED = 10  # sessions that are named at the end of a run
 _INTERRUPTED = "interrupted; run the same command again to complete it"
 _STOPPED = "not started, because another session failed (--stop-on-first-crash)"
 _NO_RECORD = "its process ended unexpectedly; see the crash file in logs/"
@@ -104,6 +106,30 @@ def log_rows(rows: Sequence[SessionRow], run: RunOutcome) -> None:
     if left:
         _log.warning("%d of %s not completed: %s", left, counted(len(rows), "task"),
                      _INTERRUPTED if run.interrupted else _STOPPED)  # fmt: skip
+
+
+def log_findings(outcomes: Sequence[SessionOutcome]) -> None:
+    """Name the sessions whose results should not be used before somebody has looked at them."""
+    lines = []
+    for outcome in outcomes:
+        tasks = [task for task in outcome.tasks if task.status in DONE and task.asked]
+        found = dict.fromkeys(
+            finding for task in tasks for finding in task.findings if finding.severity == "error"
+        )
+        if found:
+            name = f"sub-{outcome.subject}"
+            name += f" ses-{outcome.session}" if outcome.session else ""
+            texts = "; ".join(f"{finding.message} ({finding.code})" for finding in found)
+            lines.append(f"{name}: {texts}")
+    if not lines:
+        return
+    _log.warning("%s with findings of severity error: check them before using the results",
+                 counted(len(lines), "session"))  # fmt: skip
+    for line in lines[:_LISTED]:
+        _log.warning("%s", line)
+    if len(lines) > _LISTED:
+        _log.warning("and %s; see the column findings in logs/sessions.tsv",
+                     counted(len(lines) - _LISTED, "more session", "more sessions"))  # fmt: skip
 
 
 def exit_code(rows: Sequence[SessionRow], *, pages_lost: int = 0) -> int:

@@ -22,6 +22,7 @@ from deepmrseg_bids.app.outcomes import (
     EXIT_SOME,
     RunOutcome,
     exit_code,
+    log_findings,
     log_rows,
     session_outcome,
 )
@@ -273,6 +274,7 @@ def _summarise(execution: Execution, run: RunOutcome, log: SessionLog) -> list[S
     beside = [finished_session(job) for job in plan.others]
     rows = log.write([*outcomes.values(), *beside])
     log_rows(rows, run)
+    log_findings(list(outcomes.values()))
     if execution.config.reports and not run.interrupted:
         lost = {job.subject for job in plan.to_do if job.name not in run.recorded}
         for subject in sorted(lost):

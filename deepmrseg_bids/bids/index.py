@@ -15,6 +15,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ a folder named func or sub-9 would mislead it."""
 
 _FILE = "layout_index.sqlite"  # pybids' own name
 _FORMAT = 1  # of what is indexed; another number makes the index anew
+_LONG_NAMES = {
+    "sub": "subject", "ses": "session", "acq": "acquisition", "ce": "ceagent",
+    "rec": "reconstruction", "dir": "direction", "mod": "modality", "ext": "extension",
+}  # fmt: skip
+"""Entities as they are in file names, and as pybids and the NiPreps call them in filters."""
 _DATA_FOLDER = re.compile(r"(?:sub|ses)-[0-9a-zA-Z+]+")
 
 
@@ -162,18 +168,50 @@ def _stamp(database: Path, fingerprint: str) -> None:
         connection.execute("INSERT INTO deepmrseg_bids VALUES (?)", (fingerprint,))
 
 
-def _layout(root: Path, unwanted: re.Pattern[str] | None, folder: Path | None = None) -> Any:
-    """A pybids layout, in memory or with its database in a folder."""
+def _layout(
+    root: Path,
+    unwanted: re.Pattern[str] | None,
+    folder: Path | None = None,
+    closed: Sequence[re.Pattern[str]] = (),
+) -> Any:
+    """A pybids layout, in memory or with its database in a folder.
+
+    Args:
+        closed: folders that cannot be read: pybids would give up all others for one of them.
+    """
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
 
     indexer = None
     if unwanted is not None:
-        indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[unwanted])
+        ignore = [unwanted, *closed]
+        indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore)
     try:
         return BIDSLayout(root, validate=False, database_path=folder, indexer=indexer)
     except Exception as error:  # pybids and its database raise what they like
+        if isinstance(error, PermissionError) and not closed and (found := _closed(root)):
+            if folder is not None:
+                (folder / _FILE).unlink(missing_ok=True)
+            return _layout(root, unwanted, folder, found)
         advice = "" if folder is None else "; if it persists, remove the --bids-database-dir"
         raise DatasetError(f"{root}: cannot be indexed ({error}){advice}") from error
+
+
+def _closed(root: Path) -> list[re.Pattern[str]]:
+    """The folders of subjects, sessions and images that this user cannot read."""
+    patterns = ("sub-*/", "sub-*/ses-*/", "sub-*/anat/", "sub-*/ses-*/anat/")
+    folders = (folder for pattern in patterns for folder in root.glob(pattern))
+    places = [folder.relative_to(root).as_posix() for folder in folders if not _is_open(folder)]
+    return [re.compile(f"^/{re.escape(place)}(/|$)") for place in places]
+
+
+def _is_open(folder: Path) -> bool:
+    """Whether what is in a folder can be seen and reached."""
+    try:
+        os.listdir(folder)
+        os.stat(folder / "." / "..")
+    except OSError:
+        return False
+    return True
 
 
 def _close(layout: Any) -> None:
@@ -210,7 +248,21 @@ def _ask(layout: Any, query: Mapping[str, Any], kind: str) -> list[str]:
     try:
         return list(layout.get(return_type="filename", **asked))
     except Exception as error:  # an unknown entity, or a value that makes no sense to pybids
-        raise UsageError(f"the filter {kind!r} cannot be used: {error}") from error
+        raise UsageError(_about_filter(layout, asked, kind)) from error
+
+
+def _about_filter(layout: Any, asked: Mapping[str, Any], kind: str) -> str:
+    """What is wrong with a filter, in our words: those of pybids are about its own options."""
+    known = sorted(layout.get_entities())
+    unknown = [entity for entity in asked if entity not in known]
+    if not unknown:
+        return f"the filter {kind!r} cannot be used: check the values of {', '.join(asked)}"
+    near = _LONG_NAMES.get(unknown[0]) or next(iter(get_close_matches(unknown[0], known, 1)), "")
+    hint = f" (did you mean {near!r}?)" if near else ""
+    return (
+        f"the filter {kind!r} cannot be used: {unknown[0]!r} is not an entity{hint}; "
+        f"known are {', '.join(known)}"
+    )
 
 
 def _pybids(value: Any) -> Any:

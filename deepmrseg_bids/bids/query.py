@@ -1,13 +1,15 @@
 """What BIDS_DIR holds: one :class:`Session` a visit.
 
-Which image is used when a session holds several of a kind: the one with the fewest parts in
-its name besides subject, session and run (a plain ``T1w`` before ``acq-``, ``rec-`` or
-``ce-`` ones), then the lowest run, then the first by name, ``.nii.gz`` before ``.nii``.
-Phase, real and imaginary parts are never used unless a filter asks for them.
+Which image is used when a session holds several of a kind: one without contrast agent (``ce-``)
+if there is one, then the one with the fewest parts in its name besides subject, session and run
+(a plain ``T1w`` before ``acq-`` or ``rec-`` ones), then the lowest run, then the first by name,
+``.nii.gz`` before ``.nii``. What ``.bidsignore`` excludes is not used. Phase, real and imaginary
+parts are never used unless a filter asks for them.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -19,6 +21,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from deepmrseg_bids.bids.absence import Absence, images_named
+from deepmrseg_bids.bids.bidsignore import BidsIgnore
 from deepmrseg_bids.bids.index import OWN_CHECK, find_images
 from deepmrseg_bids.bids.names import BidsName, strip_prefix
 from deepmrseg_bids.errors import DatasetError, UsageError
@@ -49,7 +53,7 @@ class Session:
     session: str | None
     images: Mapping[str, Path]
     notes: tuple[str, ...] = ()
-    missing: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -64,12 +68,17 @@ class _Image:
     name: BidsName
 
     @property
-    def rank(self) -> tuple[int, int, str]:
+    def enhanced(self) -> bool:
+        """Whether it was acquired with a contrast agent."""
+        return self.name.get("ce") is not None
+
+    @property
+    def rank(self) -> tuple[bool, int, int, str]:
         extras = sum(key not in ("sub", "ses", "run") for key, _ in self.name.entities)
         run = self.name.get("run") or "0"
         # "gz" keeps .nii.gz before .nii
         text = str(self.name.replace(extension=".gz")) + str(not self.path.name.endswith(".gz"))
-        return extras, int(run) if run.isdigit() else 0, text
+        return self.enhanced, extras, int(run) if run.isdigit() else 0, text
 
 
 def find_sessions(
@@ -102,7 +111,8 @@ def find_sessions(
     if database_dir is not None:
         database_dir = Path(database_dir).absolute()
     queries = _queries(filters)
-    folders = _folders(root)
+    ignored = BidsIgnore(root)
+    folders = _folders(root, ignored)
     _check_dataset(root, folders, validate=validate)
     subjects = _chosen(participant_labels, folders, "sub", f"in {root}")
     visits = {subject: folders[subject] for subject in subjects}
@@ -115,14 +125,40 @@ def find_sessions(
         database_dir=database_dir,
         keep=keep_database,
     )
-    images = {kind: _by_session(paths[kind], root, query) for kind, query in queries.items()}
+    images = {
+        kind: _by_session(paths[kind], root, query, ignored) for kind, query in queries.items()
+    }
     keys: set[tuple[str, str | None]] = {
         (subject, label) for subject, labels in visits.items() for label in labels or (None,)
     }
     found = {key for kind in images.values() for key in kind if key[0] in visits}
     wanted = [key for key in keys | found if not session_labels or key[1] in sessions]
     wanted.sort(key=lambda key: (key[0], key[1] or ""))
-    return [_session(key, images) for key in wanted]
+    filtered = {kind: dict(own) for kind, own in (filters or {}).items() if kind in queries and own}
+    for kind, own in filtered.items():
+        _check_matches(kind, own, [key for key in wanted if key in images[kind]], wanted, root)
+    absence = Absence(root, frozenset(filtered), ignored)
+    return [_session(key, images, absence) for key in wanted]
+
+
+def _check_matches(
+    kind: str,
+    own: Mapping[str, Any],
+    matched: Sequence[object],
+    wanted: Iterable[tuple[str, str | None]],
+    root: Path,
+) -> None:
+    """Tell of a filter that matches nothing, although there are images."""
+    folders = (root / f"sub-{who}" / (f"ses-{visit}" if visit else "") for who, visit in wanted)
+    named = (name for folder in folders for name in images_named(folder / "anat", _SUFFIXES[kind]))
+    example = None if matched else next(named, None)
+    if example is None:
+        return
+    _log.warning(
+        "the filter %r of --bids-filter-file (%s) matches no %s image of these sessions; there is, "
+        "for example, %s",
+        kind, json.dumps(own, default=str), _SUFFIXES[kind], example,
+    )  # fmt: skip
 
 
 def check_output_dir(
@@ -201,7 +237,7 @@ def check_bids_dir(root: Path) -> None:
         )
 
 
-def _folders(root: Path) -> dict[str, tuple[str, ...]]:
+def _folders(root: Path, ignored: BidsIgnore) -> dict[str, tuple[str, ...]]:
     """The session labels of each subject, by the folders on disk."""
     check_bids_dir(root)
     try:
@@ -210,6 +246,9 @@ def _folders(root: Path) -> dict[str, tuple[str, ...]]:
         raise DatasetError(f"BIDS_DIR {root} cannot be read ({error.strerror})") from error
     folders = {}
     for subject in subjects:
+        if ignored.matches(f"sub-{subject}/"):
+            _log.warning("sub-%s: skipped, excluded by .bidsignore", subject)
+            continue
         try:
             folders[subject] = tuple(_labels(root / f"sub-{subject}", "ses"))
         except OSError:
@@ -274,6 +313,9 @@ def _chosen(asked: Sequence[str], known: Iterable[str], key: str, where: str) ->
 def _queries(filters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     """The pybids query of each kind of image, with the filters in it."""
     filters = filters or {}
+    for key in filters:
+        if key not in _SUFFIXES and key.lower() in _SUFFIXES:
+            raise UsageError(f"--bids-filter-file: use {key.lower()!r} in the place of {key!r}")
     if filters and not set(filters) & set(_SUFFIXES):
         raise UsageError(
             f"the filters name {', '.join(map(repr, filters))}; 't1w' or 'flair' was expected"
@@ -303,7 +345,7 @@ def _queries(filters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
 
 
 def _by_session(
-    paths: Iterable[str], root: Path, query: Mapping[str, Any]
+    paths: Iterable[str], root: Path, query: Mapping[str, Any], ignored: BidsIgnore
 ) -> dict[tuple[str, str | None], list[_Image]]:
     """Images by (subject, session); those whose name and folders disagree are left out."""
     images: dict[tuple[str, str | None], list[_Image]] = defaultdict(list)
@@ -317,6 +359,8 @@ def _by_session(
         subject, session = name.get("sub"), name.get("ses")
         expected = [f"sub-{subject}"] + ([f"ses-{session}"] if session else [])
         if subject is None or folders != expected:
+            continue
+        if ignored.matches(path.relative_to(root).as_posix()):
             continue
         values = {"subject": subject, "session": session, "datatype": datatype}
         if all(_accepts(query[key], values[key]) for key in OWN_CHECK if key in query):
@@ -339,18 +383,28 @@ def _accepts(wanted: Any, value: str | None) -> bool:
 def _session(
     key: tuple[str, str | None],
     images: Mapping[str, Mapping[tuple[str, str | None], list[_Image]]],
+    absence: Absence,
 ) -> Session:
     chosen: dict[str, Path] = {}
+    missing: dict[str, str] = {}
     notes = []
     for kind, by_session in images.items():
         ranked = sorted(by_session.get(key, []), key=lambda image: image.rank)
         if ranked:
             chosen[_SUFFIXES[kind]] = ranked[0].path
+        elif reason := absence.reason(*key, _SUFFIXES[kind]):
+            missing[_SUFFIXES[kind]] = reason
+        if ranked and ranked[0].enhanced:
+            notes.append(
+                f"{ranked[0].path.name} is used, although it was acquired with a contrast agent "
+                f"(ce-), because the session has no other {_SUFFIXES[kind]} image"
+            )
         if len(ranked) > 1:
             others = ", ".join(image.path.name for image in ranked[1:])
             notes.append(
                 f"{len(ranked)} {_SUFFIXES[kind]} images: {ranked[0].path.name} is used, "
-                f"not {others} (fewest entities first, then lowest run); to select "
+                f"not {others} (without contrast agent first, then fewest entities, then "
+                f"lowest run); to select "
                 f"another one, use --bids-filter-file with {kind!r}"
             )
-    return Session(key[0], key[1], chosen, tuple(notes))
+    return Session(key[0], key[1], chosen, tuple(notes), missing)

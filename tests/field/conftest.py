@@ -58,7 +58,7 @@ class Study:
             who = row["participant_id"]
             who += "" if row["session_id"] == "n/a" else f" {row['session_id']}"
             who += "" if row["task"] == "brain" else f" {row['task']}"
-            found[who] = (row["status"], row["reason"])
+            found[who] = (row["status"], "" if row["reason"] == "n/a" else row["reason"])
         return found
 
     def page(self, subject: str = "01") -> str:

@@ -299,7 +299,7 @@ def test_the_group_level_does_not_use_a_damaged_table(finished: Study) -> None:
     ended = finished.run(level="group")
     assert ended.code == 3 and "damaged: sub-01_ses-1_seg-brain_morph.tsv" in ended.err, ended
     table = (finished.out / "group_seg-brain_morph.tsv").read_text()
-    assert "sub-01\tses-1" not in table and "sub-01\tses-2" in table
+    assert "sub-01\tses-1\tn/a" in table and "sub-01\tses-2\t1752576.00" in table
 
 
 def test_what_is_whole_is_not_read_again(finished: Study, monkeypatch: pytest.MonkeyPatch) -> None:

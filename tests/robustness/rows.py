@@ -53,6 +53,8 @@ ROWS: tuple[Row, ...] = (
     *_rows(_HEADS, "flagged by QC", "a T2w named T1w"),
     *_rows(_HEADS, "failed or flagged", "a phantom"),
     *_rows(_HEADS, "task skipped with the reason", "no T1w", "no FLAIR"),
+    *_rows(_HEADS, "task skipped with the cause", "no T1w, by a filter or by its name"),
+    *_rows(_HEADS, "the last lines of the run name it", "a run with findings of severity error"),
     *_rows(_HEADS, "registered", "FLAIR on another grid"),
     *_rows(_HEADS, "flagged: poor alignment", "FLAIR of another participant"),
     *_rows(_DATA, "the choice is documented, logged, and set by --bids-filter-file",

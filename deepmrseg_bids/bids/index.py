@@ -192,7 +192,7 @@ def _layout(
             if folder is not None:
                 (folder / _FILE).unlink(missing_ok=True)
             return _layout(root, unwanted, folder, found)
-        advice = "" if folder is None else "; if it persists, remove the --bids-database-dir"
+        advice = "" if folder is None else "; another --bids-database-dir gets a new index"
         raise DatasetError(f"{root}: cannot be indexed ({error}){advice}") from error
 
 

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -146,11 +146,12 @@ class Staging:
             write_labels(staging.path(label_map_path(t1w, task.label_map)), labels)
             write_json(staging.path(sidecar_path(...)), Sidecar(...).to_json())
 
-    Nothing is published if the block raises. The order is: sidecars that change are marked
-    as unfinished, images come, then tables, then sidecars. So a sidecar certifies its file:
-    where it stands without that mark, the file beside it is whole and was made as the sidecar
-    says, and a session with all its sidecars is finished. A sidecar states the size and the
-    SHA-256 of its file, so that what happens to the file later can be told, too.
+    Nothing is published if the block raises. The order is: sidecars that change are taken
+    away, but one that is marked as unfinished; images come, then tables, then sidecars, that
+    one at last. So a sidecar certifies its file: where it stands without that mark, the file
+    beside it is whole and was made as the sidecar says, and a session with all its sidecars is
+    finished. A sidecar states the size and the SHA-256 of its file, so that what happens to
+    the file later can be told, too.
 
     Args:
         out_dir: where the files go.
@@ -215,17 +216,18 @@ class Staging:
         pairs = [(path, self._out / path.relative_to(folder)) for path in files]
         for parent in {final.parent for _, final in pairs}:
             _check_inside(self._out, parent)
+        begun = any((_tree(final) or {}).get(UNFINISHED) for _, final in pairs
+                    if final.suffix == ".json")  # fmt: skip
         for _, final in pairs:
-            if self._guard is not None:
+            if self._guard is not None and not begun:
                 self._guard(final)
         _certify(files)
         new = [final for _, final in pairs if not final.exists()]
         try:
-            for staged, final in pairs:
-                if staged.suffix == ".json" and not _same(staged, final):
-                    _mark(staged, final)
-            for staged, final in pairs:
-                publish(staged, final)
+            changed = [pair for pair in pairs if pair[0].suffix == ".json" and not _same(*pair)]
+            _mark(changed)
+            for staged, final in sorted(pairs, key=lambda pair: pair in changed[:1]):
+                publish(staged, final)  # that with the mark is the last
         except BaseException:
             for final in new:  # a full disk, perhaps: leave no half of a session
                 final.unlink(missing_ok=True)
@@ -242,13 +244,16 @@ def _certify(files: list[Path]) -> None:
             write_json(sidecar, {**tree, SIZE: file.stat().st_size, SHA256: file_sha256(file)})
 
 
-def _mark(staged: Path, final: Path) -> None:
-    """Say that the file beside a sidecar is ours, and not yet what the sidecar says."""
-    tree = _tree(staged)
-    if tree is None:
-        final.unlink(missing_ok=True)
-    else:
-        write_json(final, {**tree, UNFINISHED: True})
+def _mark(sidecars: Sequence[tuple[Path, Path]]) -> None:
+    """Take sidecars away that will change, but one: it says that what is there now is ours.
+
+    Without it, the files of a run that is killed now would be those of a stranger.
+    """
+    for number, (staged, final) in enumerate(sidecars):
+        if number == 0 and (tree := _tree(staged)) is not None:
+            write_json(final, {**tree, UNFINISHED: True})
+        else:
+            final.unlink(missing_ok=True)
 
 
 def _tree(path: Path) -> dict[str, Any] | None:

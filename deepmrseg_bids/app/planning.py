@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "make_plan"]
 
 _log = logging.getLogger("deepmrseg-bids")
+_TAIL = 64  # bytes at the end of a page that tell that it is whole
 
 
 @dataclass(frozen=True)
@@ -191,13 +193,21 @@ def _limits(config: RunConfig, sessions: int) -> Limits:
     return Limits(cores, threads, config.mem / 1024 or usable_memory_mib() / 1024)
 
 
+def _is_whole(page: Path) -> bool:
+    """Whether a page has its end."""
+    with page.open("rb") as stream:
+        stream.seek(-min(_TAIL, page.stat().st_size), os.SEEK_END)
+        return b"</html>" in stream.read()
+
+
 def _page_is_up_to_date(out_dir: Path, subject: str, jobs: Sequence[SessionJob]) -> bool:
     """Whether the page is there, and no older than anything it shows.
 
     A run that is killed between the last result and the page leaves an old one.
     """
     try:
-        page = (out_dir / report_path(subject)).stat().st_mtime_ns
+        path = out_dir / report_path(subject)
+        page = path.stat().st_mtime_ns if _is_whole(path) else 0
         files = (file for job in jobs for task in job.finished for file in task.files)
         return all((out_dir / file).stat().st_mtime_ns <= page for file in files)
     except OSError:

@@ -315,7 +315,7 @@ def _queries(filters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     filters = filters or {}
     for key in filters:
         if key not in _SUFFIXES and key.lower() in _SUFFIXES:
-            raise UsageError(f"--bids-filter-file: use {key.lower()!r} in the place of {key!r}")
+            raise UsageError(f"--bids-filter-file: use {key.lower()!r} instead of {key!r}")
     if filters and not set(filters) & set(_SUFFIXES):
         raise UsageError(
             f"the filters name {', '.join(map(repr, filters))}; 't1w' or 'flair' was expected"

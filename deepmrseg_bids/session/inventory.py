@@ -147,8 +147,16 @@ class Inventory:
         there = _listed(self.out_dir / _anat(subject, session))
         rows = self.log.get((subject, session), {})
         logged = {task for task, row in rows.items() if _was_done(row)}
-        return [name for name, spec in self.specs.items()
-                if name in logged or any(_belongs(file, spec) for file in there)]  # fmt: skip
+        return [name for name, kinds in self._kinds.items()
+                if name in logged or any(_belongs(file, kinds) for file in there)]  # fmt: skip
+
+    @cached_property
+    def _kinds(self) -> dict[str, tuple[str, ...]]:
+        """What the names of the files of each task contain."""
+        return {
+            name: (f"_{names.entities_text(spec.label_map)}.", f"_seg-{name}_")
+            for name, spec in self.specs.items()
+        }
 
     def find(
         self,
@@ -163,9 +171,11 @@ class Inventory:
             images: of the session now: among several results, that of these is preferred.
         """
         spec, folder = self.specs[task], _anat(subject, session)
-        there = [file for file in _listed(self.out_dir / folder) if _belongs(file, spec)]
+        there = [file for file in _listed(self.out_dir / folder)
+                 if _belongs(file, self._kinds[task])]  # fmt: skip
+        posteriors = any("_probseg." in file for file in there)
         recorded = [
-            self._recorded(spec, found)
+            self._recorded(spec, found, probabilities=posteriors)
             for found in self._images(folder, there)
             if spec.images(found)
         ]
@@ -192,8 +202,10 @@ class Inventory:
         return {modality: path for modality in MODALITIES for path in paths
                 if path.name.partition(".")[0].endswith(f"_{modality}")}  # fmt: skip
 
-    def _recorded(self, spec: TaskSpec, images: Mapping[str, Path]) -> Recorded:
-        files = files_of(spec, images, self.out_dir)
+    def _recorded(
+        self, spec: TaskSpec, images: Mapping[str, Path], *, probabilities: bool
+    ) -> Recorded:
+        files = files_of(spec, images, self.out_dir, probabilities=probabilities)
         used = spec.images(images)
         edited = False
         for file in files:
@@ -227,9 +239,8 @@ def _was_done(row: SessionRow) -> bool:
     return row.status in _DONE or row.reason.startswith(LOST)
 
 
-def _belongs(file: str, spec: TaskSpec) -> bool:
-    """Whether a file of an ``anat`` folder is of a task, by its name."""
-    kinds = (f"_{names.entities_text(spec.label_map)}.", f"_seg-{spec.name}_")
+def _belongs(file: str, kinds: Sequence[str]) -> bool:
+    """Whether a file of an ``anat`` folder is of a task, by what its name contains."""
     return any(kind in file for kind in kinds)
 
 

@@ -129,7 +129,8 @@ class SessionJob:
         """
         spec = self.spec(task)
         reason = spec.missing(self.images)
-        cause = next((self.missing[one] for one in spec.required
+        needed = spec.required if self.images else (T1W,)  # of nothing at all, the T1w is told
+        cause = next((self.missing[one] for one in needed
                       if one not in self.images and one in self.missing), "")  # fmt: skip
         return f"{reason}: {cause}" if reason and cause else reason
 

@@ -66,7 +66,7 @@ def test_a_subject_with_nothing_to_do_but_a_page_gets_its_page(
     plan, tmp_path, reports, pages, busy
 ):
     for subject in pages:
-        (tmp_path / f"sub-{subject}.html").touch()
+        (tmp_path / f"sub-{subject}.html").write_text("</html>")
     jobs = [job("01"), job("01", tasks=(), finished=("brain",)),
             job("02", tasks=(), finished=("brain",))]  # fmt: skip
     made = plan(jobs, reports=reports)
@@ -84,7 +84,7 @@ def test_pages_alone_are_made_of_sessions_that_have_results(plan):
 def test_a_page_that_is_older_than_a_result_is_written_again(plan, tmp_path, age):
     page, file = tmp_path / "sub-01.html", tmp_path / "a.json"
     for place, time in ((page, 100), (file, 100 - age)):
-        place.touch()
+        place.write_text("</html>")
         os.utime(place, (time, time))
     done = (TaskOutcome("brain", "resumed", files=("a.json",)),)
     made = plan([replace(job("01", tasks=()), finished=done)])

@@ -162,7 +162,9 @@ def test_a_dry_run_has_a_row_a_session_with_what_would_be_done_and_why_not(
     assert found["sub-03"]["tasks"] == "brain"
     assert float(found["sub-03"]["seconds"]) >= 0 and int(found["sub-03"]["memory_mib"]) > 100
     assert found["sub-03"]["left_out"] == "wml: wml requires a FLAIR, but the session has none"
-    assert found["sub-04"]["left_out"] == "brain wml: the session has no T1w image"
+    assert found["sub-04"]["left_out"] == (
+        "brain wml: the session has no T1w image: its anat folder is empty"
+    )
     assert found["sub-02"]["T1w"] == "sub-02/anat/sub-02_T1w.nii.gz"
 
 

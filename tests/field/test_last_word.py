@@ -183,7 +183,7 @@ def test_the_cause_is_on_the_terminal_in_the_table_and_on_the_page(
     ({"t1w": {"acq": "a"}}, "did you mean 'acquisition'?"),
     ({"t1w": {"acquisitio": "a"}}, "did you mean 'acquisition'?"),
     ({"t1w": {"colour": "a"}}, "'colour' is not an entity; known are"),
-    ({"T1w": {"acquisition": "a"}, "flair": {}}, "use 't1w' in the place of 'T1w'"),
+    ({"T1w": {"acquisition": "a"}, "flair": {}}, "use 't1w' instead of 'T1w'"),
 ])  # fmt: skip
 def test_a_filter_that_cannot_be_used_is_told_in_our_words(
     filters: dict[str, object], said: str, tmp_path: Path

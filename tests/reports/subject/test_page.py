@@ -243,8 +243,11 @@ def test_a_missing_file_is_named_in_the_page_and_the_volumes_stay(
 ) -> None:
     broken = replace(done, **{which: tmp_path / "gone.nii.gz"})  # type: ignore[arg-type]
     page = write(tmp_path, SessionResult("01", None, (broken, done)))
-    assert "No image available:" in page.text and "gone.nii.gz: no such file" in page.text
-    assert len(page.all("img")) == 2 and page.text.count("4,000") == 4  # two tables and the change
+    said = {"image": "Contours without the scan", "dseg": "No image available:"}
+    assert said[which] in page.text and "gone.nii.gz: no such file" in page.text
+    assert (
+        len(page.all("img")) == {"image": 4, "dseg": 2}[which] and page.text.count("4,000") == 4
+    )  # two tables and the change
 
 
 def test_methods_name_only_what_was_done_with_its_model_and_the_paper(

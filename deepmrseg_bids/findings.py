@@ -20,6 +20,8 @@ CODES: Mapping[str, str] = {
     "single-volume-4d": "4D with one volume",
     "nan-voxels": "NaN or infinite voxels",
     "negative-values": "negative intensities",
+    "intensities-negated": "air is brighter than the head",
+    "scan-padded": "voxels outside the scan have a value other than air",
     "few-intensities": "few different intensities: a label map?",
     "sform-qform-differ": "sform and qform differ",
     "orientation-differs": "sform and qform have different orientations",

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import permutations, product
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "Array",
     "Forms",
     "Grid",
+    "axes_of",
     "canonical_grid",
     "centred_grid",
     "covered",
@@ -34,6 +35,7 @@ Array = NDArray[Any]
 
 _SHEAR_TOLERANCE = 0.02  # voxels of drift over the whole image that count as axis-aligned
 _PART = 2**25  # voxels that are resampled at a time
+_STRAIGHT = 2e-4  # of a unit vector: 0.01 degrees are rounding
 _COARSER = 1.5  # source voxels in a target voxel from which on the source is thinned first
 _SIGMA_PER_RATIO = 0.4247  # half-width at half maximum of the target voxel, as a sigma
 
@@ -158,32 +160,79 @@ class Grid:
         return Grid((shape[0], shape[1], shape[2]), affine)
 
 
-def canonical_grid(source: Grid, spacing: float) -> Grid:
+def axes_of(grid: Grid) -> NDArray[np.float64]:
+    """(3, 3) unit vectors towards right, front and top as columns, along the scan's own axes.
+
+    The header of a head may be tilted; the scan's own axes stay with the head. Those of a
+    sheared scan are the nearest that are at right angles.
+
+    >>> axes_of(Grid((2, 2, 2), np.array([[0, -2, 0, 0], [3, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]])
+    ... )).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    unit = grid.affine[:3, :3] / np.array(grid.spacing)
+    u, _, v = np.linalg.svd(unit)
+    nearest = u @ v
+    order = max(permutations(range(3)), key=lambda o: np.abs(nearest[range(3), list(o)]).prod())
+    axes: NDArray[np.float64] = nearest[:, list(order)]
+    axes = axes * np.sign(np.diag(axes))
+    straight = np.abs(axes - np.eye(3)).max() < _STRAIGHT
+    return np.eye(3) if straight else axes
+
+
+def canonical_grid(
+    source: Grid, spacing: float, *, axes: NDArray[np.float64] | None = None
+) -> Grid:
     """The RAS+ grid, parallel to the world's axes, that holds the whole of ``source``.
 
     The grid depends on the field of view alone, so a scan stored in another orientation
     gets the same one.
 
+    Args:
+        axes: (3, 3) other axes than the world's, as of :func:`axes_of`.
+
     >>> flipped = Grid((10, 10, 10), np.diag([-1.0, 1.0, 1.0, 1.0]))
     >>> canonical_grid(flipped, 2.0).orientation
     'RAS'
     """
-    corners = source.corners()
+    axes = None if axes is not None and np.array_equal(axes, np.eye(3)) else axes
+    corners = source.corners() if axes is None else source.corners() @ axes
     low, high = corners.min(axis=0), corners.max(axis=0)
     edges = np.maximum(np.round((high - low) / spacing - 1e-6), 1).astype(int)
     start = (low + high) / 2 - (edges - 1) * spacing / 2
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = start
-    return Grid((int(edges[0]), int(edges[1]), int(edges[2])), affine)
+    shape = (int(edges[0]), int(edges[1]), int(edges[2]))
+    return Grid(shape, affine if axes is None else _turn(axes) @ affine)
 
 
 def centred_grid(
-    centre: Sequence[float] | Array, shape: tuple[int, int, int], spacing: float
+    centre: Sequence[float] | Array,
+    shape: tuple[int, int, int],
+    spacing: float,
+    *,
+    axes: NDArray[np.float64] | None = None,
 ) -> Grid:
-    """The RAS+ grid of the given shape whose middle is ``centre`` (RAS+ millimetres)."""
+    """The RAS+ grid of the given shape whose middle is ``centre`` (RAS+ millimetres).
+
+    Args:
+        axes: (3, 3) other axes than the world's, as of :func:`axes_of`.
+    """
+    middle = np.asarray(centre, dtype=np.float64)
     affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = np.asarray(centre, dtype=np.float64) - (np.array(shape) - 1) * spacing / 2
+    if axes is None or np.array_equal(axes, np.eye(3)):
+        affine[:3, 3] = middle - (np.array(shape) - 1) * spacing / 2
+    else:
+        affine[:3, :3] = axes * spacing
+        affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return Grid(shape, affine)
+
+
+def _turn(axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, 4): from coordinates along ``axes`` to those of the world."""
+    turn = np.eye(4)
+    turn[:3, :3] = axes
+    return turn
 
 
 def overlap(part: Grid, whole: Grid) -> tuple[slice, slice, slice] | None:

@@ -29,7 +29,11 @@ _FOREGROUND = 0.1  # of the way from the darkest to the brightest percentile
 
 
 def normalise(
-    data: Array, *, mode: IntensityMode, mask: NDArray[np.bool_] | None = None
+    data: Array,
+    *,
+    mode: IntensityMode,
+    mask: NDArray[np.bool_] | None = None,
+    scanned: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """Scale intensities by the voxels that count.
 
@@ -39,6 +43,8 @@ def normalise(
             those in ``mask`` (the others become ``OUTSIDE``), ``crop`` those in ``mask``, or
             all of them (the others become 0, the mean).
         mask: (*space), needed by ``brain``, ignored by ``head``.
+        scanned: (*space), for ``head``: the field of view. Voxels beyond it tell nothing about
+            the scan; they become ``AIR``.
 
     Raises:
         SignalError: the voxels that count are all equal, or there are none.
@@ -48,7 +54,8 @@ def normalise(
     True
     """
     data = np.asarray(data, dtype=np.float32)
-    counted = _counted(data, mode, mask)
+    own = data if mode != "head" or scanned is None else data[scanned]
+    counted = _counted(own, mode, mask)
     if counted.size == 0:
         raise SignalError(f"no voxel to scale the intensities by (mode {mode!r})")
     low, high = np.percentile(_thin(counted), (0.5, 99.5))
@@ -56,10 +63,12 @@ def normalise(
     mean, deviation = float(inner.mean(dtype=np.float64)), float(inner.std(dtype=np.float64))
     if deviation <= 1e-6 * max(abs(mean), 1e-12):
         raise SignalError("the image has constant intensity")
-    unit = (mean - float(_darkest(data))) / -AIR if mode == "head" else deviation
+    unit = (mean - float(_darkest(own))) / -AIR if mode == "head" else deviation
     scaled = (data - np.float32(mean)) * np.float32(1 / unit)
     np.clip(scaled, -_CLIP, _CLIP, out=scaled)
-    if mode == "brain" and mask is not None:
+    if mode == "head" and scanned is not None:
+        scaled[~scanned] = AIR
+    elif mode == "brain" and mask is not None:
         scaled[~mask] = OUTSIDE
     elif mode == "crop" and mask is not None:
         scaled[~mask] = 0

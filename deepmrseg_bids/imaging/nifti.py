@@ -25,6 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 from deepmrseg_bids.errors import ImageReadError, SignalError
 from deepmrseg_bids.files import replacing
 from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.imaging.air import find_air, with_air_at_zero
 from deepmrseg_bids.imaging.file_kinds import PEEK, folder_hint, is_compressed, opened, what_it_is
 from deepmrseg_bids.imaging.grid import Array, Forms, Grid
 from deepmrseg_bids.imaging.placement import place
@@ -151,7 +152,7 @@ class Volume:
     """One scan: intensities and where they lie.
 
     Attributes:
-        data: (I, J, K) float32, finite.
+        data: (I, J, K) float32, finite; air, and what was not scanned, is near 0.
         grid: the scan's own grid.
         findings: what was noticed and mended while reading.
         source: the file it came from, if any.
@@ -207,7 +208,9 @@ def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> 
         data = np.where(bad, np.float32(0), data)
     if data.min() == data.max():
         raise SignalError(f"{path}: no signal, every voxel is {data.flat[0]:g}")
-    return Volume(data, grid, tuple(findings), path)
+    air = find_air(data)
+    findings += air.findings(data)
+    return Volume(with_air_at_zero(data, air), grid, tuple(findings), path)
 
 
 def read_grid(path: str | os.PathLike[str], *, force_header: bool = False) -> Grid:

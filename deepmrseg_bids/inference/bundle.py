@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Preparation:
             middle of the brain: :func:`deepmrseg_bids.imaging.intensity.brain_coordinates`.
         window: voxels of the crops the network was trained on; a larger image is seen in
             windows of this size. (0, 0, 0) stands for the whole image at once.
+        mirrors: the network may be shown images in which left and right are exchanged; so it may
+            if it was trained with such images.
         around: structures of ``deepbrain`` in whose middle the crop of a task of one's own is
             cut, or ``Brain``; if empty, the middle of the deep structures as ``brain`` finds it.
     """
@@ -63,6 +66,7 @@ class Preparation:
     coordinates: bool = False
     window: tuple[int, int, int] = (0, 0, 0)
     around: tuple[str, ...] = ()
+    mirrors: bool = True
 
     def __post_init__(self) -> None:
         if not 0.2 <= self.spacing <= 10:
@@ -115,6 +119,7 @@ class ModelBundle:
             )
         try:
             preparation = {"window": (0, 0, 0), **facts["preparation"]}
+            preparation.setdefault("mirrors", _trained_with_mirrors(path))
             for name in ("shape", "window", *({"around"} & set(preparation))):
                 preparation[name] = tuple(preparation[name])
             return cls(
@@ -211,6 +216,15 @@ class NewBundle:
 def shipped_bundles() -> dict[str, Path]:
     """The folders of the bundles that come with the package, by task."""
     return {path.parent.name: path.parent for path in sorted(_MODELS.glob("*/bundle.json"))}
+
+
+def _trained_with_mirrors(path: Path) -> bool:
+    """Whether the settings of a training say that left and right were exchanged at times."""
+    try:
+        settings = tomllib.loads((path / "train.toml").read_text(encoding="utf-8"))
+        return float(settings["augment"]["flip"]) > 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _weights_file(path: Path) -> Path:

@@ -138,6 +138,7 @@ class Predictor:
 
     Attributes:
         bundle: what it was made from.
+        flips: average over an image and its mirror image, if the bundle allows it.
         fallback: go on with the CPU if the GPU's memory is too small.
         seconds: time spent in the network so far.
     """
@@ -150,6 +151,13 @@ class Predictor:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        self._mirrors = self.flips and self.bundle.preparation.mirrors
+        if self.flips and not self._mirrors:
+            _log.warning(
+                "--tta: the %s model was not trained with mirrored images: it is used without "
+                "flip averaging",
+                self.bundle.task,
+            )
         self._type = resolve_precision(self.precision, self.device)
         network = fold(self.bundle.load())
         self._layout = (
@@ -266,7 +274,7 @@ class Predictor:
 
     def _at_once(self, x: torch.Tensor, mirrored: bool) -> torch.Tensor:
         posteriors = self._posteriors(x)
-        if self.flips and mirrored:
+        if self._mirrors and mirrored:
             other = self._posteriors(x.flip(2)).flip(2)
             posteriors = (posteriors + other[:, list(self.bundle.labels.mirrored)]) / 2
         return posteriors

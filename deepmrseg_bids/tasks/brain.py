@@ -12,7 +12,15 @@ from scipy import ndimage
 
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, overlap, resample
+from deepmrseg_bids.imaging.grid import (
+    Array,
+    Grid,
+    axes_of,
+    canonical_grid,
+    covered,
+    overlap,
+    resample,
+)
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
@@ -46,6 +54,12 @@ TABLE = LabelTable((Label(1, "Brain", "BR", "#3cb44b"),))
 
 _SMALLEST_ML, _LARGEST_ML = 300.0, 2800.0
 _SMOOTHED_MM = 1.2  # sigma of the second look
+_BOX_MM = 212.0  # edge of the cube that counts: any brain, however it is turned, and little neck
+_LOOKS = 4  # in that cube, at most; two are usual
+_STEP_MM = 8.0  # its middle lies on a lattice
+_CORE = 0.7  # of the largest depth: deep inside a brain, never in a neck
+_REACH_MM = 115.0  # from there to its farthest end
+_UPPER_MM, _BELOW_TOP_MM = 100.0, 58.0  # of a height of 120 to 150 mm
 _DEEP = 0.2  # low, so that both sides of a doubtful case hang together
 _TURNED, _TURNED_MORE = 0.7, 0.05  # upright heads: 0.8 and more, at least 0.07 above turned ones
 _SMALLEST_DEEP_ML = 5.0  # of 14 structures that together measure 40 to 60 ml
@@ -57,9 +71,11 @@ class Brain:
 
     Attributes:
         probability: (I, J, K) of being brain, zero outside the largest connected part.
-        grid: RAS+, the network's spacing.
+        grid: the network's spacing; its axes are those of the scan that point to right, front
+            and top.
         centre: middle of the deep structures, RAS+ millimetres; None if none were found.
         confidence: see :class:`deepmrseg_bids.tasks.results.Measure`.
+        given: the mask of a skull-stripped scan, on the scan's grid; it is the brain.
     """
 
     probability: NDArray[np.float32]
@@ -67,60 +83,158 @@ class Brain:
     centre: tuple[float, float, float] | None
     confidence: float | None
     findings: tuple[Finding, ...] = ()
+    given: LabelMap | None = None
 
     @property
     def volume_mm3(self) -> float:
         """Volume of the mask, at the network's resolution."""
         return float((self.probability > 0.5).sum()) * self.grid.voxel_volume
 
+    @property
+    def axes(self) -> NDArray[np.float64]:
+        """(3, 3) towards right, front and top of the scan; crops are cut along them."""
+        return axes_of(self.grid)
+
     def mask_on(self, grid: Grid) -> NDArray[np.bool_]:
         """The brain mask on any grid, (*grid.shape)."""
-        out = np.zeros(grid.shape, dtype=bool)
-        found = ndimage.find_objects((self.probability > 0).astype(np.uint8))[0]
-        start = [max(0, s.start - 1) for s in found]
-        stop = [min(n, s.stop + 1) for s, n in zip(found, self.grid.shape, strict=True)]
-        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        source = self.grid.crop(start, stop)
-        part = overlap(source, grid)
-        if part is not None:
-            target = grid.crop([s.start for s in part], [s.stop for s in part])
-            out[part] = resample(self.probability[box], source, target) > 0.5
+        if self.given is not None:
+            if grid == self.given.grid:
+                return self.given.data > 0
+            return _carried(self.given.data.astype(np.float32), self.given.grid, grid)
+        return _carried(self.probability, self.grid, grid)
+
+
+def _carried(share: NDArray[np.float32], source: Grid, grid: Grid) -> NDArray[np.bool_]:
+    """Where a share of the brain is more than half, on another grid."""
+    out = np.zeros(grid.shape, dtype=bool)
+    boxes = ndimage.find_objects((share > 0).astype(np.uint8))
+    if not boxes:
         return out
+    start = [max(0, s.start - 1) for s in boxes[0]]
+    stop = [min(n, s.stop + 1) for s, n in zip(boxes[0], source.shape, strict=True)]
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    source = source.crop(start, stop)
+    part = overlap(source, grid)
+    if part is not None:
+        target = grid.crop([s.start for s in part], [s.stop for s in part])
+        out[part] = resample(share[box], source, target) > 0.5
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What the network saw, and said of it.
+
+    Attributes:
+        image: (I, J, K) on ``grid``.
+        posteriors: (3, I, J, K) background, brain, deep structures.
+        inside: (I, J, K) the brain: the largest connected part, of what was scanned.
+    """
+
+    grid: Grid
+    image: Array
+    posteriors: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+
+    @property
+    def millilitres(self) -> float:
+        return float(self.inside.sum()) * self.grid.voxel_volume / 1000
+
+    @property
+    def plausible(self) -> bool:
+        return _SMALLEST_ML <= self.millilitres <= _LARGEST_ML
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """(3,) RAS+ millimetres: the middle of the brain, by its top and its sides.
+
+        Its lower end is not asked: a neck that was taken for brain would move it.
+        """
+        depth = ndimage.distance_transform_edt(np.pad(self.inside, 1))[1:-1, 1:-1, 1:-1]
+        core = np.argwhere(depth > _CORE * depth.max()).mean(axis=0)
+        voxels = np.argwhere(self.inside)
+        spacing = self.grid.spacing[0]
+        near = voxels[(np.abs(voxels - core) <= _REACH_MM / spacing).all(axis=1)]
+        top = np.percentile(near[:, 2], 99.5)
+        low, high = np.percentile(near[near[:, 2] > top - _UPPER_MM / spacing], (0.5, 99.5), axis=0)
+        x, y, _ = (low + high) / 2
+        middle: NDArray[np.float64] = self.grid.to_world([[x, y, top - _BELOW_TOP_MM / spacing]])[0]
+        return middle
 
 
 def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     """Find the brain in a raw head.
 
+    The whole field of view tells where it is. What counts is a second look, in a cube around
+    it: how much air or neck was scanned around a brain makes no difference to it.
+
     Raises:
         SegmentationError: what was found cannot be a whole human brain.
     """
-    grid = _roomy(volume.grid, predictor.bundle.preparation)
-    image = resample(volume.data, volume.grid, grid)
-    posteriors, inside, millilitres = _look(image, grid, predictor)
-    smoothed = not _plausible(millilitres)
-    if smoothed:  # strong noise hides a brain
-        again = ndimage.gaussian_filter(image, _SMOOTHED_MM / grid.spacing[0])
-        posteriors, inside, retried = _look(again, grid, predictor)
-        if not _plausible(retried):
-            raise SegmentationError(
-                f"{volume.source or 'the image'}: {millilitres:.0f} ml found, but a brain "
-                f"has {_SMALLEST_ML:.0f} to {_LARGEST_ML:.0f} ml: not a whole head, or "
-                "not an MRI of a head; inspect the image"
-            )
-    probability = 1 - posteriors[0]
+    whole = _look(volume, _roomy(volume.grid, predictor.bundle.preparation), predictor)
+    look, smoothed = _settled(volume, whole, predictor, smoothed=False), False
+    if not look.plausible:  # strong noise hides a brain
+        again = _look(volume, whole.grid, predictor, smoothed=True)
+        look, smoothed = _settled(volume, again, predictor, smoothed=True), True
+    if not look.plausible:
+        raise _no_brain(volume, whole.millilitres)
+    inside, grid = look.inside, look.grid
+    probability = 1 - look.posteriors[0]
     filled = ndimage.binary_fill_holes(inside)
     probability = np.where(
         filled & ~inside, 1, np.where(ndimage.binary_dilation(inside), probability, 0)
     ).astype(np.float32)
-    centre = _deep_centre(posteriors[2], inside, grid)
+    centre = _deep_centre(look.posteriors[2], inside, grid)
     unseen = Finding("no-deep-structures", "error", "the deep structures were not found")
     confidence = expected_dice(probability, filled)
-    findings = check_brain(filled, image, grid, volume.grid, confidence=confidence)
+    findings = check_brain(filled, look.image, grid, volume.grid, confidence=confidence)
     findings = findings if centre else (unseen, *findings)
     if smoothed:
         text = "the brain was found only after smoothing: is the image noisy?"
         findings = (*findings, Finding("brain-noisy", "warning", text))
     return Brain(probability, grid, centre, confidence, findings)
+
+
+def _settled(volume: Volume, look: _Look, predictor: Predictor, *, smoothed: bool) -> _Look:
+    """The look in a cube around the brain, once its middle stays where it is.
+
+    Much neck may have been taken for brain before: a look that found too much is followed.
+    """
+    if look.millilitres < _SMALLEST_ML:
+        return look
+    spacing = predictor.bundle.preparation.spacing
+    window = predictor.bundle.preparation.window
+    edge = 2 * round(_BOX_MM / spacing / 2)
+    shape = (max(edge, window[0]), max(edge, window[1]), max(edge, window[2]))
+    whole = canonical_grid(volume.grid, spacing, axes=axes_of(volume.grid))
+    cube = _cube_around(look.middle, whole, shape)
+    for _ in range(_LOOKS):
+        look = _look(volume, cube, predictor, smoothed=smoothed)
+        if not look.plausible:
+            break
+        before, cube = cube, _cube_around(look.middle, whole, shape)
+        if cube == before:
+            break
+    return look
+
+
+def _cube_around(point: NDArray[np.float64], whole: Grid, shape: tuple[int, int, int]) -> Grid:
+    """A cube of voxels of ``whole``, near a point (3,) in RAS+ millimetres.
+
+    It begins at one of few places, so that looks that began apart end in the same cube.
+    """
+    axes = whole.affine[:3, :3] / np.array(whole.spacing)
+    place = axes @ (np.round(axes.T @ point / _STEP_MM) * _STEP_MM)
+    start = np.round(whole.to_voxel(place[None])[0] - (np.array(shape) - 1) / 2).astype(int)
+    return whole.crop(start.tolist(), (start + shape).tolist())
+
+
+def _no_brain(volume: Volume, millilitres: float) -> SegmentationError:
+    return SegmentationError(
+        f"{volume.source or 'the image'}: {millilitres:.0f} ml found, but a brain "
+        f"has {_SMALLEST_ML:.0f} to {_LARGEST_ML:.0f} ml: not a whole head, or "
+        "not an MRI of a head; inspect the image"
+    )
 
 
 def check_orientation(volume: Volume, predictor: Predictor) -> tuple[Finding, ...]:
@@ -160,17 +274,18 @@ def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
     )
 
 
-def _look(
-    image: Array, grid: Grid, predictor: Predictor
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
-    """Posteriors of background, brain and deep structures; the brain; its millilitres."""
-    posteriors = predictor(normalise(image, mode="head"))
-    inside = _largest(posteriors[0] < 0.5)
-    return posteriors, inside, float(inside.sum()) * grid.voxel_volume / 1000
-
-
-def _plausible(millilitres: float) -> bool:
-    return _SMALLEST_ML <= millilitres <= _LARGEST_ML
+def _look(volume: Volume, grid: Grid, predictor: Predictor, *, smoothed: bool = False) -> _Look:
+    """What the network says of one part of a scan."""
+    image = resample(volume.data, volume.grid, grid)
+    if smoothed:
+        image = ndimage.gaussian_filter(image, _SMOOTHED_MM / grid.spacing[0])
+    scanned = covered(volume.grid, grid)
+    if not scanned.any():
+        return _Look(grid, image, np.zeros((3, *grid.shape), np.float32), scanned)
+    posteriors = predictor(normalise(image, mode="head", scanned=scanned))
+    # the last voxels of a scan count whole
+    inside = _largest((posteriors[0] < 0.5) & ndimage.binary_dilation(scanned))
+    return _Look(grid, image, posteriors, inside)
 
 
 def _roomy(view: Grid, preparation: Preparation) -> Grid:
@@ -179,7 +294,7 @@ def _roomy(view: Grid, preparation: Preparation) -> Grid:
     The network was never shown less than a window: of a low field of view as it is, it finds
     half of the brain.
     """
-    grid = canonical_grid(view, preparation.spacing)
+    grid = canonical_grid(view, preparation.spacing, axes=axes_of(view))
     short = np.maximum(np.array(preparation.window) - grid.shape, 0)
     before = short // 2
     return grid.crop((-before).tolist(), (grid.shape + short - before).tolist())
@@ -202,9 +317,18 @@ def _deep_centre(
     deep = _largest((probability > _DEEP) & inside)
     if float(deep.sum()) * grid.voxel_volume / 1000 < _SMALLEST_DEEP_ML:
         return None
-    low, high = np.percentile(np.argwhere(deep), (0.5, 99.5), axis=0)
-    centre = grid.to_world([(low + high) / 2])[0]
-    return float(centre[0]), float(centre[1]), float(centre[2])
+    x, y, z = (float(mm) for mm in grid.to_world(_middle(deep)[None])[0])
+    return x, y, z
+
+
+def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(3,) the middle of the box that holds 99 % of a mask along each axis, to parts of a voxel."""
+    middle = []
+    for axis, edge in enumerate(mask.shape):
+        slices = mask.sum(axis=tuple({0, 1, 2} - {axis}))
+        below = np.concatenate([[0], np.cumsum(slices)]) / slices.sum()
+        middle.append(np.interp((0.005, 0.995), below, np.arange(edge + 1) - 0.5).mean())
+    return np.array(middle)
 
 
 def brain_of(context: SessionContext) -> Brain:

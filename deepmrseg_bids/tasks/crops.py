@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.errors import SegmentationError, SignalError
-from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, covered, resample
+from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, centred_grid, covered, resample
 from deepmrseg_bids.imaging.intensity import brain_coordinates, normalise
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.tasks.results import Posteriors
@@ -74,10 +74,12 @@ def around_brain(probability: Array, grid: Grid, spacing: float, *, room_mm: flo
         probability: (*grid.shape) of being brain.
     """
     inside = np.argwhere(probability > 0.5)
-    corners = grid.to_world([inside.min(axis=0), inside.max(axis=0)])
+    axes = axes_of(grid)
+    corners = grid.to_world([inside.min(axis=0), inside.max(axis=0)]) @ axes
     low, high = corners.min(axis=0) - room_mm, corners.max(axis=0) + room_mm
     edges = np.ceil((high - low) / spacing).astype(int)
-    return centred_grid((low + high) / 2, (int(edges[0]), int(edges[1]), int(edges[2])), spacing)
+    shape = (int(edges[0]), int(edges[1]), int(edges[2]))
+    return centred_grid(axes @ (low + high) / 2, shape, spacing, axes=axes)
 
 
 def settle(
@@ -87,19 +89,21 @@ def settle(
     predictor: Predictor,
     *,
     what: str = "structure",
+    axes: NDArray[np.float64] | None = None,
 ) -> Posteriors:
     """What a network says of a crop around its structures, cut again where it was off.
 
     Args:
         centre: (3,) where to look first, RAS+ millimetres.
         what: is looked for, for the message.
+        axes: (3, 3) along which the crop is cut; those of the world if not given.
 
     Raises:
         SegmentationError: none of the structures is in the crop.
     """
     preparation = predictor.bundle.preparation
     for _ in range(_LOOKS):
-        grid = centred_grid(centre, preparation.shape, preparation.spacing)
+        grid = centred_grid(centre, preparation.shape, preparation.spacing, axes=axes)
         posteriors = look(volume, grid, mask_on, predictor)
         voxels = np.argwhere(posteriors.labels())
         if not len(voxels):

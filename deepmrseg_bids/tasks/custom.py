@@ -152,7 +152,7 @@ def _segment_session(context: SessionContext, model: str) -> Segmentation:
     turned: tuple[Finding, ...] = ()
     if any(where.shape):
         centre, turned = _centre(context, brain, where)
-        posteriors = settle(context.t1w, centre, brain.mask_on, predictor)
+        posteriors = settle(context.t1w, centre, brain.mask_on, predictor, axes=brain.axes)
     else:
         posteriors = look(
             context.t1w,

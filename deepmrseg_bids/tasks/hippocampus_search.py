@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, canonical_grid, resample
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.inference.bundle import Preparation
@@ -84,7 +84,7 @@ class Search:
         preparation: Preparation,
     ) -> None:
         self.side, self.preparation = side, preparation
-        self.lattice = canonical_grid(volume.grid, preparation.spacing)
+        self.lattice = canonical_grid(volume.grid, preparation.spacing, axes=axes_of(grid))
         if side == "right":
             self.lattice = _mirrored(self.lattice)
         points = self.lattice.to_voxel(grid.to_world(np.argwhere(seen)))

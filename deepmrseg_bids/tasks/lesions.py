@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.imaging.grid import Array, Grid, sample
+from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, sample
 
 __all__ = [
     "CORTEX_MM",
@@ -128,6 +128,7 @@ def _ventricles(
 ) -> NDArray[np.bool_] | None:
     """The lateral ventricles among dark voxels; None if too little of them is seen."""
     at = grid.to_world(np.indices(grid.shape).reshape(3, -1).T) - np.array(centre)
+    at = at @ axes_of(grid)  # along the head, also where its header is tilted
     x, y, z = (at[:, axis].reshape(grid.shape) for axis in range(3))
     (left, right), (back, front), (low, high) = _BODIES_MM
     # a pixel is 1 mm, a slice may be thick: thin fluid is thin within the slices

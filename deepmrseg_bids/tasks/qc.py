@@ -114,11 +114,6 @@ def _view(volume: Volume) -> list[Finding]:
 def _values(volume: Volume) -> list[Finding]:
     data, found = volume.data, []
     step = max(1, data.size // _SAMPLED)
-    least = float(data.min())
-    if least < 0:
-        share = 100 * float((data < 0).mean())
-        text = f"{share:.2g} % of the voxels are negative, the minimum is {least:g}"
-        found.append(Finding("negative-values", "info", text))
     count = len(np.unique(data.ravel(order="K")[::step]))
     if count < _FEW:
         text = f"only {count} different intensities: is this a label map?"

@@ -332,6 +332,7 @@ def _check_about(about: Mapping[str, str]) -> None:
 def _tree(config: TrainConfig) -> dict[str, Any]:
     """The settings as the tables of a TOML file."""
     preparation = dataclasses.asdict(config.preparation)
+    del preparation["mirrors"]  # follows from the augmentation
     tree = {
         "task": config.task,
         "ignore": config.ignore if config.ignore == "rest" else list(config.ignore),

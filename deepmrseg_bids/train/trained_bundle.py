@@ -50,10 +50,11 @@ def write_bundle(state: State, plan: Plan) -> None:
 
 def _seen(config: TrainConfig) -> Preparation:
     """How the bundle's network sees an image: in 3D in windows as large as the crops."""
+    seen = dataclasses.replace(config.preparation, mirrors=config.augment.flip > 0)
     if len(config.loop.crop) == 2:
-        return config.preparation  # whole slices
+        return seen  # whole slices
     window = (config.loop.crop[0], config.loop.crop[1], config.loop.crop[2])
-    return dataclasses.replace(config.preparation, window=window)
+    return dataclasses.replace(seen, window=window)
 
 
 def _scores_at(path: Path, step: int) -> dict[str, float | None]:

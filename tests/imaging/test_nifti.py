@@ -231,8 +231,12 @@ def test_every_number_type_gives_the_same_scan(save, kind) -> None:
     assert volume.findings == ()
 
 
-def test_negative_values_stay(save) -> None:
-    assert np.array_equal(read_volume(save(scan() - 100)).data, scan() - 100)
+def test_negative_values_stay_and_are_told(save) -> None:
+    read = read_volume(save(scan() - 100))
+    # air, the darkest, is moved to 0; what is brighter stays brighter by as much
+    np.testing.assert_allclose(read.data - read.data.min(), scan(), atol=1e-3)
+    (finding,) = read.findings
+    assert (finding.code, finding.severity) == ("negative-values", "info")
 
 
 def test_scaled_integers_are_scaled(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""What lies outside a head: the level of air, and voxels that were never scanned.
+
+Magnitude images have air near 0. Others do not: CT and shifted images, z-scores, negated ones;
+and what pads a scan, rotates it or strips it writes one value around it that may be anything.
+Everything after the reader takes 0 for air, so the reader makes it so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.imaging.grid import Array
+
+__all__ = ["Air", "find_air", "with_air_at_zero"]
+
+_SAMPLED = 2_000_000  # voxels that are looked at
+_FACES = 0.2  # share of the outer faces that one value takes to be no chance
+_NEAR = 0.02  # of the range of the head: two levels that close are one
+_DARK, _BRIGHT = 0.1, 0.8  # of that range: what lies beside air; beside negated air
+_GAP = 0.5  # of that range: a background further below the brain was not measured
+_BELOW = 0.15  # of that range: how far air lies below the darkest of a brain
+_FLAT = 0.05  # of that range: spread of negated air on a face
+_SIDES = 4  # faces of six that are air around a negated head
+
+
+@dataclass(frozen=True)
+class Air:
+    """Where the intensities of a scan begin.
+
+    Attributes:
+        level: of air.
+        outside: the value of voxels that were not scanned (padding, stripped parts); None where
+            there are none that differ from air.
+        negated: air is brighter than the head.
+    """
+
+    level: float = 0.0
+    outside: float | None = None
+    negated: bool = False
+
+    def findings(self, data: NDArray[np.float32]) -> list[Finding]:
+        """What a reader of the results should know of the intensities."""
+        found = []
+        least = float(data.min())
+        if least < 0:
+            share = 100 * float((data < 0).mean())
+            text = f"{share:.2g} % of the voxels are negative, the minimum is {least:g}"
+            found.append(Finding("negative-values", "info", text))
+        if self.negated:
+            text = (
+                "air is brighter than the head: the intensities are negated. They were reversed "
+                "for the segmentation; inspect the file"
+            )
+            found.append(Finding("intensities-negated", "warning", text))
+        elif self.outside is not None:
+            text = f"voxels outside the scan have the value {self.outside:g}: taken as air"
+            found.append(Finding("scan-padded", "info", text))
+        return found
+
+
+def find_air(data: NDArray[np.float32]) -> Air:
+    """The air of a scan (I, J, K) of finite intensities, by its outer faces.
+
+    A scan in which no air is recognised, such as a crop within a head, keeps its level of 0.
+
+    >>> head = np.full((9, 9, 9), -1024.0, np.float32)
+    >>> head[2:7, 2:7, 2:7] = np.arange(125).reshape(5, 5, 5)
+    >>> find_air(head).level
+    -1024.0
+    """
+    thin = _thinned(data)
+    common, share = _most_common(np.concatenate([face.ravel() for face in _faces(thin)]))
+    if share < _FACES:
+        return _without_padding(thin)
+    scanned = thin != common
+    if not scanned.any():
+        return Air()
+    low, high = (float(level) for level in np.percentile(thin[scanned], (1, 99.5)))
+    span = high - low
+    beside = scanned & ndimage.binary_dilation(~scanned)
+    rim = (float(np.median(thin[beside])) - low) / span if span and beside.any() else 0.5
+    if span == 0 or abs(common - low) <= _NEAR * span:
+        return Air(common)
+    if common >= high and (rim > _BRIGHT or rim * span + low > np.median(thin[scanned])):
+        return Air(common, negated=True)
+    if rim < _DARK:
+        return Air(low, outside=common)
+    if common > low or low - common > _GAP * span:
+        return Air(low - _BELOW * span, outside=common)
+    return Air(common)
+
+
+def with_air_at_zero(data: NDArray[np.float32], air: Air) -> NDArray[np.float32]:
+    """The same scan with air, and what was not scanned, at 0; itself where it is so already."""
+    span = float(np.ptp(np.percentile(_thinned(data), (1, 99.5))))
+    still = abs(air.level) <= _NEAR * span and not air.negated
+    if still and air.outside is None:
+        return data
+    level = np.float32(0 if still else air.level)
+    out: NDArray[np.float32] = level - data if air.negated else data - level
+    if air.outside is not None:
+        out[_connected(data == np.float32(air.outside))] = 0
+    return out
+
+
+def _without_padding(thin: Array) -> Air:
+    """The air of a scan whose faces hold no value more often than chance would."""
+    low, high = (float(level) for level in np.percentile(thin, (1, 99.5)))
+    span = high - low
+    faces = [(np.percentile(face, (25, 50, 75)) - low) / span for face in _faces(thin)]
+    dark = sum(middle < _DARK for _, middle, _ in faces)
+    bright = sum(middle > 1 - _DARK and top - bottom < _FLAT for bottom, middle, top in faces)
+    if bright >= _SIDES:
+        return Air(float(np.percentile(thin, 99)), negated=True)
+    return Air(low) if dark else Air()
+
+
+def _connected(equal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The part of a mask (I, J, K) that reaches the outer faces."""
+    pieces, count = ndimage.label(equal)
+    if count < 2:
+        return equal
+    outer = np.unique(np.concatenate([face.ravel() for face in _faces(pieces)]))
+    reached = np.zeros(count + 1, dtype=bool)
+    reached[outer] = True
+    reached[0] = False
+    kept: NDArray[np.bool_] = reached[pieces]
+    return kept
+
+
+def _thinned(data: Array) -> Array:
+    step = max(1, round((data.size / _SAMPLED) ** (1 / 3)))
+    return data[::step, ::step, ::step]
+
+
+def _faces(data: Array) -> list[Array]:
+    return [np.take(data, end, axis) for axis in range(3) for end in (0, -1)]
+
+
+def _most_common(values: Array) -> tuple[float, float]:
+    """The value that is found most often, and its share."""
+    found, counts = np.unique(values, return_counts=True)
+    best = int(counts.argmax())
+    return float(found[best]), float(counts[best]) / values.size

@@ -25,6 +25,7 @@ _DARK, _BRIGHT = 0.1, 0.8  # of that range: what lies beside air; beside negated
 _GAP = 0.5  # of that range: a background further below the brain was not measured
 _BELOW = 0.15  # of that range: how far air lies below the darkest of a brain
 _FLAT = 0.05  # of that range: spread of negated air on a face
+_QUARTILES = (25, 50, 75)
 _SIDES = 4  # faces of six that are air around a negated head
 
 
@@ -82,42 +83,47 @@ def find_air(data: NDArray[np.float32]) -> Air:
         return Air()
     low, high = (float(level) for level in np.percentile(thin[scanned], (1, 99.5)))
     span = high - low
-    beside = scanned & ndimage.binary_dilation(~scanned)
-    rim = (float(np.median(thin[beside])) - low) / span if span and beside.any() else 0.5
-    if span == 0 or abs(common - low) <= _NEAR * span:
-        return Air(common)
+    beside = thin[scanned & ndimage.binary_dilation(~scanned)]
+    if span == 0 or not beside.size or abs(common - low) <= _NEAR * span:
+        return _usual(common, span)
+    bottom, rim, top = ((float(level) - low) / span for level in np.percentile(beside, _QUARTILES))
+    if rim > _BRIGHT and top - bottom < _FLAT and not 0 <= common - high <= _DARK * span:
+        return Air(high, outside=common, negated=True)
     if common >= high and (rim > _BRIGHT or rim * span + low > np.median(thin[scanned])):
         return Air(common, negated=True)
     if rim < _DARK:
-        return Air(low, outside=common)
+        return Air(_usual(low, span).level, outside=common)
     if common > low or low - common > _GAP * span:
         return Air(low - _BELOW * span, outside=common)
-    return Air(common)
+    return _usual(common, span)
 
 
 def with_air_at_zero(data: NDArray[np.float32], air: Air) -> NDArray[np.float32]:
     """The same scan with air, and what was not scanned, at 0; itself where it is so already."""
-    span = float(np.ptp(np.percentile(_thinned(data), (1, 99.5))))
-    still = abs(air.level) <= _NEAR * span and not air.negated
-    if still and air.outside is None:
+    if air == Air():
         return data
-    level = np.float32(0 if still else air.level)
+    level = np.float32(air.level)
     out: NDArray[np.float32] = level - data if air.negated else data - level
     if air.outside is not None:
         out[_connected(data == np.float32(air.outside))] = 0
     return out
 
 
+def _usual(level: float, span: float) -> Air:
+    """Air of this level; a level that is nearly 0 beside the range of a head is 0."""
+    return Air() if abs(level) <= _NEAR * span else Air(level)
+
+
 def _without_padding(thin: Array) -> Air:
     """The air of a scan whose faces hold no value more often than chance would."""
     low, high = (float(level) for level in np.percentile(thin, (1, 99.5)))
     span = high - low
-    faces = [(np.percentile(face, (25, 50, 75)) - low) / span for face in _faces(thin)]
+    faces = [(np.percentile(face, _QUARTILES) - low) / span for face in _faces(thin)]
     dark = sum(middle < _DARK for _, middle, _ in faces)
     bright = sum(middle > 1 - _DARK and top - bottom < _FLAT for bottom, middle, top in faces)
     if bright >= _SIDES:
         return Air(float(np.percentile(thin, 99)), negated=True)
-    return Air(low) if dark else Air()
+    return _usual(low, span) if dark else Air()
 
 
 def _connected(equal: NDArray[np.bool_]) -> NDArray[np.bool_]:

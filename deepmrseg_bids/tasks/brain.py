@@ -24,7 +24,7 @@ from deepmrseg_bids.imaging.grid import (
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
-from deepmrseg_bids.tasks.qc import check_brain
+from deepmrseg_bids.tasks.qc import check_brain, check_given_mask
 from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
@@ -60,6 +60,10 @@ _STEP_MM = 8.0  # its middle lies on a lattice
 _CORE = 0.7  # of the largest depth: deep inside a brain, never in a neck
 _REACH_MM = 115.0  # from there to its farthest end
 _UPPER_MM, _BELOW_TOP_MM = 100.0, 58.0  # of a height of 120 to 150 mm
+_CLOSED_MM = 2.0  # gaps in a mask that came with a scan
+_LEAST_COMMON, _MOST_MORE = 0.9, 1.5  # of that mask and the brain that the network finds
+_LARGEST_GIVEN_ML = 2300.0
+_OF_THE_NETWORK = {"brain-unsure"}  # findings about a mask that is not used
 _DEEP = 0.2  # low, so that both sides of a doubtful case hang together
 _TURNED, _TURNED_MORE = 0.7, 0.05  # upright heads: 0.8 and more, at least 0.07 above turned ones
 _SMALLEST_DEEP_ML = 5.0  # of 14 structures that together measure 40 to 60 ml
@@ -189,10 +193,45 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     confidence = expected_dice(probability, filled)
     findings = check_brain(filled, look.image, grid, volume.grid, confidence=confidence)
     findings = findings if centre else (unseen, *findings)
+    brain = Brain(probability, grid, centre, confidence, findings)
+    if "skull-stripped" in {finding.code for finding in findings}:
+        brain = _with_given_mask(volume, brain)
     if smoothed:
         text = "the brain was found only after smoothing: is the image noisy?"
-        findings = (*findings, Finding("brain-noisy", "warning", text))
-    return Brain(probability, grid, centre, confidence, findings)
+        noisy = Finding("brain-noisy", "warning", text)
+        brain = replace(brain, findings=(*brain.findings, noisy))
+    return brain
+
+
+def _with_given_mask(volume: Volume, brain: Brain) -> Brain:
+    """The brain of a skull-stripped scan: what is left in it, if that can be a brain.
+
+    The network was trained on whole heads, and finds too little in what has no skull.
+    """
+    left = _largest(volume.data != 0)
+    steps = [max(1, round(_CLOSED_MM / edge)) for edge in volume.grid.spacing]
+    room = np.pad(left, [(n, n) for n in steps])
+    ball = np.ones([2 * n + 1 for n in steps], dtype=bool)
+    inner = tuple(slice(n, -n) for n in steps)
+    given = ndimage.binary_fill_holes(ndimage.binary_closing(room, ball)[inner])
+    found = brain.mask_on(volume.grid)
+    millilitres = float(given.sum()) * volume.grid.voxel_volume / 1000
+    share = float(given[found].mean()) if found.any() else 0.0
+    more = float(given.sum()) / max(float(found.sum()), 1.0)
+    if share < _LEAST_COMMON or more > _MOST_MORE or millilitres > _LARGEST_GIVEN_ML:
+        text = (
+            f"the mask of the skull-stripped image ({millilitres:.0f} ml) does not agree with the "
+            "brain that was found: it was not used, and the brain mask may be too small"
+        )
+        return replace(brain, findings=(*brain.findings, Finding("mask-doubtful", "warning", text)))
+    mask = LabelMap(given.astype(np.uint8), volume.grid)
+    probability = resample(given.astype(np.float32), volume.grid, brain.grid)
+    kept = [one for one in brain.findings if one.code not in _OF_THE_NETWORK]
+    text = "the image appears skull-stripped: its own mask was used as the brain mask"
+    kept = [replace(f, message=text) if f.code == "skull-stripped" else f for f in kept]
+    findings = (*kept, *check_given_mask(given, volume.grid))
+    confidence = expected_dice(brain.probability, probability > 0.5)
+    return Brain(probability, brain.grid, brain.centre, confidence, findings, given=mask)
 
 
 def _settled(volume: Volume, look: _Look, predictor: Predictor, *, smoothed: bool) -> _Look:
@@ -265,9 +304,17 @@ def check_orientation(volume: Volume, predictor: Predictor) -> tuple[Finding, ..
 
 
 def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
-    """The brain mask on the scan's own grid."""
+    """The brain mask on the scan's own grid.
+
+    Raises:
+        SegmentationError: what would be written cannot be a brain.
+    """
     labels = LabelMap(brain.mask_on(volume.grid).astype(np.uint8), volume.grid)
     rows = measure(labels, TABLE, {1: brain.confidence}, predictor.bundle)
+    if brain.given is not None:  # not an error of the network
+        rows = tuple(replace(row, low_mm3=None, high_mm3=None) for row in rows)
+    if not _SMALLEST_ML <= rows[0].volume_mm3 / 1000 <= _LARGEST_ML:
+        raise _no_brain(volume, rows[0].volume_mm3 / 1000)
     outside = np.stack([1 - brain.probability, brain.probability])
     return Segmentation(
         "brain", labels, TABLE, rows, (Posteriors(outside, brain.grid, (0, 1)),), brain.findings

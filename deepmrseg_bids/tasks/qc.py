@@ -18,7 +18,13 @@ from deepmrseg_bids.imaging.grid import Array, Grid, covered
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.tasks.results import Measure, Segmentation
 
-__all__ = ["check_brain", "check_hippocampus", "check_image", "check_structures"]
+__all__ = [
+    "check_brain",
+    "check_given_mask",
+    "check_hippocampus",
+    "check_image",
+    "check_structures",
+]
 
 _OBLIQUE_DEG = 1.0  # below that the rim of a head moves by less than two voxels
 _THICK_MM = 2.55  # a little more than the coarsest voxels that all networks were trained on
@@ -27,6 +33,7 @@ _UNEVEN = 2.5
 _HEAD_MM = {"left to right": 120.0, "back to front": 150.0, "bottom to top": 110.0}  # small brains
 _SLAB = 0.6  # of those: too little to be a head, whatever is in it
 _FEW = 24  # an 8-bit head has more than 100 intensities, a label map rarely more than 20
+_MOST_EQUAL = 0.4  # neighbours in all three directions
 _SAMPLED = 500_000  # voxels that are looked at for the count of intensities
 _GRIDS = {
     ((256, 256, 256), 1.0): "FreeSurfer's conformed grid",
@@ -41,6 +48,11 @@ _BRAIN_ML = (850.0, 2200.0)  # adults; the mask holds ventricles and the fluid o
 _BRAIN_UNSURE = 0.9
 _CUT_MM2 = {"bottom": 1500.0}  # the brain stem may run out of the image
 _CUT_ANYWHERE_MM2 = 400.0
+_BLANK_MM2 = 1200.0  # 24 whole heads have up to 540
+_EMPTY = 1e-4  # of the brightest
+_FLAT_MM2 = 2500.0
+_AIR, _MOST_AIR = 0.05, 0.05  # of the median; whole heads have up to 0.8 % in the brain mask
+_LEAST_SPREAD = 0.25  # 0.55 to 1.25 in MRI
 _SIDES = ("left", "right", "back", "front", "bottom", "top")
 _LONGER = 1.02  # a brain is longer than it is wide or high
 _STRIPPED = 0.02  # share of the voxels further than 1 cm from the brain that hold something
@@ -118,7 +130,24 @@ def _values(volume: Volume) -> list[Finding]:
     if count < _FEW:
         text = f"only {count} different intensities: is this a label map?"
         found.append(Finding("few-intensities", "warning", text))
+    if (share := _plateaus(data)) > _MOST_EQUAL:
+        text = (
+            f"{100 * share:.0f} % of the voxels have exactly the value of their neighbours: "
+            "a label map, a mask or a phantom, not an MRI?"
+        )
+        found.append(Finding("flat-regions", "error", text))
     return found
+
+
+def _plateaus(data: Array) -> float:
+    """Of the voxels that hold something, the share equal to the next one along every axis."""
+    middle = tuple(slice(n // 4, max(n // 4 + 2, 3 * n // 4)) for n in data.shape)
+    inner = data[middle]
+    here = inner[:-1, :-1, :-1]
+    equal = (here == inner[1:, :-1, :-1]) & (here == inner[:-1, 1:, :-1])
+    equal &= here == inner[:-1, :-1, 1:]
+    something = here != 0
+    return float(equal[something].mean()) if something.any() else 0.0
 
 
 def check_brain(
@@ -133,7 +162,7 @@ def check_brain(
         view: the scan's own grid.
         confidence: see :class:`deepmrseg_bids.tasks.results.Measure`.
     """
-    found = []
+    found = _contents(mask, image)
     millilitres = float(mask.sum()) * grid.voxel_volume / 1000
     low, high = _BRAIN_ML
     if not low <= millilitres <= high:
@@ -148,7 +177,66 @@ def check_brain(
         found.append(Finding("brain-cut", "warning", text))
     else:
         found += _shape(mask, grid)
-    return (*found, *_contrast(mask, image, grid), *_stripped(mask, image, grid))
+    stripped = _stripped(mask, image, grid)
+    blank = [] if stripped or cut else _blanked(mask, image, grid, view)
+    return (*found, *blank, *_contrast(mask, image, grid), *stripped)
+
+
+def _contents(mask: NDArray[np.bool_], image: Array) -> list[Finding]:
+    """Whether what was found has the intensities of a brain: several tissues, and no air."""
+    inner = image[ndimage.binary_erosion(mask, iterations=2)]
+    if not inner.size:
+        return []
+    low, middle, high = np.percentile(inner, (5, 50, 95))
+    found = []
+    air = float((inner < _AIR * middle).mean())
+    if air > _MOST_AIR:
+        text = f"{100 * air:.0f} % of the brain mask is air or empty: it is not a whole brain"
+        found.append(Finding("brain-air", "error", text))
+    spread = float(high - low) / max(abs(float(middle)), 1e-12)
+    if spread < _LEAST_SPREAD:
+        text = (
+            "fluid, grey and white matter have nearly the same intensity (they differ by "
+            f"{100 * spread:.0f} % of the median): a CT, a phantom or a mask, not an MRI?"
+        )
+        found.append(Finding("no-tissue-contrast", "error", text))
+    return found
+
+
+def _blanked(mask: NDArray[np.bool_], image: Array, grid: Grid, view: Grid) -> list[Finding]:
+    """Whether the brain borders on voxels of the scan that were emptied.
+
+    Skull and scalp lie between a brain and the air around a head.
+    """
+    empty = np.abs(image) < _EMPTY * float(image.max())
+    empty = ndimage.binary_opening(empty) & covered(view, grid)
+    beside = ndimage.binary_dilation(mask, iterations=2) & ~mask & empty
+    mm2 = float(beside.sum()) * grid.spacing[0] ** 2
+    if mm2 <= _BLANK_MM2:
+        return []
+    text = (
+        f"the brain borders on empty voxels ({mm2 / 100:.0f} cm²): part of it was removed, "
+        "by defacing or by slices without signal; volumes are too small"
+    )
+    return [Finding("brain-cut", "warning", text)]
+
+
+def check_given_mask(mask: NDArray[np.bool_], grid: Grid) -> tuple[Finding, ...]:
+    """Look at the brain mask that a skull-stripped scan brings along, (I, J, K) on its grid."""
+    for axis in range(3):
+        slices = mask.sum(axis=tuple({0, 1, 2} - {axis}))
+        filled = np.flatnonzero(slices)
+        face = grid.voxel_volume / grid.spacing[axis]
+        ends = {"first": filled[0], "last": filled[-1]}
+        # the tip of a brain is small; a plane through it is not
+        flat = [k for k in ends.values() if slices[k] * face > _FLAT_MM2]
+        gaps = np.flatnonzero(np.diff(filled) > 1)
+        if flat or len(gaps):
+            text = (
+                "the skull-stripped brain ends in a plane, or lacks slices: part of it is missing"
+            )
+            return (Finding("brain-cut", "warning", text),)
+    return ()
 
 
 def _cut(mask: NDArray[np.bool_], grid: Grid, image: Grid) -> dict[str, float]:

@@ -14,14 +14,14 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from deepmrseg_bids.errors import DatasetError
+from deepmrseg_bids.errors import DatasetError, ForeignFileError
 
 __all__ = [
     "SHA256",
@@ -33,6 +33,7 @@ __all__ = [
     "locked",
     "publish",
     "read_json",
+    "refuse_foreign",
     "remove_leftovers",
     "replacing",
     "temporary",
@@ -101,6 +102,20 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def refuse_foreign(files: Iterable[Path], mark: Path) -> None:
+    """See that files may be written: none is there, or the one that marks them as ours is, too.
+
+    Raises:
+        ForeignFileError: one is there without the mark.
+    """
+    there = [file for file in files if file.exists() or file.is_symlink()]
+    if there and not mark.is_file():
+        raise ForeignFileError(
+            f"{there[0]} exists, and is not from an earlier run (there is no {mark.name} of it), "
+            "so it was not replaced; move it away, or choose another output folder"
+        )
 
 
 def publish(staged: str | os.PathLike[str], final: str | os.PathLike[str]) -> None:

@@ -207,9 +207,9 @@ def write_morph(
         columns.append(_COUNT)
     lines = [[cell(getattr(row, column), _DECIMALS.get(column)) for column in columns]
              for row in rows]  # fmt: skip
-    write_text(path, tsv_text(columns, lines))
     meaning = {column: MORPH_COLUMNS[column] for column in columns}
     write_json(sidecar_path(path), {**(provenance or {}), **meaning})
+    write_text(path, tsv_text(columns, lines))
 
 
 def read_morph(

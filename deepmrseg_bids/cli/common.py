@@ -16,7 +16,8 @@ from deepmrseg_bids.system import usable_cores
 from deepmrseg_bids.wording import why
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_USAGE", "add_compute_options", "both", "complete",
-           "guarded", "model_paths", "positive", "set_up_logging", "thread_count"]  # fmt: skip
+           "folder", "guarded", "model_paths", "positive", "set_up_logging",
+           "thread_count"]  # fmt: skip
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -64,6 +65,13 @@ def complete(parser: argparse.ArgumentParser) -> None:
         import argcomplete
 
         argcomplete.autocomplete(parser)
+
+
+def folder(text: str) -> Path:
+    """The path of an output folder, for argparse; an empty one would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty path was given (is a variable not set?)")
+    return Path(text)
 
 
 def positive(text: str) -> int:

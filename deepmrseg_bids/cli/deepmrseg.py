@@ -16,6 +16,7 @@ from deepmrseg_bids import __version__
 from deepmrseg_bids.cli.common import (
     add_compute_options,
     complete,
+    folder,
     guarded,
     model_paths,
     positive,
@@ -23,7 +24,7 @@ from deepmrseg_bids.cli.common import (
     thread_count,
 )
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask, UsageError
-from deepmrseg_bids.files import check_writable
+from deepmrseg_bids.files import check_writable, refuse_foreign
 from deepmrseg_bids.system import open_standard_streams, peak_memory_mib, prepare_process
 from deepmrseg_bids.tasks.registry import task_names
 from deepmrseg_bids.tasks.spec import PAIRED, T1W
@@ -74,7 +75,7 @@ def _add_predict(commands: Any) -> None:
         "--flair", dest="pairs", type=Path, action="append", default=[], metavar="FLAIR",
         help="the FLAIR that belongs to the T1w (for wml)",
     )  # fmt: skip
-    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    parser.add_argument("-o", "--out", type=folder, required=True, help="output folder")
     parser.add_argument("--model", action="append", default=[], metavar="[TASK=]PATH",
                         help="use another model (bundle) for a task; a path alone also runs the "
                              "task of the bundle")  # fmt: skip
@@ -93,7 +94,7 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
     parser.add_argument("--config", required=True, help="a TOML file, or the name of a preset")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="the run's folder")
+    parser.add_argument("-o", "--out", type=folder, required=True, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint")
     parser.add_argument("--init", type=Path, metavar="BUNDLE",
                         help="start from the weights of this bundle (fine-tuning)")  # fmt: skip
@@ -127,7 +128,7 @@ def _add_crossval(commands: Any) -> None:
     )
     parser.add_argument("samples", type=Path, metavar="SAMPLES.tsv", help="table of samples")
     parser.add_argument("--config", required=True, help="a TOML file, or the name of a preset")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    parser.add_argument("-o", "--out", type=folder, required=True, help="output folder")
     parser.add_argument("--folds", type=positive, default=4, metavar="K", help="default: 4")
     parser.add_argument("--repeats", type=positive, default=1, metavar="R",
                         help="number of repetitions with new folds (default: 1)")  # fmt: skip
@@ -155,7 +156,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--model", action="append", default=[], metavar="[TASK=]PATH",
                         help="the bundle to evaluate; TASK=PATH: another bundle for a task on "
                         "its way (brain)")  # fmt: skip
-    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    parser.add_argument("-o", "--out", type=folder, required=True, help="output folder")
     parser.add_argument("--prepared", action="store_true",
                         help="the images are prepared inputs (crops, brain-extracted)")  # fmt: skip
     add_compute_options(parser)
@@ -334,6 +335,12 @@ def _write_result(
     from deepmrseg_bids.tasks.wml import LesionSegmentation
 
     kind = entities_text(task.label_map)
+    table = args.out / f"{name}_seg-{task.name}_morph.tsv"
+    stems = [name, *(f"{_stem(pair)}_space-{task.native}" for pair in args.pairs)]
+    endings = (f"{kind}.nii.gz", f"seg-{task.name}_probseg.nii.gz")
+    files = [args.out / f"{stem}_{ending}" for stem in stems for ending in endings]
+    refuse_foreign([table, *files], table.with_suffix(".json"))
+    write_morph(table, morph_rows(result))  # first, for its JSON marks the others as ours
     aligned = True
     if isinstance(result, LesionSegmentation):
         aligned = result.aligned
@@ -343,7 +350,6 @@ def _write_result(
             write_lesions(args.out / f"{name}_seg-{task.name}_lesions.tsv", result.lesions)
     if aligned:
         write_labels(args.out / f"{name}_{kind}.nii.gz", result.labels)
-    write_morph(args.out / f"{name}_seg-{task.name}_morph.tsv", morph_rows(result))
     if args.probabilities and result.posteriors:
         stem = name if aligned else native
         write_probabilities(
@@ -444,6 +450,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     pool = PredictorPool(models, resolve_device(args.device), args.precision, args.tta)
     samples = load_samples(args.samples)
     check_writable(args.out)
+    tables = [args.out / name for name in ("per_sample.tsv", "summary.tsv")]
+    refuse_foreign(tables, args.out / "summary.json")
     rows = evaluate(
         samples,
         task_of_model(bundle.task, bundle.path),

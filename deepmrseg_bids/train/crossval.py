@@ -22,7 +22,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from deepmrseg_bids.errors import TrainingError
-from deepmrseg_bids.files import write_text
+from deepmrseg_bids.files import refuse_foreign, write_text
 from deepmrseg_bids.imaging.nifti import write_labels
 from deepmrseg_bids.inference.predictor import PredictorPool, resolve_device, set_threads
 from deepmrseg_bids.tasks.registry import task_of_model
@@ -43,6 +43,10 @@ NetworkKind = Literal["deepmrseg", "unet"]
 NETWORKS: tuple[NetworkKind, ...] = ("deepmrseg", "unet")
 """The paper's network and its benchmark."""
 
+_TABLES = (
+    "per_sample.tsv", "summary.tsv", "summary.json", "comparison.tsv", "calibration.tsv",
+    "table.md",
+)  # fmt: skip
 _FOLDS = ("repeat", "sample_id", "participant_id", "fold")
 _Dealt: TypeAlias = set[tuple[str, ...]]  # rows of folds.tsv
 
@@ -208,6 +212,7 @@ def _claim(protocol: CrossValidation, splits: Sequence[Sequence[Sequence[Sample]
         for s in people
     }
     folds, settings = out / "folds.tsv", out / "settings.toml"
+    refuse_foreign([settings, *(out / name for name in _TABLES)], folds)
     before = _dealt_before(folds)
     shared = {row[0] for row in dealt} & {row[0] for row in before}  # repeats of both
     if folds.is_file() and _of_repeats(dealt, shared) != _of_repeats(before, shared):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.files import refuse_foreign
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import resolve_precision
 from deepmrseg_bids.train.config import TrainConfig, changed_settings, load_config
@@ -132,6 +133,9 @@ def validated(run: TrainingRun) -> Plan | None:
         _check_resumable(run)
     if ended:
         return None
+    if not begun:
+        names = ("validation.tsv", "validation.csv", "log.csv", "bundle")
+        refuse_foreign([run.out / name for name in names], run.out / "settings.toml")
     device = torch.device(run.device)
     precision = resolve_precision(run.config.loop.precision, device)
     init = None if run.init is None else ModelBundle.open(run.init)

@@ -14,8 +14,9 @@ import pytest
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.ownership import FileGuard, check_ownership
 from deepmrseg_bids.errors import DatasetError, ForeignFileError
-from deepmrseg_bids.files import Staging, remove_leftovers
+from deepmrseg_bids.files import Staging, refuse_foreign, remove_leftovers
 from tests.field.conftest import Study, content, fill, write_tree
+from tests.warm import Ended, warm_run
 
 FMRIPREP = {
     "dataset_description.json": {
@@ -355,3 +356,35 @@ def test_a_run_that_was_killed_while_it_wrote_is_resumed(
     remove_leftovers(out, older_than=-1)
     publish()
     assert content(out / "sub-01/ses-1/anat") == content(source)
+
+
+# -- the library's command -----------------------------------------------------------------
+
+
+def test_predict_does_not_replace_what_it_has_not_written(
+    scan: Callable[[int], Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    def predict(out: object) -> Ended:
+        words = ["predict", "--model", f"brain={tiny_model}", "--task", "brain", scan(1), "-o", out]
+        return warm_run(words, command="deepmrseg", folder=tmp_path)
+
+    manual = write_tree(tmp_path / "out", {"sub-01_desc-brain_mask.nii.gz": "by hand"})
+    before = content(manual)
+    ended = predict(manual)
+    assert ended.code == 3 and "sub-01_desc-brain_mask.nii.gz exists" in ended.err, ended
+    assert content(manual) == before
+    new = tmp_path / "new"
+    assert predict(new).code == 0
+    first = content(new)
+    assert predict(new).code == 0 and content(new) == first  # its own are
+    assert predict("").code == 2
+
+
+def test_a_file_without_its_mark_is_refused(tmp_path: Path) -> None:
+    table, mark = tmp_path / "summary.tsv", tmp_path / "summary.json"
+    refuse_foreign([table], mark)
+    table.touch()
+    with pytest.raises(ForeignFileError, match=r"summary.tsv exists.*no summary.json"):
+        refuse_foreign([tmp_path / "other.tsv", table], mark)
+    mark.touch()
+    refuse_foreign([table], mark)

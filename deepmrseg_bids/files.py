@@ -107,10 +107,12 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def refuse_foreign(files: Iterable[Path], mark: Path) -> None:
     """See that files may be written: none is there, or the one that marks them as ours is, too.
 
+    Nothing is lost with an empty file.
+
     Raises:
         ForeignFileError: one is there without the mark.
     """
-    there = [file for file in files if file.exists() or file.is_symlink()]
+    there = [file for file in files if file.is_dir() or (file.exists() and file.stat().st_size)]
     if there and not mark.is_file():
         raise ForeignFileError(
             f"{there[0]} exists, and is not from an earlier run (there is no {mark.name} of it), "

@@ -384,6 +384,8 @@ def test_a_file_without_its_mark_is_refused(tmp_path: Path) -> None:
     table, mark = tmp_path / "summary.tsv", tmp_path / "summary.json"
     refuse_foreign([table], mark)
     table.touch()
+    refuse_foreign([table], mark)  # it is empty
+    table.write_text("mine")
     with pytest.raises(ForeignFileError, match=r"summary.tsv exists.*no summary.json"):
         refuse_foreign([tmp_path / "other.tsv", table], mark)
     mark.touch()

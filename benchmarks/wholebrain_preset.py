@@ -115,7 +115,7 @@ remap = 0.1
 strip = 0.6"""
 
 SIDES = """\
-# The side that each voxel of a brain lies on, from brain-extracted T1w at 2 mm; made by
+# The side that each voxel of a brain is in, from brain-extracted T1w at 2 mm; made by
 # benchmarks/wholebrain_preset.py.
 task = "sides"
 labels = [

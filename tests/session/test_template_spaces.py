@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import ants
 import nibabel as nib
 import numpy as np
 import pytest
@@ -153,6 +154,14 @@ def test_labels_arrive_where_the_template_has_them(
     data, brain = np.asarray(found.dataobj), np.asarray(coarse_brain(4).dataobj) > 0
     assert data.shape == template.shape and np.allclose(found.affine, template.affine)
     assert (int(found.header["sform_code"]), int(found.header["qform_code"])) == (5, 5)
+    read = [ants.image_read(str(path)) for path in (found.get_filename(), template.get_filename())]
+    assert ants.image_physical_space_consistency(*read)
+    back, forth = (
+        ants.read_transform(str(tmp_path / "out" / f"{STEM}_{way}_mode-image_xfm.h5"))
+        for way in ("from-Average_to-T1w", "from-T1w_to-Average")
+    )
+    point = (10.0, -12.0, 8.0)
+    assert np.allclose(back.apply_to_point(forth.apply_to_point(point)), point, atol=1.5)
     left = np.broadcast_to(np.arange(len(data))[:, None, None] < len(data) // 2, data.shape)
     assert dice(data == 3, brain & left) > 0.95
     assert dice(data == 7, brain & ~left) > 0.95

@@ -77,18 +77,14 @@ class _Silent:
 
     exts_klass = _NoExtensions
 
-    @classmethod
-    def from_fileobj(cls, fileobj: Any, endianness: Any = None, check: bool = True) -> Any:
-        header = super().from_fileobj(fileobj, endianness, check=False)  # type: ignore[misc]
-        if check:
-            header.check_fix(logger=_NO_LOG)
-        return header
+    def check_fix(self, logger: Any = None, error_level: int | None = None) -> None:
+        super().check_fix(_NO_LOG, error_level)  # type: ignore[misc]
 
     @classmethod
     def stored(cls, first: bytes) -> Any:
         """The header at the beginning of a file as it is, without repairs."""
         order = "<" if first[0] else ">"  # of its length, 348 or 540; nibabel looks at `dim`
-        return super().from_fileobj(BytesIO(first), order, check=False)  # type: ignore[misc]
+        return cls.from_fileobj(BytesIO(first), order, check=False)  # type: ignore[attr-defined]
 
 
 class _Header(_Silent, nib.Nifti1Header):

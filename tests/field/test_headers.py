@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import resource
 import subprocess
@@ -149,6 +150,16 @@ SILENT: dict[str, Callable[[], Header]] = {
 @pytest.mark.parametrize("kind", SILENT)
 def test_what_is_usual_is_not_reported(kind: str, tmp_path: Path) -> None:
     assert read_volume(SILENT[kind]().save(tmp_path / "scan.nii.gz")).findings == ()
+
+
+def test_a_library_does_not_speak_in_our_place(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number, change in enumerate((("vox_offset", 353), ("pixdim", -4, 4, 4), ("qfac", 0))):
+        path = head().put(*change).save(tmp_path / f"{number}.nii.gz")
+        with contextlib.suppress(ImageReadError):
+            read_volume(path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_angle_of_a_sheared_scan_is_reported(tmp_path: Path) -> None:

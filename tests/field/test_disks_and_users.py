@@ -206,7 +206,7 @@ def test_a_run_needs_no_home_no_caches_and_no_streams(
         umask=0o077,
     )
     assert ended.returncode == 0
-    assert study.rows == {"sub-01": ("done", "n/a")}
+    assert study.rows == {"sub-01": ("done", "")}
     (log,) = study.out.glob("logs/*.log")
     assert "1 of 1 session done" in log.read_text(encoding="utf-8")
     modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in study.out.rglob("*")}

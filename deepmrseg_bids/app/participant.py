@@ -193,8 +193,9 @@ def _log_plan(plan: Plan) -> None:
             _log.info("%s: %s", job.name, note)
     finished = sum(job.complete for job in plan.jobs)
     if finished:
-        _log.info("%d of %s completed by earlier runs (use --force to repeat)",
-                  finished, counted(len(plan.jobs), "session"))  # fmt: skip
+        hint = "" if plan.request.config.reports_only else " (use --force to repeat)"
+        _log.info("%d of %s completed by earlier runs%s",
+                  finished, counted(len(plan.jobs), "session"), hint)  # fmt: skip
     if plan.others:
         _log.info("%s in OUT_DIR outside this run; the reports include them",
                   counted(len(plan.others), "session"))  # fmt: skip

@@ -105,8 +105,8 @@ class SessionJob:
     @property
     def complete(self) -> bool:
         """Whether earlier runs have done all that is asked for."""
-        asked = [task for task in self.finished if task.asked]
-        return not self.busy and all(task.status == "resumed" for task in asked)
+        asked = [task.status for task in self.finished if task.asked]
+        return not self.busy and set(asked) == {"resumed"}
 
     @property
     def t1w(self) -> Path | None:

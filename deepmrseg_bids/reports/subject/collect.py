@@ -69,7 +69,7 @@ def _label(outcome: SessionOutcome) -> str:
 def _session(
     outcome: SessionOutcome, specs: Mapping[str, TaskSpec], out_dir: Path
 ) -> SessionResult:
-    tasks = tuple(_task(outcome, task, specs[task.task], out_dir) for task in outcome.tasks)
+    tasks = tuple(_task(outcome, task, specs[task.task], out_dir) for task in _in_order(outcome))
     found = [*outcome.findings, *(one for task in outcome.tasks for one in task.findings)]
     return SessionResult(
         subject=outcome.subject,
@@ -79,6 +79,11 @@ def _session(
         notes=(*outcome.notes, *map(_about_space, outcome.spaces)),
         alignment=_alignment(outcome, tasks),
     )
+
+
+def _in_order(outcome: SessionOutcome) -> list[TaskOutcome]:
+    """The tasks of a session, those that the run asks for before the others."""
+    return sorted(outcome.tasks, key=lambda task: not task.asked)
 
 
 def _about_space(space: TaskOutcome) -> str:

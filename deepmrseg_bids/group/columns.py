@@ -139,8 +139,8 @@ QC: Columns = {
     "hippocampus_status": _STATUS,
     "wml_status": _STATUS,
     "reasons": _of(
-        "Reasons for failed or skipped tasks: task: reason, separated by '; '; for results of an "
-        "earlier run, why the last run did not repeat them"
+        "Reasons for failed, skipped or missing tasks: task: reason, separated by '; '; for "
+        "results of an earlier run, why the last run did not repeat them"
     ),
     "confidence_mean": _of("Mean confidence over the structures of all tasks"),
     "confidence_worst": _of("Lowest confidence of a structure"),

@@ -29,6 +29,7 @@ __all__ = ["joint_of", "write_qc"]
 _SEVERITIES = ("error", "warning", "info")
 _NAMED = 2  # structures in the reason of a joint deviation
 _DONE = ("done", "resumed")
+_LOST = "its table of volumes is missing or damaged"
 
 
 def joint_of(volumes: Sequence[TaskVolumes]) -> pd.DataFrame:
@@ -83,7 +84,7 @@ def write_qc(
     table = pd.concat(
         [
             states.add_suffix("_status"),
-            _reasons(logged["reason"], volumes),
+            _reasons(logged["reason"], volumes, states),
             _confidence(volumes),
             _findings(results or out_dir, volumes, logged["findings"].to_dict()),
             _unusual(unusual, joint_of(volumes)),
@@ -139,10 +140,20 @@ def _states(volumes: Sequence[TaskVolumes], statuses: pd.DataFrame) -> pd.DataFr
     return states.mask(has_volumes, "done")
 
 
-def _reasons(reasons: pd.Series[str], volumes: Sequence[TaskVolumes]) -> pd.Series[str]:
-    """Why tasks failed or were skipped, in one cell a session."""
+def _reasons(
+    reasons: pd.Series[str], volumes: Sequence[TaskVolumes], states: pd.DataFrame
+) -> pd.Series[str]:
+    """Why tasks failed, were skipped, or have no volumes, in one cell a session."""
     there = {(*key, task.task) for task in volumes for key in task.sources}
-    reasons = reasons[reasons != ""]
+    lost = [
+        (*key, str(task))
+        for task in states
+        for key, state in states[task].items()
+        if state == "missing" and isinstance(key, tuple)
+    ]
+    index = pd.MultiIndex.from_tuples(lost, names=reasons.index.names)
+    reasons = reasons[(reasons != "") & ~reasons.index.isin(index)]
+    reasons = pd.concat([reasons, pd.Series(_LOST, index=index, dtype=object)])
     old = [" result of an earlier run;" if key in there else "" for key in reasons.index]
     told = reasons.index.get_level_values("task") + ":" + old + " " + reasons
     return told.groupby(SESSION).agg("; ".join).rename("reasons")

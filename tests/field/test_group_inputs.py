@@ -210,7 +210,11 @@ def test_the_session_of_a_damaged_table_is_missing_and_has_no_volumes(
     path.write_text("x\n")
     write_sessions(study / "out" / "logs" / "sessions.tsv", log)
     assert group(study) == 3
-    assert [row["deepbrain_status"] for row in rows(study, "qc")] == ["missing", "done", "done"]
+    quality = rows(study, "qc")
+    assert [row["deepbrain_status"] for row in quality] == ["missing", "done", "done"]
+    assert [row["reasons"] for row in quality] == [
+        "deepbrain: its table of volumes is missing or damaged", "n/a", "n/a",
+    ]  # fmt: skip
     first, *others = rows(study)
     assert {first[name] for name in OLD.names} == {"n/a"}
     assert first["missing_reason"] == "its table of volumes is damaged"

@@ -26,6 +26,7 @@ _GAP = 0.5  # of that range: a background further below the brain was not measur
 _BELOW = 0.15  # of that range: how far air lies below the darkest of a brain
 _FLAT = 0.05  # of that range: spread of negated air on a face
 _QUARTILES = (25, 50, 75)
+_CT_AIR, _CT_TISSUE = (-1100.0, -900.0), 150.0  # Hounsfield units
 _SIDES = 4  # faces of six that are air around a negated head
 
 
@@ -52,6 +53,9 @@ class Air:
             share = 100 * float((data < 0).mean())
             text = f"{share:.2g} % of the voxels are negative, the minimum is {least:g}"
             found.append(Finding("negative-values", "info", text))
+        if self._hounsfield(data):
+            text = "intensities are those of a CT (air at -1000, soft tissue near 0), not of an MRI"
+            found.append(Finding("computed-tomography", "error", text))
         if self.negated:
             text = (
                 "air is brighter than the head: the intensities are negated. They were reversed "
@@ -62,6 +66,14 @@ class Air:
             text = f"voxels outside the scan have the value {self.outside:g}: taken as air"
             found.append(Finding("scan-padded", "info", text))
         return found
+
+    def _hounsfield(self, data: NDArray[np.float32]) -> bool:
+        low, high = _CT_AIR
+        if self.negated or not low <= self.level <= high:
+            return False
+        thin = _thinned(data)
+        head = thin[thin > self.level / 2]
+        return bool(head.size) and abs(float(np.median(head))) <= _CT_TISSUE
 
 
 def find_air(data: NDArray[np.float32]) -> Air:

@@ -60,6 +60,11 @@ TABLE = LabelTable(
 )
 
 
+_PASSED_ON = {"structure-missing", "structure-unsure", "structure-volume", "structures-outside",
+              "sides-crossed"}  # fmt: skip
+# findings about deepbrain, which says where a hippocampus is
+
+
 def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Segmentation:
     """Both hippocampi of a raw head, found through its deep structures.
 
@@ -142,7 +147,12 @@ def _segment_session(context: SessionContext) -> Segmentation:
     brain = brain_of(context)
     deep, turned = deep_structures_of(context)
     result = segment(context.t1w, deep, context.predictors("hippocampus"))
-    return found_in(brain, result, *turned)
+    passed_on = [
+        replace(one, message=f"deepbrain: {one.message}")
+        for one in deep.findings
+        if one.code in _PASSED_ON
+    ]
+    return found_in(brain, result, *turned, *passed_on)
 
 
 def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:

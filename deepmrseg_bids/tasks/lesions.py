@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, sample
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Lesion",
     "Place",
     "Surroundings",
+    "check_lesions",
     "drop_specks",
     "find_lesions",
 ]
@@ -43,6 +45,7 @@ _INSIDE_MM = 16.0  # ventricles lie deeper in the brain than the sulci
 _BODIES_MM = ((-30.0, 30.0), (-60.0, 45.0), (6.0, 40.0))  # to the right, front and top
 _BELOW_MM = 10.0  # as far as the horns reach below
 _MIDLINE_MM = 2.0  # fluid of the fissure between the hemispheres
+_LARGE_MM3, _THICK_MM = 5000.0, 8.0  # radius of the largest ball inside; up to 7.2 is usual
 _PIECE_MM3 = 100.0
 _VENTRICLES_MM3 = 1000.0  # together, at least; the smallest of adults have about 4 ml
 
@@ -203,6 +206,32 @@ def find_lesions(
         Lesion(index, one.volume_mm3, one.centre, one.place, one.confidence)
         for index, one in enumerate(found, start=1)
     )
+
+
+def check_lesions(chosen: NDArray[np.bool_], grid: Grid) -> tuple[Finding, ...]:
+    """Whether a lesion is too thick to be one of the white matter, which are flat and ragged.
+
+    Args:
+        chosen: (*grid.shape) the lesions.
+    """
+    pieces, _ = ndimage.label(chosen, structure=_TOUCH)
+    volumes = np.bincount(pieces.ravel()) * grid.voxel_volume
+    volumes[0] = 0
+    odd = []
+    boxes = ndimage.find_objects(pieces)
+    for number in np.flatnonzero(volumes >= _LARGE_MM3).tolist():
+        box = boxes[number - 1]
+        part = grid.crop([s.start for s in box], [s.stop for s in box])
+        radius = float(_away(pieces[box] != number, part, beyond=True).max())
+        if radius >= _THICK_MM:
+            odd.append(f"{volumes[number] / 1000:.0f} ml, {2 * radius:.0f} mm thick")
+    if not odd:
+        return ()
+    text = (
+        f"not typical of white-matter lesions: {'; '.join(odd)}: a tumour, an infarct, oedema or "
+        "a cavity? Do not use the volume before you have inspected it"
+    )
+    return (Finding("lesion-untypical", "error", text),)
 
 
 def _away(what: NDArray[np.bool_], grid: Grid, *, beyond: bool = False) -> NDArray[np.float32]:

@@ -67,6 +67,8 @@ _RANGE_MM3: Mapping[str, tuple[float, float]] = {
     "Amygdala": (300, 2000),
     "Caudate": (1100, 7000),
     "Hippocampus": (1400, 7400),
+    "Hippocampus-Anterior": (500, 4100),  # the same of 200 manual segmentations of the parts
+    "Hippocampus-Posterior": (490, 3500),
     "Pallidum": (320, 3500),
     "Putamen": (1600, 9200),
     "Thalamus-Proper": (2900, 15400),
@@ -302,15 +304,7 @@ def check_structures(result: Segmentation, mask: NDArray[np.bool_]) -> tuple[Fin
     labels = posteriors.labels()
     there = [row for row in result.measures if row.volume_mm3 > 0]
     found = _unsure(there, len(result.measures))
-    odd = [
-        f"{row.name} ({row.volume_mm3:.0f} mm³, expected {low:.0f} to {high:.0f} mm³)"
-        for row in there
-        for low, high in [_RANGE_MM3.get(_structure(row.name), (0.0, np.inf))]
-        if not low <= row.volume_mm3 <= high
-    ]
-    if odd:
-        text = f"implausible volume: {', '.join(odd)}"
-        found.append(Finding("structure-volume", "warning", text))
+    found += _implausible(there)
     found += _asymmetric(there)
     number = {label.name: k for k, label in enumerate(result.table, start=1)}
     inside = {name: mask[labels == k] for name, k in number.items()}
@@ -343,7 +337,20 @@ def check_hippocampus(result: Segmentation, deepbrain: Segmentation) -> tuple[Fi
             "of its parts are too small"
         )
         found.append(Finding("hippocampus-small", "warning", text))
-    return (*found, *_asymmetric(there))
+    return (*found, *_implausible(there), *_asymmetric(there))
+
+
+def _implausible(there: Sequence[Measure]) -> list[Finding]:
+    """Structures of a volume that nobody has."""
+    odd = [
+        f"{row.name} ({row.volume_mm3:.0f} mm³, expected {low:.0f} to {high:.0f} mm³)"
+        for row in there
+        for low, high in [_RANGE_MM3.get(_structure(row.name), (0.0, np.inf))]
+        if not low <= row.volume_mm3 <= high
+    ]
+    if not odd:
+        return []
+    return [Finding("structure-volume", "warning", f"implausible volume: {', '.join(odd)}")]
 
 
 def _structure(name: str) -> str:

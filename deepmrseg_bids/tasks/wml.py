@@ -19,7 +19,13 @@ from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.brain import Brain, brain_of
 from deepmrseg_bids.tasks.coregistration import Pair, pair_scans
 from deepmrseg_bids.tasks.flair_slices import across, prepare_pair, slice_grid
-from deepmrseg_bids.tasks.lesions import Lesion, Surroundings, drop_specks, find_lesions
+from deepmrseg_bids.tasks.lesions import (
+    Lesion,
+    Surroundings,
+    check_lesions,
+    drop_specks,
+    find_lesions,
+)
 from deepmrseg_bids.tasks.results import Posteriors, Segmentation, confidences, label_map, measure
 from deepmrseg_bids.tasks.spec import PAIRED, T1W, Costs, Figure, TaskSpec
 
@@ -194,11 +200,16 @@ def segment_pair_of(context: SessionContext, model: str) -> LesionSegmentation:
 
 
 def _segment_session(context: SessionContext) -> LesionSegmentation:
-    return segment_pair_of(context, "wml")
+    return _checked(segment_pair_of(context, "wml"))
 
 
 def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> LesionSegmentation:
-    return segment_prepared(images.get(T1W), images.get(PAIRED), predictor)
+    return _checked(segment_prepared(images.get(T1W), images.get(PAIRED), predictor))
+
+
+def _checked(found: LesionSegmentation) -> LesionSegmentation:
+    odd = check_lesions(found.labels.data > 0, found.labels.grid)
+    return replace(found, findings=(*found.findings, *odd))
 
 
 TASK = TaskSpec(

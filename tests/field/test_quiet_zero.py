@@ -53,7 +53,7 @@ SHEARED = np.array([[1, 0, 0.35, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]
 NO_T1W: dict[str, tuple[Callable[[], Volume], str]] = {
     "a CT": (lambda: as_read(ct()), "computed-tomography"),
     "a CT with a sheared header": (
-        lambda: as_read(ct(), Grid(SHAPE, SHEARED @ head().grid.affine)), "no-tissue-contrast"),
+        lambda: as_read(ct(), Grid(SHAPE, SHEARED @ head().grid.affine)), "computed-tomography"),
     "an ellipsoid": (lambda: as_read(ellipsoid()), "no-tissue-contrast"),
     "a label map": (lambda: as_read(label_map()), "flat-regions"),
     "noise": (

@@ -135,8 +135,8 @@ def test_a_scan_that_is_gone_costs_its_own_picture_alone(tmp_path: Path) -> None
 def test_lesions_are_shown_on_the_flair_where_there_is_one(tmp_path: Path) -> None:
     add(tmp_path, "sub-1", "wml")
     flair = tmp_path / "raw" / "sub-1" / "anat" / "sub-1_FLAIR.nii.gz"
-    bright, labels = np.full(GRID.shape, 100, np.uint8), scan_and_labels()[1]
-    bright[:, 10:] = 250  # behind it is dark, unlike the T1w
+    bright, labels = scan_and_labels()
+    bright[:, 10:] += 120  # behind it is dark, unlike the T1w
     write_labels(flair, LabelMap(bright, GRID))
     dseg = tmp_path / "out" / names.native_label_map_path(find_task("wml"), {"FLAIR": flair})
     write_labels(dseg, LabelMap(labels, GRID))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,8 @@ _CLOSED_MM = 2.0  # gaps in a mask that came with a scan
 _LEAST_COMMON, _MOST_MORE = 0.9, 1.5  # of that mask and the brain that the network finds
 _LARGEST_GIVEN_ML = 2300.0
 _OF_THE_NETWORK = {"brain-unsure"}  # findings about a mask that is not used
+_SURE = 0.9  # a mask below is looked for again in the smoothed scan
+_SURER = 0.02  # by which that has to be better
 _DEEP = 0.2  # low, so that both sides of a doubtful case hang together
 _TURNED, _TURNED_MORE = 0.7, 0.05  # upright heads: 0.8 and more, at least 0.07 above turned ones
 _SMALLEST_DEEP_ML = 5.0  # of 14 structures that together measure 40 to 60 ml
@@ -148,6 +151,13 @@ class _Look:
     def plausible(self) -> bool:
         return _SMALLEST_ML <= self.millilitres <= _LARGEST_ML
 
+    @cached_property
+    def confidence(self) -> float:
+        """The Dice that the posteriors promise; 0 for a mask that cannot be a brain."""
+        if not self.plausible:
+            return 0.0
+        return expected_dice(1 - self.posteriors[0], self.inside) or 0.0
+
     @property
     def middle(self) -> NDArray[np.float64]:
         """(3,) RAS+ millimetres: the middle of the brain, by its top and its sides.
@@ -177,9 +187,11 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     """
     whole = _look(volume, _roomy(volume.grid, predictor.bundle.preparation), predictor)
     look, smoothed = _settled(volume, whole, predictor, smoothed=False), False
-    if not look.plausible:  # strong noise hides a brain
+    if look.confidence < _SURE:  # strong noise hides a brain
         again = _look(volume, whole.grid, predictor, smoothed=True)
-        look, smoothed = _settled(volume, again, predictor, smoothed=True), True
+        again = _settled(volume, again, predictor, smoothed=True)
+        if smoothed := again.confidence > look.confidence + _SURER:
+            look = again
     if not look.plausible:
         raise _no_brain(volume, whole.millilitres)
     inside, grid = look.inside, look.grid

@@ -38,6 +38,7 @@ from deepmrseg_bids.group.volumes import (
     read_volumes,
     sessions_of,
 )
+from deepmrseg_bids.session.inventory import EDITED
 from deepmrseg_bids.tasks.spec import TaskSpec
 from deepmrseg_bids.wording import counted
 
@@ -67,6 +68,8 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     check_group_files(config.out_dir)
     check_writable(config.out_dir)
     references = read_references(config.reference)
+    if any(one.folder.resolve() == config.out_dir.resolve() for one in references):
+        raise UsageError("--reference: this is OUT_DIR; its label maps agree with themselves")
     tasks = tasks_in(config.out_dir, measured_tasks(config.out_dir))
     if unknown := [task for task in config.tasks if task not in tasks]:
         raise UsageError(f"unknown tasks {unknown}; known are {', '.join(tasks)}")
@@ -168,8 +171,11 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
         _log.warning("%s", note)
     unusual = []
     for task in present:
-        _log.info("%s: volumes of %s", task.task, counted(len(task.sources), "session"))
         absent = absences(config.bids_dir, task, sessions, study.log)
+        rest = f", none of {len(absent)} (see missing_reason)" if absent else ""
+        _log.info("%s: volumes of %s%s", task.task, counted(len(task.sources), "session"), rest)
+        for key in task.edited:
+            _log.warning("%s: %s: %s", task.task, " ".join(filter(None, key)), EDITED)
         write_morphs(folder, task, people, absent)
         unusual += [write_structures(folder, task), write_asymmetry(folder, task)]
         write_change(folder, task, times)

@@ -32,6 +32,7 @@ from deepmrseg_bids.bids.provenance import (
     inputs_of,
     is_unfinished,
     made_by_us,
+    other_session,
 )
 from deepmrseg_bids.errors import DatasetError, DeepMRSegError, ForeignFileError
 from deepmrseg_bids.files import read_json
@@ -276,6 +277,8 @@ def is_edited(out_dir: Path, file: os.PathLike[str], outputs: Digests) -> bool:
         return False
     if not flaw_of(out_dir, file, outputs).startswith("damaged") or is_unfinished(path):
         return False
+    if other_session(out_dir, file):
+        return False  # put here from elsewhere
     try:
         read_labels(path)
     except DeepMRSegError:

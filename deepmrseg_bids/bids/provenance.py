@@ -10,9 +10,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
+from deepmrseg_bids.bids.description import RAW
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import SHA256, SIZE, UNFINISHED, file_sha256, read_json, write_text
@@ -31,6 +33,7 @@ __all__ = [
     "is_unfinished",
     "made_by_us",
     "model_of",
+    "other_session",
     "same_provenance",
 ]
 
@@ -241,6 +244,8 @@ def flaw_of(out_dir: Path, file: os.PathLike[str], outputs: Digests) -> str:
     sidecar = out_dir / sidecar_path(file)
     tree = _sidecar(out_dir, file)
     if tree is not None:
+        if other := other_session(out_dir, file):
+            return f"damaged: {sidecar.name} is that of another session ({other})"
         return _flaw(out_dir, file, tree, outputs)
     if not (out_dir / file).exists():
         return f"lost: {Path(file).name} is missing"
@@ -267,6 +272,16 @@ def _flaw(
     except OSError as error:
         return f"damaged: {path.name} cannot be read ({error.strerror})"
     return f"damaged: {path.name} is not as it was written (size or SHA-256 differs)"
+
+
+def other_session(out_dir: Path, file: os.PathLike[str]) -> str:
+    """The folder of the scans that a sidecar names; empty if the file lies in the same one."""
+    for uri in inputs_of(out_dir / sidecar_path(file)):
+        dataset, _, path = str(uri).removeprefix("bids:").partition(":")
+        folder = PurePosixPath(unquote(path)).parent
+        if dataset == RAW and folder != PurePosixPath(file).parent:
+            return str(folder)
+    return ""
 
 
 def made_by_us(path: Path) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from deepmrseg_bids.bids.derivatives import label_maps_of
 from deepmrseg_bids.bids.label_tables import label_table_of
 from deepmrseg_bids.bids.names import BidsName, anat_folder, morph_path, source_stem
+from deepmrseg_bids.bids.ownership import is_edited
 from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.provenance import Digests, findings_of, flaw_of
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, read_morph, read_sessions
@@ -52,6 +53,7 @@ class TaskVolumes:
             ``sub-01_ses-1``; a session whose table is empty is here alone.
         problems: files that could not be used, one line each.
         broken: the sessions of files that could not be read.
+        edited: the sessions whose label map was changed by somebody after it was measured.
     """
 
     spec: TaskSpec
@@ -59,6 +61,7 @@ class TaskVolumes:
     sources: Mapping[SessionKey, str]
     problems: tuple[str, ...] = ()
     broken: frozenset[SessionKey] = frozenset()
+    edited: tuple[SessionKey, ...] = ()
 
     @cached_property
     def sessions(self) -> pd.MultiIndex:
@@ -194,7 +197,14 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
         {key: sources[key] for key in order},
         tuple(problems),
         frozenset(broken),
+        tuple(key for key in order if _is_edited(out_dir, spec, sources[key], outputs)),
     )
+
+
+def _is_edited(out_dir: Path, spec: TaskSpec, stem: str, outputs: Digests) -> bool:
+    """Whether a label map of a session is not the one that was measured."""
+    maps = (path.relative_to(out_dir) for path in label_maps_of(out_dir, spec, stem))
+    return any(is_edited(out_dir, path, outputs) for path in maps)
 
 
 def _check_unchanged(out_dir: Path, path: Path, outputs: Digests) -> None:

@@ -182,16 +182,24 @@ class Inventory:
         recorded.sort(key=lambda one: one.images != spec.images(images or {}))
         if recorded:
             return recorded[0]
+        for file in there:
+            flaw = flaw_of(self.out_dir, folder / file, self.outputs)
+            if not file.endswith(".json") and flaw.startswith("damaged"):
+                return Recorded(spec, flaw=flaw)
         return self._without_sidecar(spec, subject, session, there)
 
     def _images(self, folder: PurePosixPath, there: Sequence[str]) -> Iterator[dict[str, Path]]:
-        """The images that the sidecars of a task name, each set of them once."""
+        """The images that the sidecars of a task name, each set of them once.
+
+        Those of another session are none of this one's: its files were put here by somebody.
+        """
+        here = self.bids_dir / folder
         seen = []
         for file in there:
             path = self.out_dir / folder / file
             if file.endswith(".json") and made_by_us(path) and not is_unfinished(path):
                 images = self._named(inputs_of(path))
-                if images not in seen:
+                if all(image.parent == here for image in images.values()) and images not in seen:
                     seen.append(images)
                     yield images
 

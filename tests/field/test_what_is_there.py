@@ -272,6 +272,11 @@ def test_a_label_map_that_was_corrected_by_hand_is_kept_unless_force(finished: S
     assert finished.run().code == 0
     status, reason = finished.rows["sub-01 ses-1"]
     assert status == "resumed" and "changed after it was written" in reason
+    assert f"The label maps of {path.name} were changed after they" in finished.page()
+    assert "No label map was corrected manually" not in finished.page()
+    assert "No label map was corrected manually" in finished.page("02")
+    said = finished.run("--no-reports", level="group")
+    assert said.code == 0 and "sub-01 ses-1: the label map was changed" in said.err, said
     assert finished.run("--tta").code == 3  # other parameters: the others are made again
     assert path.read_bytes() == edited
     assert "use --force" in finished.rows["sub-01 ses-1"][1]
@@ -300,6 +305,30 @@ def test_the_group_level_does_not_use_a_damaged_table(finished: Study) -> None:
     assert ended.code == 3 and "damaged: sub-01_ses-1_seg-brain_morph.tsv" in ended.err, ended
     table = (finished.out / "group_seg-brain_morph.tsv").read_text()
     assert "sub-01\tses-1\tn/a" in table and "sub-01\tses-2\t1752576.00" in table
+
+
+@pytest.mark.robustness("the results of one session under the names of another", tried="by hand, "
+                        "with all sidecars, or the table of volumes alone")  # fmt: skip
+def test_results_of_another_session_are_not_taken_for_its_own(
+    finished: Study, came_out: Callable[[str], None]
+) -> None:
+    for files in (["seg-brain_morph"], ["desc-brain_mask", "seg-brain_morph"]):
+        for source in (
+            one for file in files for one in anat(finished, "02", "2").glob(f"*{file}.*")
+        ):
+            shutil.copyfile(source, named(finished, source.name.removeprefix("sub-02_ses-2_")))
+        ended = finished.run("--no-reports", level="group")
+        assert ended.code == 3, ended
+        assert "is that of another session (sub-02/ses-2/anat)" in ended.err
+        table = (finished.out / "group_seg-brain_morph.tsv").read_text()
+        assert "sub-01\tses-1\tn/a" in table
+        assert finished.run("--reports-only").code == 3
+        status, reason = finished.rows["sub-01 ses-1"]
+        assert status == "failed" and "is that of another session" in reason
+        assert finished.run().code == 0
+        assert finished.rows["sub-01 ses-1"][0] == "done"
+    came_out("group, reports only: exit code 3, the file is named, its volumes are n/a; a run "
+             "makes them again")  # fmt: skip
 
 
 def test_what_is_whole_is_not_read_again(finished: Study, monkeypatch: pytest.MonkeyPatch) -> None:

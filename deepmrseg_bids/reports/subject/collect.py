@@ -25,6 +25,7 @@ from deepmrseg_bids.reports.subject.page import (
     write_subject_report,
 )
 from deepmrseg_bids.reports.subject.percentiles import read_standing
+from deepmrseg_bids.session.inventory import EDITED
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
@@ -117,6 +118,7 @@ def _task(outcome: SessionOutcome, task: TaskOutcome, spec: TaskSpec, out_dir: P
         standing=read_standing(out_dir, task.task, f"sub-{outcome.subject}", session),
         provenance=_sidecar(dseg),
         tsv=(morph.name, text),
+        edited=EDITED in task.reason,
     )
 
 

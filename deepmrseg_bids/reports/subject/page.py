@@ -53,6 +53,7 @@ class TaskResult:
         standing: by name of the structure, its cohort percentile.
         provenance: what the sidecar of the label map says about how it was made.
         tsv: the table of volumes as it was written, and its name, to download.
+        edited: somebody changed the label map; the volumes are those of the original.
     """
 
     spec: TaskSpec
@@ -67,6 +68,7 @@ class TaskResult:
     standing: Mapping[str, Standing] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     tsv: tuple[str, str] = ("", "")
+    edited: bool = False
 
     @property
     def task(self) -> str:
@@ -155,6 +157,9 @@ def write_subject_report(
         credits=_credits(results),
         software=_torch(results),
         intervals=any(row.volume_low_mm3 is not None for row in _rows(results)),
+        edited=[
+            task.dseg.name for one in results for task in one.tasks if task.edited and task.dseg
+        ],
     )
     page_guard(path)
     write_bytes(path, page, anew=True)

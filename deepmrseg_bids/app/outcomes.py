@@ -88,24 +88,23 @@ def session_outcome(job: SessionJob, run: RunOutcome, work: FinishedWork) -> Ses
     )
 
 
-def log_rows(rows: Sequence[SessionRow], run: RunOutcome) -> None:
+def log_rows(rows: Sequence[SessionRow]) -> None:
     """A line for each task that was not done, or about which something is to be known.
 
     What nobody began is only counted.
     """
-    left = 0
+    left: dict[str, int] = {}
     for row in rows:
         if row.reason in (_INTERRUPTED, _STOPPED):
-            left += 1
+            left[row.reason] = left.get(row.reason, 0) + 1
         elif row.status not in DONE:
             where = " ".join(filter(None, (row.participant_id, row.session_id)))
             _log.warning("%s: %s %s: %s", where, row.task, row.status, row.reason)
         elif row.reason:
             where = " ".join(filter(None, (row.participant_id, row.session_id)))
             _log.info("%s: %s: %s", where, row.task, row.reason)
-    if left:
-        _log.warning("%d of %s not completed: %s", left, counted(len(rows), "task"),
-                     _INTERRUPTED if run.interrupted else _STOPPED)  # fmt: skip
+    for reason, number in left.items():
+        _log.warning("%d of %s not completed: %s", number, counted(len(rows), "task"), reason)
 
 
 def log_findings(outcomes: Sequence[SessionOutcome]) -> None:

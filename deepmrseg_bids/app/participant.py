@@ -226,7 +226,7 @@ def _execute(execution: Execution, log: SessionLog) -> RunOutcome:
                 if result.reason:
                     reasons[result.session] = result.reason
                 failed |= not result.good
-                progress.count(good=result.good)
+                progress.count(good=result.good, skipped=result.skipped)
                 so_far = RunOutcome(recorded, reasons)
                 log.on_finished(session_outcome(jobs[result.session], so_far, plan.finished))
     except KeyboardInterrupt:
@@ -274,7 +274,7 @@ def _summarise(execution: Execution, run: RunOutcome, log: SessionLog) -> list[S
     outcomes = {job.name: session_outcome(job, run, plan.finished) for job in plan.jobs}
     beside = [finished_session(job) for job in plan.others]
     rows = log.write([*outcomes.values(), *beside])
-    log_rows(rows, run)
+    log_rows(rows)
     log_findings(list(outcomes.values()))
     if execution.config.reports and not run.interrupted:
         lost = {job.subject for job in plan.to_do if job.name not in run.recorded}

@@ -175,7 +175,10 @@ def _filters(path: Path | None) -> Mapping[str, Any] | None:
         return None
     try:
         tree = read_json(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UsageError(f"--bids-filter-file {path} cannot be read ({why})") from error
+    except ValueError as error:
         raise UsageError(f"--bids-filter-file {path}: not a JSON file ({error})") from error
     if not isinstance(tree, dict):
         raise UsageError(f"--bids-filter-file {path}: an object with t1w and flair was expected")

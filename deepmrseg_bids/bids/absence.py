@@ -75,6 +75,8 @@ class Absence:
             )
         if all("_part-" in name for name in names):
             return f"{_list(names)} is not a magnitude image (part-)"
+        if folders := [name for name in names if (anat / name).is_dir()]:
+            return f"{_list(folders)} is a folder, not an image file"
         return f"{_list(names)} is not in the index of the data set (--bids-database-dir)"
 
 

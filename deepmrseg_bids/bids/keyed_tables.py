@@ -23,7 +23,7 @@ __all__ = ["KeyedTable", "listed", "read_keyed"]
 _SHOWN = 5  # names in a message
 _BETWEEN = re.compile(r"[\s\u200b-\u200f\ufeff_\-\u2010-\u2015\u2212]+")
 _WHOLE = re.compile(r"\d+\.0+", re.ASCII)
-_NO_VALUE = ("NA", "N/A", "NaN", "nan", "<NA>", "#N/A", "NULL")
+_NO_VALUE = ("NA", "N/A", "NaN", "nan", "<NA>", "#N/A", "NULL", "#NULL!", ".")
 
 
 @dataclass(frozen=True)

@@ -258,11 +258,16 @@ def _folders(root: Path, ignored: BidsIgnore) -> dict[str, tuple[str, ...]]:
 
 def _labels(folder: Path, key: str) -> list[str]:
     with os.scandir(folder) as entries:
-        named = [one.name for one in entries if one.name.startswith(f"{key}-") and one.is_dir()]
+        named = [one.name for one in entries
+                 if one.name.casefold().startswith(f"{key}-") and one.is_dir()]  # fmt: skip
     labels = []
     for name in sorted(named):
         if match := _FOLDER.fullmatch(name):
             labels.append(match.group(2))
+        elif not name.startswith(f"{key}-"):
+            _log.warning(
+                "%s: skipped, its name must begin with %s- in lower case", folder / name, key
+            )
         else:
             _log.warning("%s: skipped, a BIDS label contains only letters, digits and +",
                          folder / name)  # fmt: skip

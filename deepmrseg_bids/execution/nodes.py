@@ -48,6 +48,12 @@ class NodeResult:
             return not self.reason
         return self.outcome is not None and not self.outcome.failed
 
+    @property
+    def skipped(self) -> bool:
+        """Whether nothing that was asked for could be done in its session, and nothing failed."""
+        tasks = [task for task in self.outcome.tasks if task.asked] if self.outcome else []
+        return self.good and bool(tasks) and all(task.status == "skipped" for task in tasks)
+
 
 class ReadyNodes:
     """The nodes of a graph that can run: all that they need has ended well.

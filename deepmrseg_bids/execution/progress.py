@@ -29,17 +29,25 @@ class Progress:
         self._what = what
         self.done = 0
         self.failed = 0
+        self.skipped = 0
         self._stream = stream
         self._quiet = quiet
         self._start = time.monotonic()
         self._drawn = False
 
-    def count(self, *, good: bool) -> None:
-        """One more has ended, well or not."""
-        if good:
-            self.done += 1
-        else:
+    @property
+    def ended(self) -> int:
+        """How many have ended, whatever came of them."""
+        return self.done + self.failed + self.skipped
+
+    def count(self, *, good: bool, skipped: bool = False) -> None:
+        """One more has ended, well or not, or nothing of it could be done."""
+        if not good:
             self.failed += 1
+        elif skipped:
+            self.skipped += 1
+        else:
+            self.done += 1
         self._show()
 
     def close(self) -> None:
@@ -49,12 +57,16 @@ class Progress:
             self._drawn = False
 
     def line(self) -> str:
-        """``3 of 10 sessions done, 0 failed, 7 remaining, about 2 min left``."""
-        ended = self.done + self.failed
+        """``3 of 10 sessions done, 0 failed, 7 remaining, about 2 min left``.
+
+        Those of which nothing could be done are named only if there are some.
+        """
+        ended = self.ended
         left = self.sessions - ended
         text = (
             f"{self.done} of {counted(self.sessions, self._what)} done, {self.failed} failed, "
-            f"{left} remaining"
+            + (f"{self.skipped} skipped, " if self.skipped else "")
+            + f"{left} remaining"
         )
         if left and ended:
             seconds = (time.monotonic() - self._start) / ended * left
@@ -65,7 +77,7 @@ class Progress:
         if self._quiet:
             return
         if self._stream.isatty():
-            self._drawn = self.done + self.failed < self.sessions
+            self._drawn = self.ended < self.sessions
             end = "" if self._drawn else "\n"
             print(f"\r\033[K{self.line()}", end=end, file=self._stream, flush=True)
         else:

@@ -82,7 +82,7 @@ def test_what_nobody_began_is_counted_and_not_listed(caplog, run):
     status, reason = run.unfinished("sub-2")
     left = [SessionRow("sub-2", "", "brain", status, reason)] * 5
     failed = SessionRow("sub-1", "ses-1", "brain", "failed", "no signal")
-    log_rows([failed, *left], run)
+    log_rows([failed, *left])
     assert caplog.messages == [
         "sub-1 ses-1: brain failed: no signal",
         f"5 of 6 tasks not completed: {reason}",

@@ -86,3 +86,11 @@ def test_a_quiet_run_says_nothing_and_still_counts(stream, caplog):
         progress.count(good=False)
     assert (out.getvalue(), caplog.messages) == ("", [])
     assert (progress.done, progress.failed) == (1, 1)
+
+
+def test_a_session_of_which_nothing_could_be_done_is_not_called_done():
+    progress = Progress(3, stream=io.StringIO(), quiet=True)
+    progress.count(good=True, skipped=True)
+    progress.count(good=False)
+    progress.count(good=True)
+    assert progress.line() == "1 of 3 sessions done, 1 failed, 1 skipped, 0 remaining"

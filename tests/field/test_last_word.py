@@ -12,8 +12,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepmrseg_bids.app.outcomes import log_findings
+from deepmrseg_bids.app.outcomes import RunOutcome, log_findings, log_rows
 from deepmrseg_bids.bids.query import find_sessions
+from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
@@ -225,3 +226,27 @@ def test_bidsignore_of_the_raw_data_is_honoured(
     (root / ".bidsignore").write_bytes(b"\xff\xfe\x00")
     caplog.set_level(logging.WARNING)
     assert len(find_sessions(root)) == 3 and ".bidsignore: cannot be read" in caplog.text
+
+
+def test_sessions_of_which_nothing_could_be_done_are_not_counted_as_done(
+    finished: Study,
+) -> None:
+    (finished.raw / "sub-03/anat").mkdir(parents=True)
+    ended = finished.run("--force")
+    assert ended.code == 3 and "4 of 5 sessions done, 0 failed, 1 skipped" in ended.err, ended
+
+
+def test_reports_only_after_a_stopped_run_says_why_tasks_are_not_done(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    stopped = RunOutcome(interrupted=True)
+    rows = [SessionRow("sub-1", "", "brain", *stopped.unfinished("sub-1"))] * 2
+    rows.append(SessionRow("sub-2", "", "brain", *RunOutcome(stopped=True).unfinished("sub-2")))
+    log_rows(rows)
+    assert [text.partition(":")[0] for text in caplog.messages] == [
+        "2 of 3 tasks not completed",
+        "1 of 3 tasks not completed",
+    ]
+    assert "interrupted; run the same command again" in caplog.messages[0]
+    assert "--stop-on-first-crash" in caplog.messages[1]

@@ -107,14 +107,14 @@ class _Study:
 
 
 def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
-    volumes = [read_volumes(config.out_dir, task) for task in tasks]
+    log, unread = read_log(config.out_dir)
+    volumes = [read_volumes(config.out_dir, task, log) for task in tasks]
     problems = [f"{task.task}: {line}" for task in volumes for line in task.problems]
     problems += [
         f"{config.out_dir}: no {task.task} volumes found; run the participant level first"
         for task in volumes
         if config.tasks and not task.sources
     ]
-    log, unread = read_log(config.out_dir)
     log = [row for row in log if row.task in {task.name for task in tasks}]
     times = Times.read(config.bids_dir, volumes, all_sessions(volumes, log))
     ordered = [task.in_order(times.in_order(task.sources)) for task in volumes]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from deepmrseg_bids.app.request import Request
@@ -193,11 +192,11 @@ def _limits(config: RunConfig, sessions: int) -> Limits:
     return Limits(cores, threads, config.mem / 1024 or usable_memory_mib() / 1024)
 
 
-def _is_whole(page: Path) -> bool:
-    """Whether a page has its end."""
-    with page.open("rb") as stream:
-        stream.seek(-min(_TAIL, page.stat().st_size), os.SEEK_END)
-        return b"</html>" in stream.read()
+def _shows(page: Path, tables: Iterable[str]) -> bool:
+    """Whether a page has its end and names these tables: those of another image are not them."""
+    text = page.read_bytes()
+    names = (PurePosixPath(table).name.encode() for table in tables)
+    return b"</html>" in text[-_TAIL:] and all(name in text for name in names)
 
 
 def _page_is_up_to_date(out_dir: Path, subject: str, jobs: Sequence[SessionJob]) -> bool:
@@ -207,8 +206,9 @@ def _page_is_up_to_date(out_dir: Path, subject: str, jobs: Sequence[SessionJob])
     """
     try:
         path = out_dir / report_path(subject)
-        page = path.stat().st_mtime_ns if _is_whole(path) else 0
-        files = (file for job in jobs for task in job.finished for file in task.files)
+        files = [file for job in jobs for task in job.finished for file in task.files]
+        tables = (file for file in files if file.endswith("_morph.tsv"))
+        page = path.stat().st_mtime_ns if _shows(path, tables) else 0
         return all((out_dir / file).stat().st_mtime_ns <= page for file in files)
     except OSError:
         return False

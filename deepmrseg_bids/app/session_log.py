@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from deepmrseg_bids.bids.names import table_source
 from deepmrseg_bids.bids.provenance import Digests, certified
 from deepmrseg_bids.bids.tables import SessionRow, read_sessions, write_sessions
 from deepmrseg_bids.bids.visits import natural
@@ -118,10 +119,15 @@ def rows_of(outcome: SessionOutcome, *, asked: bool = True) -> list[SessionRow]:
     for task in (one for one in (*outcome.tasks, *outcome.spaces) if one.asked is asked):
         findings = worst_first(task.findings or outcome.findings)
         tags = ",".join(dict.fromkeys(finding.tag for finding in findings))
-        rows.append(
-            SessionRow(subject, session, task.task, task.status, task.reason, *_cost(task), tags)
-        )
+        said = (task.status, task.reason, *_cost(task), tags, _source(task))
+        rows.append(SessionRow(subject, session, task.task, *said))
     return rows
+
+
+def _source(task: TaskOutcome) -> str:
+    """The stem of the image that the tables of a task are named after; empty without one."""
+    tables = (file for file in task.files if file.endswith(f"_seg-{task.task}_morph.tsv"))
+    return next((table_source(table) for table in tables), "")
 
 
 def _cost(task: TaskOutcome) -> tuple[float | None, float | None]:

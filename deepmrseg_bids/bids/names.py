@@ -40,6 +40,7 @@ __all__ = [
     "sidecar_path",
     "source_stem",
     "strip_prefix",
+    "table_source",
     "transform_path",
 ]
 
@@ -145,6 +146,15 @@ def source_stem(path: str | os.PathLike[str]) -> str:
     'sub-01_run-2'
     """
     return "_".join(f"{key}-{label}" for key, label in BidsName.parse(path).entities)
+
+
+def table_source(table: str | os.PathLike[str]) -> str:
+    """The stem of the image that a table of volumes is named after.
+
+    >>> table_source("sub-01/anat/sub-01_run-2_seg-brain_morph.tsv")
+    'sub-01_run-2'
+    """
+    return source_stem(str(BidsName.parse(table).replace(seg=None)))
 
 
 def anat_folder(source: str | os.PathLike[str]) -> PurePosixPath:

@@ -35,6 +35,7 @@ __all__ = [
 STATUSES = ("done", "resumed", "skipped", "failed")
 _SESSION_COLUMNS = (
     "participant_id", "session_id", "task", "status", "reason", "seconds", "peak_mib", "findings",
+    "source",
 )  # fmt: skip
 _ABOUT_SESSIONS: dict[str, dict[str, Any]] = {
     "participant_id": {"Description": "Participant, with sub-"},
@@ -59,6 +60,7 @@ _ABOUT_SESSIONS: dict[str, dict[str, Any]] = {
         "Units": "MiB",
     },
     "findings": {"Description": "severity:code of each finding, most severe first"},
+    "source": {"Description": "Image of which there is a result, without its suffix"},
 }
 _COUNT = "lesion_count"
 _DECIMALS = {
@@ -152,6 +154,7 @@ class SessionRow:
         status: done, resumed, skipped or failed.
         reason: one line; line breaks and tabs become spaces.
         findings: their tags, worst first, with a comma between them.
+        source: the stem of the image that the result is named after; empty without a result.
     """
 
     participant_id: str
@@ -162,6 +165,7 @@ class SessionRow:
     seconds: float | None = None
     peak_mib: float | None = None
     findings: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -273,7 +277,8 @@ def write_sessions(path: str | os.PathLike[str], rows: Iterable[SessionRow]) -> 
     """Write ``logs/sessions.tsv``, in the order given."""
     lines = [
         [row.participant_id, row.session_id or "n/a", row.task, row.status, row.reason or "n/a",
-         cell(row.seconds, 1), cell(row.peak_mib, 0), row.findings or "n/a"]
+         cell(row.seconds, 1), cell(row.peak_mib, 0), row.findings or "n/a",
+         row.source or "n/a"]
         for row in rows
     ]  # fmt: skip
     write_text(path, tsv_text(_SESSION_COLUMNS, lines))
@@ -290,14 +295,15 @@ def read_sessions(path: str | os.PathLike[str]) -> list[SessionRow]:
     """
     path = Path(path)
     table = read_tsv(path)
-    if table.columns not in (_SESSION_COLUMNS, _SESSION_COLUMNS[:-1]):  # the last came later
+    known = [_SESSION_COLUMNS[:number] for number in (-2, -1, None)]  # the last came later
+    if table.columns not in known:
         raise DatasetError(f"{path}: not a log of sessions; expected {_SESSION_COLUMNS}")
     try:
         return [
             SessionRow(
                 row["participant_id"], _text(row["session_id"]), row["task"], row["status"],
                 _text(row["reason"]), number_of(row["seconds"]), number_of(row["peak_mib"]),
-                _text(row.get("findings", NOT_KNOWN)),
+                _text(row.get("findings", NOT_KNOWN)), _text(row.get("source", NOT_KNOWN)),
             )
             for row in table.rows
         ]  # fmt: skip

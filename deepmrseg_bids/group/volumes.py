@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -158,15 +159,21 @@ def sessions_of(keys: Iterable[SessionKey]) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(pd.DataFrame(list(keys), columns=SESSION, dtype=object))
 
 
-def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
-    """Every ``_seg-<task>_morph.tsv`` of OUT_DIR; one that cannot be used costs itself alone."""
+def read_volumes(out_dir: Path, spec: TaskSpec, log: Iterable[SessionRow] = ()) -> TaskVolumes:
+    """Every ``_seg-<task>_morph.tsv`` of OUT_DIR; one that cannot be used costs itself alone.
+
+    Args:
+        log: of several tables of a session, that of the image in its row is used; without one,
+            the first by name, where ``run-2`` is before ``run-10``.
+    """
     task = spec.name
     rows: dict[SessionKey, list[MorphRow]] = {}
     sources: dict[SessionKey, str] = {}
     problems = []
     broken = set()
     outputs = Digests.read(out_dir / "logs" / "outputs.tsv", root=out_dir)
-    for path in sorted(_morph_files(out_dir, task)):
+    reported = {row.source for row in log if row.task == task and row.source}
+    for path in sorted(_morph_files(out_dir, task), key=lambda path: _preference(path, reported)):
         try:
             name = BidsName.parse(path)
             session = name.get("ses")
@@ -199,6 +206,12 @@ def read_volumes(out_dir: Path, spec: TaskSpec) -> TaskVolumes:
         frozenset(broken),
         tuple(key for key in order if _is_edited(out_dir, spec, sources[key], outputs)),
     )
+
+
+def _preference(path: Path, reported: Collection[str]) -> tuple[Any, ...]:
+    """A key that sorts the tables of a session: that which the log is about first."""
+    stem = path.name.rpartition("_seg-")[0]
+    return str(path.parent), stem not in reported, natural(path.name)
 
 
 def _is_edited(out_dir: Path, spec: TaskSpec, stem: str, outputs: Digests) -> bool:

@@ -375,6 +375,7 @@ def test_the_log_of_sessions_holds_one_line_a_task(tmp_path: Path) -> None:
             1.25,
             800.4,
             "warning:oblique,info:oblique",
+            "sub-01_ses-1",
         ),
         SessionRow("sub-02", "", "brain", "done"),
     ]
@@ -389,8 +390,9 @@ def test_the_log_of_sessions_holds_one_line_a_task(tmp_path: Path) -> None:
             "1.2",
             "800",
             "warning:oblique,info:oblique",
+            "sub-01_ses-1",
         ],
-        ["sub-02", "n/a", "brain", "done", "n/a", "n/a", "n/a", "n/a"],
+        ["sub-02", "n/a", "brain", "done", "n/a", "n/a", "n/a", "n/a", "n/a"],
     ]
     back = read_sessions(tmp_path / "logs" / "sessions.tsv")
     assert back[0].reason == "no signal at <all>" and back[1] == rows[1]

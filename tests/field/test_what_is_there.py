@@ -16,8 +16,8 @@ import pytest
 
 from deepmrseg_bids.session.inventory import Inventory
 from deepmrseg_bids.tasks.registry import find_task
-from tests.field.conftest import Study, content
-from tests.integration.conftest import add_scan
+from tests.field.conftest import Study, content, fill
+from tests.integration.conftest import add_scan, read_tsv
 from tests.tiny import tiny_head
 
 ALL = ["sub-01 ses-1", "sub-01 ses-2", "sub-02 ses-1", "sub-02 ses-2"]
@@ -256,6 +256,26 @@ def test_what_is_lost_and_cannot_be_made_again_is_failed(finished: Study) -> Non
     assert finished.run().code == 3
     status, reason = finished.rows["sub-01 ses-1"]
     assert status == "failed" and "damaged" in reason and "cannot be repeated" in reason
+
+
+def test_of_two_images_of_a_session_all_tables_and_the_page_are_about_one(
+    scan: Callable[[int], Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    study = Study(tmp_path, tiny_model)
+    fill(study.raw, scan, "sub-01_run-2_T1w", "sub-01_run-10_T1w")
+    for number, filters in enumerate(((), ("--bids-filter-file", filter_file(study, run=10)), ())):
+        ended = study.run(*filters)
+        assert ended.code == 0, ended
+        used, other = ("run-10", "run-2") if number == 1 else ("run-2", "run-10")
+        page = study.page()
+        assert f"sub-01_{used}_seg-brain_morph.tsv" in page
+        assert f"sub-01_{other}_seg-brain_morph.tsv" not in page
+        (row,) = read_tsv(study.out / "logs" / "sessions.tsv")
+        assert row["source"] == f"sub-01_{used}"
+        study.run("--no-reports", level="group")
+        (volumes,) = read_tsv(study.out / "group_seg-brain_morph.tsv")
+        (own,) = read_tsv(study.out / f"sub-01/anat/sub-01_{used}_seg-brain_morph.tsv")
+        assert volumes["Brain"] == own["volume_mm3"]
 
 
 # -- edited --------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ __all__ = ["Visits", "natural", "read_visits"]
 _YEAR = 365.25  # days
 _LONGEST = 4  # digits of a number that counts visits, months or years; more are a date or an id
 _LABEL = re.compile(r"(\D*)(\d+)(\D*)")
+_LIFE = 120  # years that one person can have between two visits, at most
 _EXPECTED = "expected as 2001-12-31T08:30:00"
 
 
@@ -245,6 +246,13 @@ def _times(cells: Mapping[str, str], table: str, notes: list[str]) -> dict[str, 
                 f"acq_time {text!r} of {session} in {table} is not a date, and is not used; "
                 f"{_EXPECTED}"
             )
+    if times and max(t.year for t in times.values()) - min(t.year for t in times.values()) > _LIFE:
+        texts = ", ".join(f"{session} {cells[session]}" for session in times)
+        notes.append(
+            f"acq_time in {table} spans more than {_LIFE} years ({texts}), and is not used; were "
+            "only some of the dates shifted to anonymise them?"
+        )
+        return {}
     return times
 
 

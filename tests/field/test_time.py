@@ -290,6 +290,12 @@ def test_two_times_of_one_scan_are_named_and_not_used(tmp_path: Path) -> None:
     assert visits.years == {} and visits.known  # by their numbers
 
 
+def test_dates_of_which_only_some_were_shifted_are_named_and_not_used(tmp_path: Path) -> None:
+    visits = sessions_with(tmp_path, ("1800-01-01", "2001-01-01", "2002-01-01"), ("n/a",) * 3)
+    assert not visits.years
+    assert any("spans more than 120 years" in note for note in visits.notes)
+
+
 def test_the_order_is_a_strict_one_whatever_is_known() -> None:
     labels = ["ses-1", "ses-2", "ses-10", "ses-pre"]
     for years in ({}, {"ses-1": 1.0}, {"ses-10": 0.0, "ses-2": 1.0}, {"ses-pre": 3.0}):

@@ -7,7 +7,7 @@ Everything after the reader takes 0 for air, so the reader makes it so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ _FLAT = 0.05  # of that range: spread of negated air on a face
 _QUARTILES = (25, 50, 75)
 _CT_AIR, _CT_TISSUE = (-1100.0, -900.0), 150.0  # Hounsfield units
 _SIDES = 4  # faces of six that are air around a negated head
+_ENDS = [(axis, end) for axis in range(3) for end in (False, True)]
+_PADDINGS = 4  # around one scan, one after the other
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,13 @@ class Air:
 
     Attributes:
         level: of air.
-        outside: the value of voxels that were not scanned (padding, stripped parts); None where
-            there are none that differ from air.
+        outside: the values of voxels that were not scanned (padding, stripped parts) and that
+            differ from air.
         negated: air is brighter than the head.
     """
 
     level: float = 0.0
-    outside: float | None = None
+    outside: tuple[float, ...] = ()
     negated: bool = False
 
     def findings(self, data: NDArray[np.float32]) -> list[Finding]:
@@ -62,8 +64,10 @@ class Air:
                 "for the segmentation; inspect the file"
             )
             found.append(Finding("intensities-negated", "warning", text))
-        elif self.outside is not None:
-            text = f"voxels outside the scan have the value {self.outside:g}: taken as air"
+        elif self.outside:
+            values = ", ".join(f"{value:g}" for value in self.outside)
+            several = "values" if len(self.outside) > 1 else "value"
+            text = f"voxels outside the scan have the {several} {values}: taken as air"
             found.append(Finding("scan-padded", "info", text))
         return found
 
@@ -87,6 +91,37 @@ def find_air(data: NDArray[np.float32]) -> Air:
     -1024.0
     """
     thin = _thinned(data)
+    inner, layers = _peeled(thin)
+    if len(layers) < 2:  # one value around a head is its air, or is judged beside it
+        return _air_of(thin)
+    air = _air_of(inner)
+    beyond = tuple(value for value in layers if value not in (air.level, *air.outside))
+    return replace(air, outside=(*beyond, *air.outside))
+
+
+def _peeled(thin: Array) -> tuple[Array, list[float]]:
+    """What is left of a scan without its outer layers of one value each, and these values.
+
+    Padding with several values, one after the other or one for each side, has more than one.
+    """
+    values: list[float] = []
+    for axis, end in _ENDS * _PADDINGS:
+        layers = np.moveaxis(thin, axis, 0)[:: -1 if end else 1]
+        value = layers[0].flat[0]
+        if not (layers[0] == value).all():
+            continue
+        differs = (layers != value).reshape(len(layers), -1).any(axis=1)
+        if not differs.any():
+            break
+        if (level := float(value)) not in values:
+            values.append(level)
+        kept = slice(int(differs.argmax()), None)
+        thin = np.moveaxis(layers[kept][:: -1 if end else 1], 0, axis)
+    return thin, values
+
+
+def _air_of(thin: Array) -> Air:
+    """The air of a scan around which there is at most one value that was not measured."""
     common, share = _most_common(np.concatenate([face.ravel() for face in _faces(thin)]))
     if share < _FACES:
         return _without_padding(thin)
@@ -96,18 +131,20 @@ def find_air(data: NDArray[np.float32]) -> Air:
     low, high = (float(level) for level in np.percentile(thin[scanned], (1, 99.5)))
     span = high - low
     beside = thin[scanned & ndimage.binary_dilation(~scanned)]
+    # a scan that was stripped may have -1 around its brain: near 0, and below all of it
+    usual = _usual(common, span) if common >= min(0.0, float(thin[scanned].min())) else Air(common)
     if span == 0 or not beside.size or abs(common - low) <= _NEAR * span:
-        return _usual(common, span)
+        return usual
     bottom, rim, top = ((float(level) - low) / span for level in np.percentile(beside, _QUARTILES))
     if rim > _BRIGHT and top - bottom < _FLAT and not 0 <= common - high <= _DARK * span:
-        return Air(high, outside=common, negated=True)
+        return Air(high, outside=(common,), negated=True)
     if common >= high and (rim > _BRIGHT or rim * span + low > np.median(thin[scanned])):
         return Air(common, negated=True)
     if rim < _DARK:
-        return Air(_usual(low, span).level, outside=common)
+        return Air(_usual(low, span).level, outside=(common,))
     if common > low or low - common > _GAP * span:
-        return Air(low - _BELOW * span, outside=common)
-    return _usual(common, span)
+        return Air(low - _BELOW * span, outside=(common,))
+    return usual
 
 
 def with_air_at_zero(data: NDArray[np.float32], air: Air) -> NDArray[np.float32]:
@@ -116,8 +153,8 @@ def with_air_at_zero(data: NDArray[np.float32], air: Air) -> NDArray[np.float32]
         return data
     level = np.float32(air.level)
     out: NDArray[np.float32] = level - data if air.negated else data - level
-    if air.outside is not None:
-        out[_connected(data == np.float32(air.outside))] = 0
+    if air.outside:
+        out[_connected(np.isin(data, np.array(air.outside, dtype=np.float32)))] = 0
     return out
 
 

@@ -64,10 +64,11 @@ _UPPER_MM, _BELOW_TOP_MM = 100.0, 58.0  # of a height of 120 to 150 mm
 _CLOSED_MM = 2.0  # gaps in a mask that came with a scan
 _LEAST_COMMON, _MOST_MORE = 0.9, 1.5  # of that mask and the brain that the network finds
 _LARGEST_GIVEN_ML = 2300.0
-_OF_THE_NETWORK = {"brain-unsure"}  # findings about a mask that is not used
+_OF_THE_NETWORK = {"brain-unsure", "brain-volume"}  # findings about a mask that is not used
 _SURE = 0.9  # a mask below is looked for again in the smoothed scan
 _SURER = 0.02  # by which that has to be better
 _DEEP = 0.2  # low, so that both sides of a doubtful case hang together
+_ODD = {"brain-cut", "brain-shape", "brain-volume"}  # what a head that lies wrong may have, too
 _TURNED, _TURNED_MORE = 0.7, 0.05  # upright heads: 0.8 and more, at least 0.07 above turned ones
 _SMALLEST_DEEP_ML = 5.0  # of 14 structures that together measure 40 to 60 ml
 
@@ -239,7 +240,10 @@ def _with_given_mask(volume: Volume, brain: Brain) -> Brain:
     mask = LabelMap(given.astype(np.uint8), volume.grid)
     probability = resample(given.astype(np.float32), volume.grid, brain.grid)
     kept = [one for one in brain.findings if one.code not in _OF_THE_NETWORK]
-    text = "the image appears skull-stripped: its own mask was used as the brain mask"
+    text = (
+        "the image appears skull-stripped: its own mask was used as the brain mask "
+        f"({millilitres:.0f} ml; the network finds {brain.volume_mm3 / 1000:.0f} ml in it)"
+    )
     kept = [replace(f, message=text) if f.code == "skull-stripped" else f for f in kept]
     findings = (*kept, *check_given_mask(given, volume.grid))
     confidence = expected_dice(brain.probability, probability > 0.5)
@@ -409,7 +413,8 @@ def orientation_of(context: SessionContext) -> tuple[Finding, ...]:
 
 def _segment(context: SessionContext) -> Segmentation:
     brain = brain_of(context)
-    turned = orientation_of(context) if brain.centre is None else ()
+    odd = brain.centre is None or not _ODD.isdisjoint(f.code for f in brain.findings)
+    turned = orientation_of(context) if odd else ()
     result = found_in(brain, segment(context.t1w, brain, context.predictors("brain")), *turned)
     (row,) = result.measures or (None,)
     return result if row is None else replace(result, brain_mm3=row.volume_mm3)

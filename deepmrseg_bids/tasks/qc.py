@@ -55,6 +55,7 @@ _AIR, _MOST_AIR = 0.05, 0.05  # of the median; whole heads have up to 0.8 % in t
 _LEAST_SPREAD = 0.25  # 0.55 to 1.25 in MRI
 _SIDES = ("left", "right", "back", "front", "bottom", "top")
 _LONGER = 1.02  # a brain is longer than it is wide or high
+_SLENDER = 0.6  # of its length; 66 brains are 0.70 to 0.93 as wide, 0.71 to 0.95 as high
 _STRIPPED = 0.02  # share of the voxels further than 1 cm from the brain that hold something
 _AWAY_MM = 10.0
 
@@ -165,11 +166,7 @@ def check_brain(
         confidence: see :class:`deepmrseg_bids.tasks.results.Measure`.
     """
     found = _contents(mask, image)
-    millilitres = float(mask.sum()) * grid.voxel_volume / 1000
-    low, high = _BRAIN_ML
-    if not low <= millilitres <= high:
-        text = f"brain volume {millilitres:.0f} ml, expected {low:.0f} to {high:.0f} ml"
-        found.append(Finding("brain-volume", "warning", text))
+    found += _volume(mask, grid)
     if confidence is not None and confidence < _BRAIN_UNSURE:
         text = f"low confidence: brain mask ({_short_of(confidence)} < {_BRAIN_UNSURE:.2f})"
         found.append(Finding("brain-unsure", "warning", text))
@@ -182,6 +179,15 @@ def check_brain(
     stripped = _stripped(mask, image, grid)
     blank = [] if stripped or cut else _blanked(mask, image, grid, view)
     return (*found, *blank, *_contrast(mask, image, grid), *stripped)
+
+
+def _volume(mask: NDArray[np.bool_], grid: Grid) -> list[Finding]:
+    millilitres = float(mask.sum()) * grid.voxel_volume / 1000
+    low, high = _BRAIN_ML
+    if low <= millilitres <= high:
+        return []
+    text = f"brain volume {millilitres:.0f} ml, expected {low:.0f} to {high:.0f} ml"
+    return [Finding("brain-volume", "warning", text)]
 
 
 def _contents(mask: NDArray[np.bool_], image: Array) -> list[Finding]:
@@ -225,6 +231,7 @@ def _blanked(mask: NDArray[np.bool_], image: Array, grid: Grid, view: Grid) -> l
 
 def check_given_mask(mask: NDArray[np.bool_], grid: Grid) -> tuple[Finding, ...]:
     """Look at the brain mask that a skull-stripped scan brings along, (I, J, K) on its grid."""
+    found = _volume(mask, grid)
     for axis in range(3):
         slices = mask.sum(axis=tuple({0, 1, 2} - {axis}))
         filled = np.flatnonzero(slices)
@@ -237,8 +244,8 @@ def check_given_mask(mask: NDArray[np.bool_], grid: Grid) -> tuple[Finding, ...]
             text = (
                 "the skull-stripped brain ends in a plane, or lacks slices: part of it is missing"
             )
-            return (Finding("brain-cut", "warning", text),)
-    return ()
+            return (*found, Finding("brain-cut", "warning", text))
+    return tuple(found)
 
 
 def _cut(mask: NDArray[np.bool_], grid: Grid, image: Grid) -> dict[str, float]:
@@ -258,19 +265,19 @@ def _cut(mask: NDArray[np.bool_], grid: Grid, image: Grid) -> dict[str, float]:
 
 
 def _shape(mask: NDArray[np.bool_], grid: Grid) -> list[Finding]:
-    """Whether the brain is longest from back to front, as upright brains are."""
+    """Whether the brain is longest from back to front, as upright brains are, and not flat."""
     if not mask.any():
         return []
     spread = np.ptp(np.percentile(np.argwhere(mask), (0.5, 99.5), axis=0), axis=0)
     wide, long, high = (float(mm) for mm in spread * np.array(grid.spacing))
-    if long >= _LONGER * max(wide, high):
+    if long < _LONGER * max(wide, high):
+        odd = "but brains are longest from back to front: is the orientation in the header correct?"
+    elif min(wide, high) < _SLENDER * long:
+        odd = "too narrow or too low for its length: is the voxel size in the header correct?"
+    else:
         return []
-    text = (
-        f"the brain is {wide:.0f} mm wide, {long:.0f} mm long and {high:.0f} mm "
-        "high, but brains are longest from back to front: is the orientation in "
-        "the header correct?"
-    )
-    return [Finding("brain-shape", "warning", text)]
+    size = f"the brain is {wide:.0f} mm wide, {long:.0f} mm long and {high:.0f} mm high"
+    return [Finding("brain-shape", "warning", f"{size}, {odd}")]
 
 
 def _contrast(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:

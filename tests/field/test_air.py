@@ -56,6 +56,36 @@ def test_what_was_stripped_is_the_darkest(name: str) -> None:
     assert np.corrcoef(read[inside], tissue[inside])[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("around", [-1.0, -5.0])
+def test_a_value_just_below_a_stripped_brain_is_outside_it(around: float) -> None:
+    away = np.sqrt(((np.indices((60, 70, 60)) - 30) ** 2).sum(axis=0))
+    tissue = np.clip(900 - 30 * away + np.random.default_rng(0).normal(0, 60, away.shape), 0, None)
+    read = as_read(np.where(away < 25, tissue, around)).data
+    assert np.all(read[away >= 25] == 0) and np.all(read[away < 25] > 0)
+
+
+@pytest.mark.parametrize("order", ["around one another", "on single sides"])
+def test_padding_of_several_values_is_outside_the_scan(order: str) -> None:
+    data = noisy().astype(np.float64)
+    ways = {
+        "around one another": [([(6, 6)] * 3, -1.0), ([(6, 6)] * 3, -1000.0), ([(6, 6)] * 3, 9e5)],
+        "on single sides": [
+            ([(15, 0), (0, 0), (0, 0)], -1.0),
+            ([(0, 0), (12, 12), (0, 0)], -1000.0),
+            ([(0, 0), (0, 0), (9, 4)], 9e5),
+        ],
+    }
+    inside = np.ones(data.shape, bool)
+    for widths, value in ways[order]:
+        data = np.pad(data, widths, constant_values=value)
+        inside = np.pad(inside, widths)
+    volume = as_read(data)
+    assert np.all(volume.data[~inside] == 0)
+    np.testing.assert_array_equal(volume.data[inside].reshape(noisy().shape), noisy())
+    (told,) = [one.message for one in volume.findings if one.code == "scan-padded"]
+    assert all(f"{value:g}" in told for _, value in ways[order])
+
+
 def test_a_usual_scan_and_a_crop_within_a_head_stay_as_they_are() -> None:
     crop = head().data[30:60, 40:80, 30:60]
     for data in (head().data, crop):

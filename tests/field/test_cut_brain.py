@@ -68,3 +68,15 @@ def test_a_stripped_head_keeps_its_mask(name: str) -> None:
 
 def test_a_stripped_brain_without_its_top_is_told() -> None:
     assert codes(emptied(stripped(), TOP - 6, head().data.shape[2]))["brain-cut"] == "warning"
+
+
+def test_the_volume_of_a_stripped_half_is_told_as_it_is_written() -> None:
+    data = stripped()
+    data[: data.shape[0] // 2] = 0
+    volume = replace(head(), data=data)
+    found = find_brain(volume, pool()("brain"))
+    written = segment(volume, found, pool()("brain")).measures[0].volume_mm3 / 1000
+    told = {one.code: one.message for one in found.findings}
+    assert "brain-cut" in told
+    assert (f"brain volume {written:.0f} ml" in told.get("brain-volume", "")) == (written < 850)
+    assert f"({written:.0f} ml;" in told["skull-stripped"]

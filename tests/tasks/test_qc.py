@@ -93,6 +93,14 @@ def brain(
     return codes(check_brain(mask, image, grid, view or grid, confidence=confidence))
 
 
+def check_brain_of(radii) -> dict[str, str]:
+    """The messages about a brain of these radii, by code."""
+    mask = paint(HEAD, [(BRAIN[0], radii, 1)]) > 0
+    image = np.where(mask, 100, 30).astype(np.float32)
+    found = check_brain(mask, image, HEAD, HEAD, confidence=None)
+    return {one.code: one.message for one in found}
+
+
 def test_a_sound_brain_is_let_pass() -> None:
     assert brain() == {}
 
@@ -135,6 +143,13 @@ def test_the_brain_stem_may_leave_the_image() -> None:
 @pytest.mark.parametrize("turned", [(82, 66, 64), (64, 66, 82)])
 def test_a_brain_that_is_not_longest_from_back_to_front_is_told(turned) -> None:
     assert brain([(BRAIN[0], turned)]) == {"brain-shape": "warning"}
+
+
+@pytest.mark.parametrize("radii", [(64, 82, 45), (45, 84, 66)])
+def test_a_brain_too_flat_for_its_length_is_told(radii) -> None:
+    """A slice thickness or an edge of the voxels in the header that is too small."""
+    found = check_brain_of(radii)
+    assert "voxel size" in found["brain-shape"]
 
 
 def test_another_contrast_is_told() -> None:

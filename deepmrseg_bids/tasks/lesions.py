@@ -222,7 +222,8 @@ def check_lesions(chosen: NDArray[np.bool_], grid: Grid) -> tuple[Finding, ...]:
     for number in np.flatnonzero(volumes >= _LARGE_MM3).tolist():
         box = boxes[number - 1]
         part = grid.crop([s.start for s in box], [s.stop for s in box])
-        radius = float(_away(pieces[box] != number, part, beyond=True).max())
+        whole = ndimage.binary_fill_holes(pieces[box] == number)  # a rim around a cavity
+        radius = float(_away(~whole, part, beyond=True).max())
         if radius >= _THICK_MM:
             odd.append(f"{volumes[number] / 1000:.0f} ml, {2 * radius:.0f} mm thick")
     if not odd:

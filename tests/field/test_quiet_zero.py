@@ -95,6 +95,12 @@ def test_a_tumour_is_no_white_matter_lesion() -> None:
     assert finding.severity == "error" and "not typical of white-matter" in finding.message
 
 
+def test_a_rim_around_a_cavity_is_none_either() -> None:
+    rim = (ball(22).data > 0) & (ball(16).data == 0)
+    (finding,) = check_lesions(rim, ball(22).grid)
+    assert finding.code == "lesion-untypical"
+
+
 def test_a_large_flat_lesion_is_one() -> None:
     """20 ml along a ventricle, 10 mm thick."""
     grid = canonical_grid(head().grid, 2.0)

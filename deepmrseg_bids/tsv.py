@@ -44,6 +44,7 @@ __all__ = [
 NOT_KNOWN = "n/a"
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}", re.ASCII)
+_SEPARATOR = re.compile(r'"?sep=.?"?[ ]*\n', re.IGNORECASE)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _ZIP = b"PK\x03\x04"
@@ -171,6 +172,8 @@ def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Tab
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DatasetError(f"{path}, line {line}: it contains the character NUL, expected text")
+    text, more = _without_separator_line(text)
+    notes += more
     cells, more = _tokenized(path, text)
     if cells and len(cells[0][1]) == 1:
         cells, more = _otherwise_separated(path, text, (cells, more))
@@ -217,6 +220,13 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
         text = _latin(raw)
         notes = [f"line {line} is not UTF-8; the table is read as Latin-1"]
     return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+
+
+def _without_separator_line(text: str) -> tuple[str, list[str]]:
+    """Empty the line ``sep=;`` by which spreadsheets are told the separator: it has no titles."""
+    if (found := _SEPARATOR.match(text)) is None:
+        return text, []
+    return "\n" + text[found.end() :], [f"line 1 ({found[0].strip()}) is ignored"]
 
 
 def _encoding(raw: bytes) -> str:

@@ -108,7 +108,7 @@ class _Study:
 
 def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
     log, unread = read_log(config.out_dir)
-    volumes = [read_volumes(config.out_dir, task, log) for task in tasks]
+    volumes = [read_volumes(config.out_dir, task, log, bids_dir=config.bids_dir) for task in tasks]
     problems = [f"{task.task}: {line}" for task in volumes for line in task.problems]
     problems += [
         f"{config.out_dir}: no {task.task} volumes found; run the participant level first"

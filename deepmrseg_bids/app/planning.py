@@ -117,9 +117,8 @@ class Plan:
 def make_plan(request: Request) -> Plan:
     """Look up what earlier runs have finished, and what the rest may take."""
     config = request.config
-    digests = Digests.read(config.out_dir / "logs" / "inputs.tsv")
     there = Inventory.of(config.out_dir, config.bids_dir, request.specs)
-    finished = FinishedWork(config.out_dir, request.bundles, digests, there.outputs)
+    finished = FinishedWork(config.out_dir, request.bundles, there.inputs, there.outputs)
     jobs = _jobs(request, finished, there)
     limits = _limits(config, sum(job.busy for job in jobs))
     others = outside(request, jobs, there)

@@ -79,6 +79,7 @@ def reported(job: SessionJob, there: Inventory) -> SessionJob:
     for task in job.tasks:
         found = there.find(job.subject, job.session, task, job.images)
         if found is not None:
+            found = there.of_its_scan(found)
             outcomes.append(found.outcome(there.out_dir))
             images |= found.images
         elif (row := rows.get(task)) is not None and row.status not in DONE:
@@ -128,7 +129,7 @@ def _outcomes(
     there: Inventory, found: Sequence[Recorded | None], reason: str, *, asked: bool
 ) -> tuple[tuple[TaskOutcome, ...], dict[str, Path]]:
     """What to report of results, and the images that they were made from."""
-    results = [one for one in found if one is not None]
+    results = [there.of_its_scan(one, remembered=True) for one in found if one is not None]
     outcomes = tuple(one.outcome(there.out_dir, reason, asked=asked) for one in results)
     images: dict[str, Path] = {}
     for one in results:

@@ -27,6 +27,7 @@ __all__ = [
     "Provenance",
     "Sidecar",
     "certified",
+    "changed_input",
     "findings_of",
     "flaw_of",
     "inputs_of",
@@ -174,6 +175,21 @@ class Digests:
                 self.known[kept.path] = kept
         return kept.sha256 == sha256
 
+    def moved_to(self, bids_dir: Path) -> Digests:
+        """The same of scans that were remembered at another place of the data set, too."""
+        known = {}
+        for path, digest in self.known.items():
+            parts = Path(path).parts
+            first = next((place for place, part in enumerate(parts) if part[:4] == "sub-"), None)
+            if first is not None:
+                here = str(bids_dir.joinpath(*parts[first:]))
+                known[here] = digest._replace(path=here)
+        return Digests(self.table, known | self.known, self.root)
+
+    def has(self, path: Path) -> bool:
+        """Whether a file was remembered once, whether or not it has changed since."""
+        return self._key(path) in self.known
+
     def knows(self, path: Path) -> bool:
         """Whether a file is remembered, and has not changed since."""
         try:
@@ -281,6 +297,33 @@ def other_session(out_dir: Path, file: os.PathLike[str]) -> str:
         folder = PurePosixPath(unquote(path)).parent
         if dataset == RAW and folder != PurePosixPath(file).parent:
             return str(folder)
+    return ""
+
+
+def changed_input(
+    sidecar: Path, bids_dir: Path, digests: Digests, *, remembered: bool = False
+) -> str:
+    """Say which scan of a result is not the one that it was made from; empty if all are.
+
+    A scan that has gone is not changed: nothing else stands in its place.
+
+    Args:
+        sidecar: of the result.
+        digests: of the scans.
+        remembered: look only at scans of which the digests have heard, so that a data set that
+            was moved is not read as a whole.
+    """
+    prefix = f"bids:{RAW}:"
+    for uri, sha256 in inputs_of(sidecar).items():
+        path = bids_dir / unquote(uri.removeprefix(prefix))
+        if not uri.startswith(prefix) or (remembered and not digests.has(path)):
+            continue
+        with suppress(OSError):
+            if digests.sha256(path) != sha256:
+                return (
+                    f"damaged: {path.name} is not the scan that was segmented (it was replaced or "
+                    "changed since)"
+                )
     return ""
 
 

@@ -180,7 +180,7 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
         "n_volumes": n,
         "ccc_low": low,
         "ccc_high": high,
-        "icc": icc(volumes, expected) if n > 1 else math.nan,
+        "icc": icc(volumes, expected) if n > 2 else math.nan,
         "bias_mm3": limits.bias if limits else math.nan,
         "limit_low_mm3": limits.lower if limits else math.nan,
         "limit_high_mm3": limits.upper if limits else math.nan,

@@ -109,7 +109,9 @@ RETEST: Columns = {
     "ccc": _of("Concordance of the volumes of the first two sessions"),
     "ccc_low": _of("Lower bound of the 95 % interval of ccc"),
     "ccc_high": _of("Upper bound of the 95 % interval of ccc"),
-    "icc": _of("ICC(2,1), absolute agreement, of the first two sessions"),
+    "icc": _of(
+        "ICC(2,1), absolute agreement, of the first two sessions; n/a for fewer than 3 participants"
+    ),
     "bias_mm3": _of(
         "Mean of second minus first volume, in participants whose sessions have a known order",
         "mm^3",
@@ -121,8 +123,8 @@ RETEST: Columns = {
     ),
     "years_median": _of("Median time between the first two sessions, if known", "year"),
     "n_ordered": _of(
-        "Number of these participants of whom it is known, by dates or numbers in the session "
-        "labels, which of the two sessions is the first"
+        "Number of these participants of whom the order of all sessions is known, by dates or "
+        "numbers in the session labels"
     ),
 }
 """``group_seg-<task>_retest.tsv``: one row a structure."""
@@ -204,7 +206,7 @@ SUMMARY: Columns = {
     "n_volumes": _of("Number of sessions in the comparison of volumes"),
     "ccc_low": _of("Lower bound of the 95 % interval of ccc"),
     "ccc_high": _of("Upper bound of the 95 % interval of ccc"),
-    "icc": _of("ICC(2,1), absolute agreement, of the volumes"),
+    "icc": _of("ICC(2,1), absolute agreement, of the volumes; n/a for fewer than 3 sessions"),
     "bias_mm3": _of("Mean of volume minus reference volume", "mm^3"),
     "limit_low_mm3": _of("Lower limit of agreement (Bland-Altman, 95 %)", "mm^3"),
     "limit_high_mm3": _of("Upper limit of agreement (Bland-Altman, 95 %)", "mm^3"),

@@ -16,6 +16,7 @@ from deepmrseg_bids.bids.tables import SessionRow, write_table
 from deepmrseg_bids.group.columns import QC, Columns
 from deepmrseg_bids.group.tables import deviating
 from deepmrseg_bids.group.volumes import (
+    LOST,
     SESSION,
     TaskVolumes,
     all_sessions,
@@ -29,7 +30,6 @@ __all__ = ["joint_of", "write_qc"]
 _SEVERITIES = ("error", "warning", "info")
 _NAMED = 2  # structures in the reason of a joint deviation
 _DONE = ("done", "resumed")
-_LOST = "its table of volumes is missing or damaged"
 
 
 def joint_of(volumes: Sequence[TaskVolumes]) -> pd.DataFrame:
@@ -145,16 +145,19 @@ def _reasons(
 ) -> pd.Series[str]:
     """Why tasks failed, were skipped, or have no volumes, in one cell a session."""
     there = {(*key, task.task) for task in volumes for key in task.sources}
-    lost = [
-        (*key, str(task))
-        for task in states
-        for key, state in states[task].items()
+    lost = {
+        (*key, task.task): task.broken.get(key, LOST)
+        for task in volumes
+        for key, state in states[task.task].items()
         if state == "missing" and isinstance(key, tuple)
-    ]
-    index = pd.MultiIndex.from_tuples(lost, names=reasons.index.names)
+    }
+    index = pd.MultiIndex.from_tuples(list(lost), names=reasons.index.names)
     reasons = reasons[(reasons != "") & ~reasons.index.isin(index)]
-    reasons = pd.concat([reasons, pd.Series(_LOST, index=index, dtype=object)])
-    old = [" result of an earlier run;" if key in there else "" for key in reasons.index]
+    reasons = pd.concat([reasons, pd.Series(list(lost.values()), index=index, dtype=object)])
+    old = [
+        " result of an earlier run;" if key in there and "earlier run" not in reason else ""
+        for key, reason in reasons.items()
+    ]
     told = reasons.index.get_level_values("task") + ":" + old + " " + reasons
     return told.groupby(SESSION).agg("; ".join).rename("reasons")
 

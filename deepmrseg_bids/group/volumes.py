@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.bids.derivatives import label_maps_of
 from deepmrseg_bids.bids.label_tables import label_table_of
-from deepmrseg_bids.bids.names import BidsName, anat_folder, morph_path, source_stem
+from deepmrseg_bids.bids.names import BidsName, anat_folder, morph_path, sidecar_path, source_stem
 from deepmrseg_bids.bids.ownership import is_edited
 from deepmrseg_bids.bids.participants import SessionKey
-from deepmrseg_bids.bids.provenance import Digests, findings_of, flaw_of
+from deepmrseg_bids.bids.provenance import Digests, changed_input, findings_of, flaw_of
 from deepmrseg_bids.bids.tables import MorphRow, SessionRow, read_morph, read_sessions
 from deepmrseg_bids.bids.visits import natural
 from deepmrseg_bids.errors import DatasetError, LabelTableError
@@ -27,6 +27,7 @@ from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.tasks.spec import MODALITIES, TaskSpec
 
 __all__ = [
+    "LOST",
     "SESSION",
     "TaskVolumes",
     "absences",
@@ -40,7 +41,8 @@ __all__ = [
 
 SESSION = ["participant_id", "session_id"]
 """The columns that say whose a row is; without sessions the second is empty."""
-_MEASURED = [field.name for field in fields(MorphRow)]
+LOST = "its table of volumes is missing"
+_MEASURED = [one.name for one in fields(MorphRow)]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class TaskVolumes:
         sources: by session, in order, the stem of the image that was segmented, as
             ``sub-01_ses-1``; a session whose table is empty is here alone.
         problems: files that could not be used, one line each.
-        broken: the sessions of files that could not be read.
+        broken: the sessions of files that could not be used, and why.
         edited: the sessions whose label map was changed by somebody after it was measured.
     """
 
@@ -61,7 +63,7 @@ class TaskVolumes:
     table: pd.DataFrame
     sources: Mapping[SessionKey, str]
     problems: tuple[str, ...] = ()
-    broken: frozenset[SessionKey] = frozenset()
+    broken: Mapping[SessionKey, str] = field(default_factory=dict)
     edited: tuple[SessionKey, ...] = ()
 
     @cached_property
@@ -139,10 +141,10 @@ def absences(
         if key in volumes.sources:
             continue
         if key in volumes.broken:
-            reasons[key] = "its table of volumes is damaged"
+            reasons[key] = volumes.broken[key]
         elif row is not None:
             known = row.reason and f"{row.status}: {row.reason}"
-            reasons[key] = known or "its table of volumes is missing"
+            reasons[key] = known or LOST
         else:
             reasons[key] = volumes.spec.missing(_modalities(bids_dir, key)) or "not requested"
     return reasons
@@ -159,18 +161,23 @@ def sessions_of(keys: Iterable[SessionKey]) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(pd.DataFrame(list(keys), columns=SESSION, dtype=object))
 
 
-def read_volumes(out_dir: Path, spec: TaskSpec, log: Iterable[SessionRow] = ()) -> TaskVolumes:
+def read_volumes(
+    out_dir: Path, spec: TaskSpec, log: Iterable[SessionRow] = (), *, bids_dir: Path | None = None
+) -> TaskVolumes:
     """Every ``_seg-<task>_morph.tsv`` of OUT_DIR; one that cannot be used costs itself alone.
 
     Args:
         log: of several tables of a session, that of the image in its row is used; without one,
             the first by name, where ``run-2`` is before ``run-10``.
+        bids_dir: where the scans are: volumes of a scan that was replaced since are not used.
     """
     task = spec.name
     rows: dict[SessionKey, list[MorphRow]] = {}
     sources: dict[SessionKey, str] = {}
     problems = []
-    broken = set()
+    broken = {}
+    scans = Digests.read(out_dir / "logs" / "inputs.tsv")
+    scans = scans.moved_to(bids_dir) if bids_dir else scans
     outputs = Digests.read(out_dir / "logs" / "outputs.tsv", root=out_dir)
     reported = {row.source for row in log if row.task == task and row.source}
     for path in sorted(_morph_files(out_dir, task), key=lambda path: _preference(path, reported)):
@@ -190,7 +197,11 @@ def read_volumes(out_dir: Path, spec: TaskSpec, log: Iterable[SessionRow] = ()) 
             _check_unchanged(out_dir, path, outputs)
         except DatasetError as error:
             problems.append(str(error))
-            broken.add(key)
+            broken[key] = _damage(path, error)
+            continue
+        if bids_dir is not None and (other := _other_scan(path, bids_dir, scans)):
+            problems.append(f"{path}: not used, {other}")
+            broken[key] = other
             continue
         if key in rows:
             problems.append(f"{path}: not used, the session has another table of {task} volumes")
@@ -203,7 +214,7 @@ def read_volumes(out_dir: Path, spec: TaskSpec, log: Iterable[SessionRow] = ()) 
         _table({key: rows[key] for key in order}),
         {key: sources[key] for key in order},
         tuple(problems),
-        frozenset(broken),
+        broken,
         tuple(key for key in order if _is_edited(out_dir, spec, sources[key], outputs)),
     )
 
@@ -225,6 +236,19 @@ def _check_unchanged(out_dir: Path, path: Path, outputs: Digests) -> None:
     flaw = flaw_of(out_dir, path.relative_to(out_dir), outputs)
     if flaw.startswith("damaged"):
         raise DatasetError(f"{path}: {flaw}; run the session again")
+
+
+def _damage(path: Path, error: DatasetError) -> str:
+    """What is wrong with a table, without its place."""
+    reason = str(error).removeprefix(str(path)).lstrip(":, ")
+    told = reason if reason.startswith("damaged") else f"damaged: {reason}"
+    return f"its table of volumes is {told}"
+
+
+def _other_scan(path: Path, bids_dir: Path, scans: Digests) -> str:
+    """What to say of a table whose scan is not in its place any more; empty if it is."""
+    flaw = changed_input(path.parent / sidecar_path(path.name), bids_dir, scans, remembered=True)
+    return f"{flaw.removeprefix('damaged: ')}; run the session again" if flaw else ""
 
 
 def _labels(out_dir: Path, spec: TaskSpec, stem: str) -> list[tuple[int, str]]:

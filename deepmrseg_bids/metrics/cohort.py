@@ -82,7 +82,7 @@ class Retest:
         n: people.
         n_ordered: those of them of whom it is known which volume is the first.
         ccc, ccc_low, ccc_high: concordance with its 95 % interval, from 3 people on.
-        icc: ICC(2,1), from 2 people on.
+        icc: ICC(2,1), from 3 people on: of 2 it has no lower bound.
         bias, lower, upper: second minus first of those, and its limits of agreement, in mm3.
         cv_percent: within-subject coefficient of variation, over all sessions.
     """
@@ -285,7 +285,7 @@ def retest(people: npt.ArrayLike, ordered: npt.ArrayLike | None = None) -> Retes
         ccc=concordance(second, first) if n > 2 else nan,
         ccc_low=low,
         ccc_high=high,
-        icc=icc(second, first) if n > 1 else nan,
+        icc=icc(second, first) if n > 2 else nan,
         bias=limits.bias if limits else nan,
         lower=limits.lower if limits else nan,
         upper=limits.upper if limits else nan,

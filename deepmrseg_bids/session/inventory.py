@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -19,6 +19,7 @@ from deepmrseg_bids.bids.description import RAW
 from deepmrseg_bids.bids.ownership import is_edited
 from deepmrseg_bids.bids.provenance import (
     Digests,
+    changed_input,
     findings_of,
     flaw_of,
     inputs_of,
@@ -98,17 +99,21 @@ class Inventory:
         bids_dir: the raw data set, for the places of the images.
         specs: every task that the run or OUT_DIR knows.
         outputs: the SHA-256 of the files; remembers what it had to read.
+        inputs: the same of the scans.
     """
 
     out_dir: Path
     bids_dir: Path
     specs: Mapping[str, TaskSpec]
     outputs: Digests
+    inputs: Digests
 
     @classmethod
     def of(cls, out_dir: Path, bids_dir: Path, specs: Mapping[str, TaskSpec]) -> Inventory:
         """The results in OUT_DIR, of the tasks that a run knows and of those known there."""
-        return cls(out_dir, bids_dir, {**tasks_in(out_dir), **specs}, read_outputs(out_dir))
+        inputs = Digests.read(out_dir / "logs" / "inputs.tsv")
+        specs = {**tasks_in(out_dir), **specs}
+        return cls(out_dir, bids_dir, specs, read_outputs(out_dir), inputs)
 
     @cached_property
     def log(self) -> Mapping[tuple[str, str | None], Mapping[str, SessionRow]]:
@@ -187,6 +192,18 @@ class Inventory:
             if not file.endswith(".json") and flaw.startswith("damaged"):
                 return Recorded(spec, flaw=flaw)
         return self._without_sidecar(spec, subject, session, there)
+
+    def of_its_scan(self, found: Recorded, *, remembered: bool = False) -> Recorded:
+        """The same result, damaged if a scan is not the one that it was made from.
+
+        Args:
+            remembered: see :func:`changed_input`.
+        """
+        if not found.whole:
+            return found
+        sidecar = self.out_dir / names.sidecar_path(found.files[0])
+        flaw = changed_input(sidecar, self.bids_dir, self.inputs, remembered=remembered)
+        return replace(found, flaw=f"{flaw}; run the session again" if flaw else "")
 
     def _images(self, folder: PurePosixPath, there: Sequence[str]) -> Iterator[dict[str, Path]]:
         """The images that the sidecars of a task name, each set of them once.

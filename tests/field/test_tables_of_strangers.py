@@ -41,6 +41,13 @@ ODD: dict[str, tuple[bytes | str, str]] = {
         'participant_id,age,sex\nsub-01,"70",F\nsub-02,71,M\n', "separated by commas",
     ),
     "semicolons": (PLAIN.replace("\t", ";"), "separated by semicolons"),
+    "a line for spreadsheets": (
+        "sep=;\r\n" + PLAIN.replace("\t", ";").replace("\n", "\r\n"), "line 1 (sep=;) is ignored",
+    ),
+    "the same with commas": (
+        '"sep=,"\n' + PLAIN.replace("\t", ","), 'line 1 ("sep=,") is ignored',
+    ),
+    "the same with tabs": ("sep=\t\n" + PLAIN, "line 1 (sep=) is ignored"),
     "Latin-1": (PLAIN.replace("sex\n", "sex\tKöln\n").encode("latin-1"), "read as Latin-1"),
     "a column twice": (
         "participant_id\tage\tage\tsex\nsub-01\t7\t70\tF\nsub-02\t8\t71\tM\n",

@@ -351,6 +351,42 @@ def test_results_of_another_session_are_not_taken_for_its_own(
              "makes them again")  # fmt: skip
 
 
+def exchange(study: Study) -> None:
+    """Each of two scans in the place of the other, with its own time."""
+    one, two = (
+        study.raw / f"sub-01/ses-{label}/anat/sub-01_ses-{label}_T1w.nii.gz" for label in (1, 2)
+    )
+    other = one.with_name("other")
+    one.rename(other)
+    two.rename(one)
+    other.rename(two)
+
+
+@pytest.mark.robustness("two scans exchanged, or one replaced, after they were segmented",
+                        tried="the scans of two sessions")  # fmt: skip
+def test_a_result_of_another_scan_than_that_in_its_place_is_not_shown(
+    finished: Study, came_out: Callable[[str], None]
+) -> None:
+    exchange(finished)
+    for _ in range(2):  # also when the new scans are remembered
+        ended = finished.run("--no-reports", level="group")
+        assert ended.code == 3 and "is not the scan that was segmented" in ended.err, ended
+        table = (finished.out / "group_seg-brain_morph.tsv").read_text()
+        assert "sub-01\tses-1\tn/a" in table and "sub-01\tses-2\tn/a" in table
+        assert "sub-02\tses-1\tn/a" not in table
+        ended = finished.run("--reports-only")
+        assert ended.code == 3, ended
+        assert pictures(finished.page("01")) == 0 < pictures(finished.page("02"))
+        status, reason = finished.rows["sub-01 ses-1"]
+        assert status == "failed"
+        assert reason.startswith("damaged: sub-01_ses-1_T1w.nii.gz is not the scan that was segm")
+        assert reason.endswith("; run the session again")
+    assert finished.run().code == 0
+    assert finished.run(level="group").code == 0
+    came_out("group, reports only: exit code 3, the scan is named, its volumes are n/a and "
+             "nothing is drawn; a run makes the results again")  # fmt: skip
+
+
 def test_what_is_whole_is_not_read_again(finished: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     from deepmrseg_bids.bids.provenance import FileDigest
 

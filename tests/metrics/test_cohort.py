@@ -174,7 +174,7 @@ def test_retest_of_equal_volumes_agrees_fully() -> None:
 def test_variation_within_people_is_the_root_mean_square_over_people() -> None:
     found = retest([[99.0, 101.0], [198.0, 202.0]])
     assert found.cv_percent == pytest.approx(math.sqrt(2))
-    assert math.isnan(found.ccc) and found.bias == 3.0
+    assert math.isnan(found.ccc) and math.isnan(found.icc) and found.bias == 3.0
 
 
 def test_one_volume_of_a_person_is_no_retest() -> None:

@@ -81,7 +81,8 @@ ROWS: tuple[Row, ...] = (
            "OUT_DIR of another app", "OUT_DIR of another data set"),
     *_rows(_FOLDERS, "reported as it is, in the terminal, sessions.tsv and the report",
            "a second run with labels or filters", "a result that was deleted, cut or overwritten",
-           "the results of one session under the names of another"),
+           "the results of one session under the names of another",
+           "two scans exchanged, or one replaced, after they were segmented"),
     *_rows(_FAULTS,
            "clear error, completed sessions are kept; the next run completes the rest, "
            "byte-identical",

@@ -46,6 +46,7 @@ _NOBODYS = frozenset({
     ".git", ".gitattributes", ".gitignore", ".gitmodules", ".datalad", ".DS_Store", ".snapshot",
     "lost+found", "code", "sourcedata",
 })  # fmt: skip
+_OF_DATA_SETS = frozenset({"derivatives", "sourcedata", "rawdata"})
 _OF_DATALAD = frozenset({"README.md", "CHANGELOG.md"})
 _LISTED = 5
 _COMPARED = 8  # scans of others that are enough to tell that a data set is another one
@@ -73,6 +74,7 @@ def check_ownership(
         DatasetError: it is not; the message says what was found and what to do.
     """
     if not out_dir.is_dir():
+        _check_above(bids_dir, out_dir)
         return  # new; if it is a file, whoever makes the folder says so
     try:
         names = set(os.listdir(out_dir))
@@ -83,6 +85,7 @@ def check_ownership(
         if not same_source:
             _check_source(bids_dir, out_dir, tree)
         return
+    _check_above(bids_dir, out_dir)
     if tree or DESCRIPTION in names:
         raise DatasetError(_of_others(out_dir, names, generators(tree)))
     if not described:
@@ -102,11 +105,38 @@ def check_ownership(
         )
 
 
+def _check_above(bids_dir: Path, out_dir: Path) -> None:
+    """See that OUT_DIR does not lie among the results of another program.
+
+    A folder of the raw data or above it may be anybody's, and so may one that holds data sets as
+    ``derivatives`` or ``sourcedata``.
+    """
+    raw, below = bids_dir.resolve(), out_dir.resolve()
+    for folder in below.parents:
+        if folder == raw or folder in raw.parents:
+            return
+        if below.relative_to(folder).parts[0] not in _OF_DATA_SETS:
+            tree = read_description(folder)
+            makers = [name for name in generators(tree) if name != APP]
+            if makers and tree.get("DatasetType") != "raw":
+                raise DatasetError(
+                    f"OUT_DIR {out_dir} is inside {folder}, which contains the results of "
+                    f"{', '.join(makers)} ({DESCRIPTION}, GeneratedBy); {_ADVICE} outside it, for "
+                    f"example {folder.with_name('deepmrseg')}"
+                )
+
+
 def _description(out_dir: Path) -> dict[str, object]:
     path = out_dir / DESCRIPTION
     try:
         tree = read_json(path)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise DatasetError(
+                f"{path} is a link to a file that is missing, so it is not known whose results "
+                "these are; nothing was written; restore that file (of DataLad: datalad get), or, "
+                f"if all results are from {APP}, remove the link: the file is written again"
+            ) from None
         return {}
     except (OSError, ValueError) as error:
         raise DatasetError(
@@ -123,6 +153,13 @@ def _of_others(out_dir: Path, names: set[str], makers: list[str]) -> str:
             f"OUT_DIR {out_dir} contains the results of {', '.join(makers)} ({DESCRIPTION}, "
             f"GeneratedBy), not of {APP}; {_ADVICE}, for example "
             f"{out_dir.with_name('deepmrseg')}"
+        )
+    if _was_ours(out_dir):
+        return (
+            f"OUT_DIR {out_dir} has logs of {APP}, but its {DESCRIPTION} does not name {APP} under "
+            "GeneratedBy, so it is not known whose results these are; nothing was written; "
+            "restore the file, or, if all results are "
+            f"from {APP}, remove it: it is written again"
         )
     what = "a BIDS data set" if any(name.startswith("sub-") for name in names) else "a data set"
     return (

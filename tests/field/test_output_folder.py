@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deepmrseg_bids.bids.derivatives import write_dataset_files
+from deepmrseg_bids.bids.description import APP
 from deepmrseg_bids.bids.ownership import FileGuard, check_ownership
 from deepmrseg_bids.errors import DatasetError, ForeignFileError
 from deepmrseg_bids.files import Staging, refuse_foreign, remove_leftovers
@@ -98,6 +99,37 @@ def test_swapped_arguments_and_other_apps_cost_nothing(
     assert "were the two exchanged?" in swapped.err and "results of fMRIPrep" in group.err
     assert content(tmp_path) == before
     came_out(f"exit code 2, no file changed; {ended.err.strip().splitlines()[-1]}")
+
+
+def test_a_folder_inside_the_results_of_another_app_is_refused(tmp_path: Path) -> None:
+    raw = write_tree(tmp_path / "raw", RAW)
+    fmriprep = write_tree(raw / "derivatives" / "fmriprep", FMRIPREP)
+    before = content(tmp_path)
+    for out in (fmriprep / "dm", fmriprep / "sub-01" / "dm"):
+        with pytest.raises(DatasetError, match=r"inside .*fmriprep, which contains .* of fMRIPrep"):
+            check_ownership(raw, out)
+    assert content(tmp_path) == before
+    check_ownership(raw, raw / "derivatives" / "deepmrseg")
+    check_ownership(raw, fmriprep / "derivatives" / "deepmrseg")
+    check_ownership(fmriprep / "sourcedata" / "raw", fmriprep / "dm")  # YODA: above BIDS_DIR
+    write_tree(fmriprep / "dm", {"dataset_description.json": {"GeneratedBy": [{"Name": APP}]}})
+    check_ownership(raw, fmriprep / "dm")  # it is there already, and ours
+
+
+def test_a_description_that_is_lost_comes_with_the_way_to_recover(finished: Study) -> None:
+    path = finished.out / "dataset_description.json"
+    tree = json.loads(path.read_text())
+    path.write_text(json.dumps({key: tree[key] for key in tree if key != "GeneratedBy"}))
+    with pytest.raises(DatasetError, match=r"has logs of deepmrseg-bids.*remove it") as lost:
+        check_ownership(finished.raw, finished.out)
+    assert "exchanged" not in str(lost.value)
+    path.unlink()
+    path.symlink_to("nowhere.json")
+    with pytest.raises(DatasetError, match=r"link to a file that is missing.*remove the link"):
+        check_ownership(finished.raw, finished.out)
+    path.unlink()
+    check_ownership(finished.raw, finished.out)
+    assert finished.run().code == 0 and "GeneratedBy" in path.read_text()
 
 
 @pytest.mark.parametrize("files", [

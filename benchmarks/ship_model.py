@@ -6,7 +6,8 @@
 (``RUN/validation.tsv``). For a run that kept nobody back it is what `deepmrseg crossval` wrote
 with the same settings, or `deepmrseg evaluate` for another run with the same settings that kept
 a fold back. The volume intervals of the bundle come from it, or from ``CROSSVAL``: the folder
-of a cross-validation of networks trained alike, which judged more people than one fold.
+of a cross-validation of networks trained alike, which judged more people than one fold, or a
+bundle whose intervals are kept.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ DATA = {
         "are synthesised"
     ),
     "deepbrain": (
-        "28 T1w scans of OASIS (one of four folds held out) with manual labels "
+        "28 T1w scans of OASIS with manual labels "
         "provided by Neuromorphometrics, Inc. under academic subscription "
         "(MICCAI 2012 multi-atlas set); in a small proportion also scans "
         "synthesised from 12 whole-head label maps"
@@ -43,7 +44,8 @@ DATA = {
 }
 BEFORE = {
     "brain": ", after 1100 steps with less noise and fewer brain-extracted heads",
-    "deepbrain": ", after 2400 steps on the manually labelled scans alone (`deepbrain-extracted`)",
+    "deepbrain": ", after 4200 steps on three of four folds: 2400 on the manually labelled scans "
+    "alone (`deepbrain-extracted`), 1800 with weaker augmentation (version 0.2.0)",
     "hippocampus": "",
     "wml": "",
 }
@@ -134,6 +136,17 @@ def judged(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def intervals(source: Path) -> dict[str, Any]:
+    """The volume intervals of a cross-validation or of a bundle, and of how many samples."""
+    if not (source / "bundle.json").is_file():
+        return judged(json.loads((source / "summary.json").read_text()))
+    facts = ModelBundle.open(source).facts
+    return {
+        "volume_interval": facts["volume_interval"],
+        "samples": facts["volume_interval_samples"],
+    }
+
+
 def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: ModelBundle) -> str:
     """The model card, Markdown."""
     command = "crossval" if "folds" in summary else "evaluate"
@@ -181,9 +194,7 @@ def main() -> None:
     source, evaluation, task = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     summary = judged(json.loads((evaluation / "summary.json").read_text()))
     wider = sys.argv[4] if len(sys.argv) > 4 else None
-    source_of_intervals = (
-        judged(json.loads((Path(wider) / "summary.json").read_text())) if wider else summary
-    )
+    source_of_intervals = intervals(Path(wider)) if wider else summary
     target = MODELS / task
     if target.exists():
         shutil.rmtree(target)

@@ -100,6 +100,7 @@ def segmented(head: Volume, pool: PredictorPool) -> Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("heads", nargs="+", type=Path)
+    parser.add_argument("--faults", nargs="+", choices=sorted(FAULTS), help="only these")
     parser.add_argument("--model", action="append", default=[], metavar="TASK=PATH")
     given = parser.parse_args()
     pool = PredictorPool({k: Path(v) for k, v in (one.split("=", 1) for one in given.model)})
@@ -107,7 +108,8 @@ def main() -> None:
     plain = [segmented(head, pool) for head in heads]
     print("| fault | " + " | ".join(f"{task}: mean, largest | flagged" for task in TASKS) + " |")
     print("| --- |" + " --- |" * 2 * len(TASKS))
-    for fault, change in FAULTS.items():
+    for fault in given.faults or FAULTS:
+        change = FAULTS[fault]
         changed = [segmented(change(head), pool) for head in heads]
         cells = []
         for task in TASKS:

@@ -49,6 +49,7 @@ CODES: Mapping[str, str] = {
     "no-tissue-contrast": "no contrast between the tissues of the brain",
     "mask-doubtful": "the mask of a skull-stripped image is implausible",
     "brain-noisy": "the brain was found only after smoothing",
+    "brightness-uneven": "brightness changes much across the brain",
     "orientation-doubtful": "the orientation in the header may be wrong",
     "contrast-doubtful": "contrast is not T1-like",
     "skull-stripped": "the image appears skull-stripped",

@@ -20,7 +20,7 @@ from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, resample
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
 from deepmrseg_bids.tasks import wml
-from deepmrseg_bids.tasks.brain import Brain, brain_of
+from deepmrseg_bids.tasks.brain import Brain, brain_of, t1w_of
 from deepmrseg_bids.tasks.crops import around_brain, look, settle, shown
 from deepmrseg_bids.tasks.deepbrain import deep_structures_of
 from deepmrseg_bids.tasks.qc import check_structures
@@ -152,10 +152,10 @@ def _segment_session(context: SessionContext, model: str) -> Segmentation:
     turned: tuple[Finding, ...] = ()
     if any(where.shape):
         centre, turned = _centre(context, brain, where)
-        posteriors = settle(context.t1w, centre, brain.mask_on, predictor, axes=brain.axes)
+        posteriors = settle(t1w_of(context), centre, brain.mask_on, predictor, axes=brain.axes)
     else:
         posteriors = look(
-            context.t1w,
+            t1w_of(context),
             around_brain(brain.probability, brain.grid, where.spacing),
             brain.mask_on,
             predictor,

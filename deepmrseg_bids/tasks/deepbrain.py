@@ -11,7 +11,7 @@ import numpy as np
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.tasks.brain import Brain, brain_of, orientation_of
+from deepmrseg_bids.tasks.brain import Brain, brain_of, orientation_of, t1w_of
 from deepmrseg_bids.tasks.crops import extracted_brain, settle
 from deepmrseg_bids.tasks.pose import TILTED_DEG, tilt, upright_axes
 from deepmrseg_bids.tasks.qc import check_structures
@@ -107,7 +107,7 @@ def deep_structures_of(context: SessionContext) -> tuple[Segmentation, tuple[Fin
 def _found(context: SessionContext) -> Segmentation:
     brain = brain_of(context)
     try:
-        return segment(context.t1w, brain, context.predictors("deepbrain"))
+        return segment(t1w_of(context), brain, context.predictors("deepbrain"))
     except SegmentationError as error:
         doubts = "".join(f"; {finding.message}" for finding in orientation_of(context))
         raise SegmentationError(f"{error}{doubts}") from error

@@ -23,7 +23,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks import custom
-from deepmrseg_bids.tasks.brain import brain_of
+from deepmrseg_bids.tasks.brain import brain_of, t1w_of
 from deepmrseg_bids.tasks.deepbrain import deep_structures_of
 from deepmrseg_bids.tasks.hippocampus_search import (
     CLASSES,
@@ -146,7 +146,7 @@ def with_coronal_border(found: Posteriors) -> Posteriors:
 def _segment_session(context: SessionContext) -> Segmentation:
     brain = brain_of(context)
     deep, turned = deep_structures_of(context)
-    result = segment(context.t1w, deep, context.predictors("hippocampus"))
+    result = segment(t1w_of(context), deep, context.predictors("hippocampus"))
     passed_on = [
         replace(one, message=f"deepbrain: {one.message}")
         for one in deep.findings

@@ -405,7 +405,8 @@ def test_a_phantom_gets_no_structures(run: Bad, came_out: Say) -> None:
 
 @pytest.mark.robustness("no T1w", tried="a session with a FLAIR alone")
 def test_a_session_without_t1w_is_skipped_with_the_reason(run: Bad, came_out: Say) -> None:
-    assert run.reason("bare", "skipped") == "the session has no T1w image"
+    reason = "the session has no T1w image: its anat folder contains sub-bare_FLAIR.nii.gz"
+    assert run.reason("bare", "skipped") == reason
     came_out("skipped: the session has no T1w image")
 
 

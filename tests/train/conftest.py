@@ -152,17 +152,17 @@ def real(save: Callable[..., str], table: Callable[..., Path]) -> list[Sample]:
         flair = np.where(lesion > 0, 2.0, flair) + 0.02 * rng.standard_normal(codes.shape)
         thick = np.diag([1.0, 1.0, 3.0, 1.0])
         thick[2, 3] = 1
-        flair = np.where((codes > 0) & (codes < 500), flair, 0)
+        inside = (codes > 0) & (codes < 500)
+        t1w = np.where(inside, 2.2 - flair, 0.3 * rng.random(codes.shape) * (codes > 0))
+        flair = np.where(inside, flair, 0)
         mean = flair[..., :63].reshape(64, 64, 21, 3).mean(-1)
         rows.append(
             {
                 "sample_id": f"p{person}",
-                "T1w": save(
-                    f"t1-{person}.nii.gz", np.where(codes > 0, 2.2 - flair, 0).astype("f4")
-                ),
+                "T1w": save(f"t1-{person}.nii.gz", t1w.astype("f4")),
                 "FLAIR": save(f"flair-{person}.nii.gz", mean.astype("f4"), thick),
                 "dseg": save(f"lesion-{person}.nii.gz", lesion[..., 1:63:3].copy(), thick),
-                "mask": save("mask.nii.gz", ((codes > 0) & (codes < 500)).astype("u1")),
+                "mask": save("mask.nii.gz", inside.astype("u1")),
             }
         )
     return load_samples(table(rows, "pairs.tsv"))

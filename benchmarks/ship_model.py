@@ -8,6 +8,10 @@ with the same settings, or `deepmrseg evaluate` for another run with the same se
 a fold back. The volume intervals of the bundle come from it, or from ``CROSSVAL``: the folder
 of a cross-validation of networks trained alike, which judged more people than one fold, or a
 bundle whose intervals are kept.
+
+    python benchmarks/ship_model.py RUN/bundle BUNDLE TASK
+
+The weights of a run that went on from ``BUNDLE`` (``--init``), with the accuracy of that one.
 """
 
 from __future__ import annotations
@@ -190,7 +194,39 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
     return "\n".join(lines) + "\n"
 
 
+def go_on(source: Path, before: Path, task: str) -> None:
+    """Ship what was trained further; its card says that the accuracy is that of before."""
+    old, card_before = ModelBundle.open(before), (before / "card.md").read_text(encoding="utf-8")
+    text = (
+        "The values below are older than the last training steps: they are from networks trained "
+        "with weaker augmentation"
+    )
+    steps = json.loads((source / "bundle.json").read_text())["facts"]["steps"]
+    target = MODELS / task
+    kept = {name: value for name, value in old.facts.items() if name not in ("started_from",)}
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(source, target)
+    tree = json.loads((target / "bundle.json").read_text())
+    tree["facts"] = {**kept, **tree["facts"], "protocol": f"{old.facts['protocol']} {text}."}
+    tree["facts"] |= {name: kept[name] for name in ("dice_held_out",) if name in kept}
+    tree["facts"]["steps"] = steps
+    (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    new = ModelBundle.open(target)
+    card_now = card_before.replace(old.sha256, new.sha256)
+    card_now = card_now.replace(
+        "; the settings are in `train.toml`",
+        f", then {steps} steps with stronger augmentation (settings in `train.toml`)",
+    )
+    card_now = card_now.replace("- **Intended use**", f"- **Note**: {text}.\n- **Intended use**")
+    (target / "card.md").write_text(card_now, encoding="utf-8")
+    print(f"{target}: {new.label}")
+
+
 def main() -> None:
+    if (Path(sys.argv[2]) / "bundle.json").is_file():
+        go_on(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+        return
     source, evaluation, task = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     summary = judged(json.loads((evaluation / "summary.json").read_text()))
     wider = sys.argv[4] if len(sys.argv) > 4 else None

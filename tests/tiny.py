@@ -16,17 +16,18 @@ from deepmrseg_bids.network import NetworkConfig, build_network
 from tests.integration.conftest import add_scan, make_dataset
 from tests.tasks.phantom import paint
 
-HEAD = ((0, 0, 0), (72, 88, 66), 100.0)
+HEAD = ((0, 0, 0), (72, 88, 66), 70.0)
+INNER = ((0, 0, 0), (60, 76, 54), 100.0)
 DEEP = ((0, -5, 0), (26, 30, 18), 150.0)
 
 
 def tiny_head(
     seed: int, shape: tuple[int, int, int] = (44, 52, 40), spacing: float = 4.0
 ) -> nib.Nifti1Image:
-    """An ellipsoid of 1.75 litres with a brighter core in dark air, RAS."""
+    """An ellipsoid of 1.75 litres, brighter towards its core, in dark air, RAS."""
     grid = centred_grid((0, 0, 0), shape, spacing)
     noise = np.random.default_rng(seed).normal(0, 4, grid.shape)
-    data = np.abs(paint(grid, (HEAD, DEEP), 2.0) + noise)
+    data = np.abs(paint(grid, (HEAD, INNER, DEEP), 2.0) + noise)
     image = nib.Nifti1Image(data.astype(np.float32), grid.affine)
     image.set_sform(grid.affine, code="scanner")
     image.set_qform(grid.affine, code="scanner")

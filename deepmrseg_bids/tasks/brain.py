@@ -63,6 +63,7 @@ _STEP_MM = 8.0  # its middle lies on a lattice
 _CORE = 0.7  # of the largest depth: deep inside a brain, never in a neck
 _REACH_MM = 115.0  # from there to its farthest end
 _UPPER_MM, _BELOW_TOP_MM = 100.0, 58.0  # of a height of 120 to 150 mm
+_EMPTY = 0.02  # of the brain's median: noise of what was taken away
 _CLOSED_MM = 2.0  # gaps in a mask that came with a scan
 _LEAST_COMMON, _MOST_MORE = 0.9, 1.5  # of that mask and the brain that the network finds
 _LARGEST_GIVEN_ML = 2300.0
@@ -201,6 +202,7 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     if not look.plausible:
         raise _no_brain(volume, whole.millilitres)
     inside, grid = look.inside, look.grid
+    image = resample(volume.data, volume.grid, grid) if smoothed else look.image
     probability = 1 - look.posteriors[0]
     filled = ndimage.binary_fill_holes(inside)
     probability = np.where(
@@ -209,9 +211,9 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     centre = _deep_centre(look.posteriors[2], inside, grid)
     unseen = Finding("no-deep-structures", "error", "the deep structures were not found")
     confidence = expected_dice(probability, filled)
-    findings = check_brain(filled, look.image, grid, volume.grid, confidence=confidence)
+    findings = check_brain(filled, image, grid, volume.grid, confidence=confidence)
     findings = findings if centre else (unseen, *findings)
-    brain = _lit(Brain(probability, grid, centre, confidence, findings), look.image, filled)
+    brain = _lit(Brain(probability, grid, centre, confidence, findings), image, filled)
     if "skull-stripped" in {finding.code for finding in findings}:
         brain = _with_given_mask(volume, brain)
     if smoothed:
@@ -240,13 +242,14 @@ def _with_given_mask(volume: Volume, brain: Brain) -> Brain:
 
     The network was trained on whole heads, and finds too little in what has no skull.
     """
-    left = _largest(volume.data != 0)
+    found = brain.mask_on(volume.grid)
+    middle = float(np.median(volume.data[found])) if found.any() else 0.0
+    left = _largest(np.abs(volume.data) > _EMPTY * abs(middle))
     steps = [max(1, round(_CLOSED_MM / edge)) for edge in volume.grid.spacing]
     room = np.pad(left, [(n, n) for n in steps])
     ball = np.ones([2 * n + 1 for n in steps], dtype=bool)
     inner = tuple(slice(n, -n) for n in steps)
     given = ndimage.binary_fill_holes(ndimage.binary_closing(room, ball)[inner])
-    found = brain.mask_on(volume.grid)
     millilitres = float(given.sum()) * volume.grid.voxel_volume / 1000
     share = float(given[found].mean()) if found.any() else 0.0
     more = float(given.sum()) / max(float(found.sum()), 1.0)

@@ -23,8 +23,12 @@ PEOPLE = 8
 
 def finished(out: Path) -> int:
     """How many sessions have their last sidecar, which is no longer marked as unfinished."""
-    sidecars = out.glob("sub-*/anat/*_morph.json")
-    return sum(UNFINISHED not in path.read_text(encoding="utf-8") for path in sidecars)
+    sidecars = out.glob("sub-*/anat/*_mask.json")  # the first of its names comes last
+    tables = {path.parent for path in out.glob("sub-*/anat/*_morph.json")}
+    return sum(
+        path.parent in tables and UNFINISHED not in path.read_text(encoding="utf-8")
+        for path in sidecars
+    )
 
 
 def kill_in_a_session(run: Started) -> bool:

@@ -170,14 +170,14 @@ def read_visits(bids_dir: Path, subject: str, sources: Mapping[str, str]) -> Vis
         session: _scan_cell(bids_dir, subject, session, stem, notes)
         for session, stem in sources.items()
     }
-    dates = {session: visits.get(session, {}).get("acq_time", "") for session in sources}
+    dates = {session: _named(visits.get(session, {}), "acq_time") for session in sources}
     known = {
         "scans.tsv": _in_years(_times(scans, "scans.tsv", notes)),
         "sessions.tsv": _in_years(_times(dates, "sessions.tsv", notes)),
         "age": {
             session: age
             for session in sources
-            if (age := number_in(visits.get(session, {}).get("age", ""))) is not None
+            if (age := number_in(_named(visits.get(session, {}), "age"))) is not None
         },
     }
     # times that are all the same order nothing; of equals the first
@@ -215,6 +215,14 @@ def _foreign(path: Path, notes: list[str]) -> Table | None:
         return None
 
 
+def _named(row: Mapping[str, str], column: str) -> str:
+    """A cell by the title of its column, in capitals too if no other is written so."""
+    if column in row:
+        return row[column]
+    alike = [cell for title, cell in row.items() if title.casefold() == column]
+    return alike[0] if len(alike) == 1 else ""
+
+
 def _scan_cell(bids_dir: Path, subject: str, session: str, stem: str, notes: list[str]) -> str:
     """The ``acq_time`` of the segmented image, or else the earliest cell of its session."""
     places = (bids_dir / subject / session, bids_dir / subject)
@@ -222,8 +230,8 @@ def _scan_cell(bids_dir: Path, subject: str, session: str, stem: str, notes: lis
     own: list[str] = []
     others: list[str] = []
     for row in (row for table in tables if table for row in table.rows):
-        name = Path(row.get("filename", "").replace("\\", "/")).name
-        when = row.get("acq_time", "")
+        name = Path(_named(row, "filename").replace("\\", "/")).name
+        when = _named(row, "acq_time")
         if when in ("", NOT_KNOWN) or f"_{session}_" not in name:
             continue
         (own if name.startswith((f"{stem}_T1w.", f"{stem}_FLAIR.")) else others).append(when)

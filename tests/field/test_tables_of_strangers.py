@@ -174,6 +174,28 @@ def test_sessions_and_scans_of_other_programs_are_read_in_the_same_way(tmp_path:
     assert (visits.sessions, visits.source) == (("ses-01", "ses-02"), "scans.tsv")
 
 
+@pytest.mark.parametrize(
+    ("titles", "source"),
+    [("AGE\tSEX", "age"), ("Age\tsex", "age"), ("Acq_Time\tx", "sessions.tsv"),
+     ("Age\tAGE", "")],
+)  # fmt: skip
+def test_the_title_of_a_column_may_be_in_capitals_unless_two_are(
+    tmp_path: Path, titles: str, source: str
+) -> None:
+    cells = ("2002-01-01", "2001-01-01") if "Time" in titles else ("72", "71")
+    lines = [f"ses-{number}\t{cell}\t{cell}" for number, cell in enumerate(cells, start=1)]
+    path = _folder(tmp_path / "sub-01") / "sub-01_sessions.tsv"
+    path.write_text("\n".join([f"session_id\t{titles}", *lines, ""]))
+    found = read_visits(tmp_path, "sub-01", {f"ses-{n}": f"sub-01_ses-{n}" for n in (1, 2)})
+    assert found.source == source
+    assert found.sessions == (("ses-1", "ses-2") if not source else ("ses-2", "ses-1"))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
 def test_what_is_odd_in_the_tables_of_many_is_said_once(tmp_path: Path) -> None:
     for who in ("sub-01", "sub-02"):
         (tmp_path / who).mkdir()

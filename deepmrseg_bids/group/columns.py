@@ -123,8 +123,9 @@ RETEST: Columns = {
     ),
     "years_median": _of("Median time between the first two sessions, if known", "year"),
     "n_ordered": _of(
-        "Number of these participants of whom the order of all sessions is known, by dates or "
-        "numbers in the session labels"
+        "Number of these participants of whom it is known, by dates or numbers in the session "
+        "labels, which of the two sessions is the first, even if another session has no known "
+        "place; bias_mm3 is about them"
     ),
 }
 """``group_seg-<task>_retest.tsv``: one row a structure."""

@@ -234,9 +234,7 @@ def write_retest(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
         if len(sizes) < 2:
             continue
         pairs = sessions.loc[sizes.index, [0, 1]].itertuples()
-        ordered = [
-            (of := times.of(who, pair)).known and of.before(*pair) is True for who, *pair in pairs
-        ]
+        ordered = [times.of(who, pair).before(*pair) is True for who, *pair in pairs]
         gaps = years.loc[sizes.index, 1] - years.loc[sizes.index, 0]
         row = {"index": index, "name": name, "years_median": gaps.median()}
         rows.append(row | _agreement_cells(retest(sizes, ordered)))

@@ -50,6 +50,8 @@ CODES: Mapping[str, str] = {
     "mask-doubtful": "the mask of a skull-stripped image is implausible",
     "brain-noisy": "the brain was found only after smoothing",
     "brightness-uneven": "brightness changes much across the brain",
+    "image-blurred": "fine detail is missing",
+    "image-noisy": "strong noise",
     "orientation-doubtful": "the orientation in the header may be wrong",
     "contrast-doubtful": "contrast is not T1-like",
     "skull-stripped": "the image appears skull-stripped",

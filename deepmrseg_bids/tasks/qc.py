@@ -52,6 +52,8 @@ _BLANK_MM2 = 1200.0  # 24 whole heads have up to 540
 _EMPTY = 1e-4  # of the brightest
 _FLAT_MM2 = 2500.0
 _AIR, _MOST_AIR = 0.05, 0.05  # of the median; whole heads have up to 0.8 % in the brain mask
+_DETAIL_MM = 2.0
+_BLURRED, _NOISY = 2.2, 7.5  # fine to coarse; 2.4 to 6.5 in 22 real scans of five kinds
 _LEAST_SPREAD = 0.25  # 0.55 to 1.25 in MRI
 _SIDES = ("left", "right", "back", "front", "bottom", "top")
 _LONGER = 1.02  # a brain is longer than it is wide or high
@@ -178,7 +180,35 @@ def check_brain(
         found += _shape(mask, grid)
     stripped = _stripped(mask, image, grid)
     blank = [] if stripped or cut else _blanked(mask, image, grid, view)
-    return (*found, *blank, *_contrast(mask, image, grid), *stripped)
+    detail = _detail(mask, image, grid)
+    return (*found, *blank, *_contrast(mask, image, grid), *detail, *stripped)
+
+
+def _detail(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:
+    """Whether fine detail is missing, or noise: how much there is beside coarser detail.
+
+    Known for voxels of 2 mm, those of the brain's network.
+    """
+    if max(abs(edge - _DETAIL_MM) for edge in grid.spacing) > 0.1:
+        return []
+    core = ndimage.binary_erosion(mask, iterations=2)
+    if not core.any():
+        return []
+    fine = np.abs(ndimage.laplace(image))[core].mean()
+    coarse = np.abs(ndimage.laplace(ndimage.gaussian_filter(image, 1.0)))[core].mean()
+    if coarse <= 0:
+        return []
+    ratio = float(fine / coarse)
+    if ratio < _BLURRED:
+        text = (
+            "fine detail is missing (blurred, smoothed, or of low resolution): small structures "
+            "are not reliable"
+        )
+        return [Finding("image-blurred", "warning", text)]
+    if ratio > _NOISY:
+        text = "the image is very noisy: small structures are not reliable"
+        return [Finding("image-noisy", "warning", text)]
+    return []
 
 
 def _volume(mask: NDArray[np.bool_], grid: Grid) -> list[Finding]:

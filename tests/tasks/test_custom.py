@@ -132,6 +132,7 @@ def session(monkeypatch):
     names = LabelTable((Label(7, "Left-Thalamus"), Label(8, "Right-Thalamus")))
     deep = Segmentation("deepbrain", None, names, (), (Posteriors(shares, around, (0, 7, 8)),))
     monkeypatch.setattr(custom, "brain_of", lambda _: brain)
+    monkeypatch.setattr(custom, "t1w_of", lambda context: context.t1w)
     monkeypatch.setattr(custom, "deep_structures_of", lambda _: (deep, ()))
 
     def run(preparation, codes="RAS"):

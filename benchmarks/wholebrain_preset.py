@@ -3,6 +3,7 @@
     python benchmarks/wholebrain_preset.py structures > deepmrseg_bids/train/presets/wholebrain.toml
     python benchmarks/wholebrain_preset.py sides      > deepmrseg_bids/train/presets/sides.toml
     python benchmarks/wholebrain_preset.py labels     > deepmrseg_bids/tasks/wholebrain_labels.tsv
+    python benchmarks/wholebrain_preset.py regions    > deepmrseg_bids/tasks/wholebrain_regions.tsv
 
 The structures are those of the Neuromorphometrics protocol that the MICCAI 2012 workshop scored:
 134 labels, 63 of them on either side. One network learns each pair as one structure; which side
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import colorsys
 import sys
+from collections.abc import Iterable
 
 PAIRS = {  # name: (abbreviation, right, left)
     "Accumbens-Area": ("ACC", 23, 30), "Amygdala": ("AMY", 31, 32), "Caudate": ("CAU", 36, 37),
@@ -59,6 +61,18 @@ SINGLE = {
     "Cerebellar-Vermal-Lobules-VI-VII": ("VER6", 72),
     "Cerebellar-Vermal-Lobules-VIII-X": ("VER8", 73),
 }  # fmt: skip
+LOBES = {
+    "Frontal": (
+        "AOrG", "CO", "FO", "FRP", "GRe", "LOrG", "MFC", "MFG", "MOrG", "MPrG", "MSFG", "OpIFG",
+        "OrIFG", "POrG", "PrG", "SCA", "SFG", "SMC", "TrIFG",
+    ),
+    "Temporal": ("FuG", "ITG", "MTG", "PP", "PT", "STG", "TMP", "TTG"),
+    "Parietal": ("AnG", "MPoG", "PCu", "PO", "PoG", "SMG", "SPL"),
+    "Occipital": ("Calc", "Cun", "IOG", "LiG", "MOG", "OCP", "OFuG", "SOG"),
+    "Limbic": ("ACgG", "Ent", "MCgG", "PCgG", "PHG"),
+    "Insular": ("AIns", "PIns"),
+}  # fmt: skip
+DEEP = ("ACC", "AMY", "BF", "CAU", "HIP", "PAL", "PUT", "THA", "VDC")
 MUSE = {44: [44, 45, *range(81, 96)]}  # its lobes of white matter, fornix, capsules, callosum
 IGNORED = {  # codes that the workshop did not score and a few maps hold
     "neuromorphometrics": [15, 42, 43, 63, 64, 65, 66, 74, 126, 127],
@@ -221,6 +235,49 @@ def labels() -> None:
         print(*line, sep="\t")
 
 
+def regions() -> None:
+    """Which structures each composite region is made of, and near which its white matter lies."""
+    codes = {short: pair for short, *pair in PAIRS.values()}
+    cortex = [short for lobe in LOBES.values() for short in lobe]
+    vermis = [code for short, code in SINGLE.values() if short.startswith("VER")]
+
+    def of(shorts: Iterable[str], side: int) -> list[int]:
+        return [codes[short][side] for short in shorts]
+
+    def both(*shorts: str) -> list[int]:
+        return [code for side in (0, 1) for code in of(shorts, side)]
+
+    grey = [*both(*cortex, *DEEP, "CBE"), *vermis]
+    white = both("WM", "CBWM")
+    rows: list[tuple[str, list[int], list[int]]] = [
+        ("Brain-Tissue", [*grey, *white, 35, 69], []),
+        ("Grey-Matter", grey, []),
+        ("White-Matter", white, []),
+        ("Cortex", both(*cortex), []),
+        ("Deep-Grey-Matter", both(*DEEP), []),
+        ("Cerebral-White-Matter", both("WM"), []),
+        ("Ventricles", [*both("LV", "ILV"), 4, 11], []),
+        ("Cerebellum", [*both("CBE", "CBWM"), *vermis], []),
+        ("Brainstem", [35], []),
+    ]
+    for side, name in enumerate(("Right", "Left")):
+        rows += [
+            (f"{name}-Hemisphere", of((*cortex, *DEEP, "WM"), side), []),
+            (f"{name}-Cortex", of(cortex, side), []),
+            (f"{name}-Deep-Grey-Matter", of(DEEP, side), []),
+            (f"{name}-Lateral-Ventricles", of(("LV", "ILV"), side), []),
+            (f"{name}-Cerebellum", of(("CBE", "CBWM"), side), []),
+        ]
+        for lobe, shorts in LOBES.items():
+            rows.append((f"{name}-{lobe}-Grey-Matter", of(shorts, side), []))
+        for lobe, shorts in LOBES.items():
+            rows.append((f"{name}-{lobe}-White-Matter", of(("WM",), side), of(shorts, side)))
+    print("index\tname\tlabels\tnear")
+    for index, (name, labels, near) in enumerate(rows, start=1):
+        print(index, name, *(",".join(map(str, sorted(part))) or "n/a" for part in (labels, near)),
+              sep="\t")  # fmt: skip
+
+
 def structures() -> None:
     """The preset of the network that tells the structures apart."""
     rows = structure_rows()
@@ -240,4 +297,5 @@ def structures() -> None:
 
 
 if __name__ == "__main__":
-    {"structures": structures, "sides": sides, "labels": labels}[sys.argv[1]]()
+    parts = {"structures": structures, "sides": sides, "labels": labels, "regions": regions}
+    parts[sys.argv[1]]()

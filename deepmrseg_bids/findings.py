@@ -67,6 +67,7 @@ CODES: Mapping[str, str] = {
     "flair-misaligned": "FLAIR-T1w registration failed",
     "flair-view": "the FLAIR covers only part of the brain",
     "flair-contrast": "contrast is not FLAIR-like",
+    "scans-identical": "T1w and FLAIR are the same image",
     "scans-swapped": "T1w and FLAIR may be exchanged",
     "brains-differ": "the brain masks of T1w and FLAIR differ",
     "hippocampus-small": "hippocampus much smaller than in deepbrain",

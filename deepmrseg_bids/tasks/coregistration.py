@@ -117,7 +117,10 @@ def _looks(flair: Volume, own: Brain, t1w: Volume | None, brain: Brain | None) -
     elif contrast > _MOST_CONTRAST:
         text = "FLAIR: white matter is much brighter than the cortex: is it a T1w?"
         found.append(Finding("flair-contrast", "error", text))
-    if t1w is not None and brain is not None:
+    if t1w is not None and np.array_equal(t1w.data, flair.data):
+        text = "T1w and FLAIR contain the same image: one of the two files is wrong"
+        found.append(Finding("scans-identical", "error", text))
+    elif t1w is not None and brain is not None:
         theirs = resample(t1w.data, t1w.grid, brain.grid)
         other = _contrast(theirs, brain.probability > 0.5, brain.grid)
         if other < contrast:

@@ -174,8 +174,11 @@ def test_exchanged_scans_and_a_t2w_are_told(found, t1w, flair, inside):
     bright = Volume(np.where(inside, top - 0.7 * t1w.data, t1w.data), t1w.grid)
     t2w = coregistration.pair_scans(bright, None, None)
     assert "flair-contrast" in {finding.code for finding in t2w.findings}
+    twice = coregistration.pair_scans(flair, flair, None, brain=brain)
+    assert "scans-identical" in {finding.code for finding in twice.findings}
     right = coregistration.pair_scans(flair, t1w, None, brain=brain)
-    assert {"scans-swapped", "flair-contrast"}.isdisjoint(f.code for f in right.findings)
+    odd = {"scans-swapped", "scans-identical", "flair-contrast"}
+    assert odd.isdisjoint(f.code for f in right.findings)
 
 
 def test_a_flair_of_a_part_of_the_head_is_told(found, t1w, flair, inside):

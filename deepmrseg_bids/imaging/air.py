@@ -85,8 +85,8 @@ def find_air(data: NDArray[np.float32]) -> Air:
 
     A scan in which no air is recognised, such as a crop within a head, keeps its level of 0.
 
-    >>> head = np.full((9, 9, 9), -1024.0, np.float32)
-    >>> head[2:7, 2:7, 2:7] = np.arange(125).reshape(5, 5, 5)
+    >>> head = np.full((40, 40, 40), -1024.0, np.float32)
+    >>> head[5:35, 5:35, 5:35] += np.random.default_rng(0).gamma(2, 50, (30, 30, 30))
     >>> find_air(head).level
     -1024.0
     """

@@ -21,14 +21,15 @@ Asked = Callable[..., list[object]]
 PEOPLE = 8
 
 
-def finished(out: Path) -> int:
-    """How many sessions have their last sidecar, which is no longer marked as unfinished."""
+def finished(out: Path) -> set[str]:
+    """The sessions that have all sidecars, none of which is marked as unfinished."""
     sidecars = out.glob("sub-*/anat/*_mask.json")  # the first of its names comes last
     tables = {path.parent for path in out.glob("sub-*/anat/*_morph.json")}
-    return sum(
-        path.parent in tables and UNFINISHED not in path.read_text(encoding="utf-8")
+    return {
+        path.parts[-3]
         for path in sidecars
-    )
+        if path.parent in tables and UNFINISHED not in path.read_text(encoding="utf-8")
+    }
 
 
 def kill_in_a_session(run: Started) -> bool:
@@ -93,7 +94,7 @@ def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
     out, work = tmp_path / "out", tmp_path / "tmp"
     work.mkdir()
     with started(*asked(out), TMPDIR=str(work)) as run:
-        run.reaches(lambda: finished(out) >= 2)
+        run.reaches(lambda: len(finished(out)) >= 2)
         if name == "SIGINT":
             os.killpg(run.main.pid, signal.SIGINT)  # as a terminal does
         else:
@@ -106,7 +107,7 @@ def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
     told = rows(out)
     done = {person for person, row in told.items() if row["status"] == "done"}
     assert 2 <= len(done) < PEOPLE == len(told)
-    assert done >= {path.parts[-3] for path in out.glob("sub-*/anat/*_morph.json")}
+    assert done == finished(out)
     left = {row["reason"] for row in told.values() if row["status"] != "done"}
     assert list(work.iterdir()) == [] and not list(out.rglob(".deepmrseg-*"))
     finishes(nursery, asked(out), out, whole)

@@ -177,7 +177,7 @@ def axes_of(grid: Grid) -> NDArray[np.float64]:
     axes: NDArray[np.float64] = nearest[:, list(order)]
     axes = axes * np.sign(np.diag(axes))
     straight = np.abs(axes - np.eye(3)).max() < _STRAIGHT
-    return np.eye(3) if straight else axes
+    return np.eye(3) if straight else np.round(axes, 9)
 
 
 def canonical_grid(

@@ -24,6 +24,7 @@ MaskOn = Callable[[Grid], NDArray[np.bool_]]
 """The brain mask on any grid, (*grid.shape)."""
 _RECENTRE_MM = 4.0  # a crop further off its structures than this is cut again
 _LOOKS = 3
+_DECIMALS = 3  # of a millimetre: where a crop lies does not depend on how sums are rounded
 
 
 def look(volume: Volume, grid: Grid, mask_on: MaskOn, predictor: Predictor) -> Posteriors:
@@ -109,7 +110,7 @@ def settle(
         if not len(voxels):
             raise SegmentationError(f"{volume.source or 'the image'}: no {what} was segmented")
         low, high = np.percentile(voxels, (0.5, 99.5), axis=0)
-        found = grid.to_world([(low + high) / 2])[0]
+        found = np.round(grid.to_world([(low + high) / 2])[0], _DECIMALS)
         if np.abs(found - centre).max() <= _RECENTRE_MM:
             break
         centre = found

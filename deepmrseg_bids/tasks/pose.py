@@ -18,6 +18,7 @@ TILTED_DEG = 10.0
 turned one has 6 degrees."""
 _FEWEST = 8  # structures that tell how a head lies
 
+_DECIMALS = 6  # so that the crop does not depend on how a library rounds
 # centres on the right, millimetres to the right, front and top of the middle of all; the mean of
 # 28 manual segmentations of both sides
 _CENTRES: Mapping[str, tuple[float, float, float]] = {
@@ -49,7 +50,7 @@ def upright_axes(found: Posteriors, table: LabelTable) -> NDArray[np.float64] | 
     usual = np.array(list(known.values()))
     u, _, v = np.linalg.svd((seen - seen.mean(axis=0)).T @ (usual - usual.mean(axis=0)))
     turn: NDArray[np.float64] = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ v))]) @ v
-    return turn
+    return np.round(turn, _DECIMALS)
 
 
 def tilt(axes: NDArray[np.float64], other: NDArray[np.float64]) -> float:

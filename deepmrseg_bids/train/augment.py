@@ -19,7 +19,7 @@ from deepmrseg_bids.imaging.grid import Array
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig
 from deepmrseg_bids.train.samples import Prepared
-from deepmrseg_bids.train.smooth_fields import smooth
+from deepmrseg_bids.train.smooth_fields import shade, smooth
 from deepmrseg_bids.train.synthetic_heads import synthesize
 
 __all__ = ["Augmentation", "apply", "brain_centre", "draw"]
@@ -271,7 +271,7 @@ def _degrade(
     if chosen.bias.any():
         image = image * np.exp(smooth(chosen.bias[None], image.shape)[0])
     if chosen.shading is not None:
-        image = image * _shade(chosen.shading, image.shape, spacing)
+        image = image * shade(chosen.shading, image.shape, spacing)
     x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
     if chosen.blur > 0.2:
         x = _blur(x, chosen.blur)
@@ -290,16 +290,6 @@ def _degrade(
     if chosen.deface is not None and mask.any():
         image = np.where(_face(mask, chosen.deface, spacing), np.float32(0), image)
     return image
-
-
-def _shade(shading: NDArray[np.float64], shape: tuple[int, ...], spacing: float) -> Array:
-    """(*shape) the factor at each voxel; 1 in the middle."""
-    factor = np.ones((1, 1, 1), np.float32)
-    for axis, (slope, curvature) in enumerate(shading.T):
-        away = (np.arange(shape[axis]) - (shape[axis] - 1) / 2) * spacing / 100
-        line = np.exp(slope * away + curvature * away**2).astype(np.float32)
-        factor = factor * np.expand_dims(line, [other for other in range(3) if other != axis])
-    return factor
 
 
 def _blur(x: Tensor, sigma: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from deepmrseg_bids.imaging.grid import Array
 
-__all__ = ["smooth"]
+__all__ = ["shade", "smooth"]
 
 
 def smooth(knots: NDArray[np.float32], size: tuple[int, ...]) -> Array:
@@ -36,6 +36,31 @@ def smooth(knots: NDArray[np.float32], size: tuple[int, ...]) -> Array:
         field = torch.movedim(torch.tensordot(weights, field, dims=([1], [axis])), 0, axis)
     smoothed: Array = field.contiguous().numpy()
     return smoothed
+
+
+def shade(
+    shading: NDArray[np.float64], size: tuple[int, ...], spacing: float = 1.0
+) -> NDArray[np.float32]:
+    r"""The factor by which a change of brightness alters each place of a crop; 1 in its middle.
+
+    Args:
+        shading: (2, axes) logarithm of the brightness: its slope along each axis per 100 mm, and
+            its curvature per 100 mm squared.
+        spacing: edge of the pixels or voxels, mm.
+
+    Returns:
+        (\*size) float32.
+
+    >>> shade(np.array([[np.log(4)], [0.0]]), (3,), 50.0).tolist()
+    [0.5, 1.0, 2.0]
+    """
+    factor = np.ones((1,) * len(size), np.float32)
+    for axis, (slope, curvature) in enumerate(shading.T):
+        away = (np.arange(size[axis]) - (size[axis] - 1) / 2) * spacing / 100
+        line = np.exp(slope * away + curvature * away**2).astype(np.float32)
+        others = [other for other in range(len(size)) if other != axis]
+        factor = factor * np.expand_dims(line, others)
+    return factor
 
 
 @lru_cache(maxsize=128)

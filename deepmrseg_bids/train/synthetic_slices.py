@@ -18,7 +18,7 @@ from torch.nn import functional
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.train.lesion_bank import load_lesions
 from deepmrseg_bids.train.scene import Anatomy, Artifacts, Contrast, Geometry, Scene
-from deepmrseg_bids.train.smooth_fields import smooth
+from deepmrseg_bids.train.smooth_fields import shade, smooth
 from deepmrseg_bids.train.tissues import TISSUE_OF, TISSUES, Tissue
 
 __all__ = ["render"]
@@ -220,7 +220,7 @@ def _scan(
             x = torch.from_numpy(_blurred(x[0].numpy(), 0.45))[None]
         if channel == 1:
             x = _displaced(x, artifacts.misplaced)
-        plane = x[0, 0].numpy() * np.exp(field[channel]) * _shade(artifacts.shading[channel], crop)
+        plane = x[0, 0].numpy() * np.exp(field[channel]) * shade(artifacts.shading[channel], crop)
         strength, shift, axis = artifacts.ghost
         if strength:
             plane = plane + strength * np.roll(plane, shift, axis) * rng.choice([-1.0, 1.0])
@@ -230,15 +230,6 @@ def _scan(
             real, imaginary = _blurred(np.stack([real, imaginary]), 0.4 * pixel)
         out[channel] = np.hypot(plane + real, imaginary)
     return out
-
-
-def _shade(shading: NDArray[np.float64], crop: tuple[int, ...]) -> NDArray[np.float32]:
-    """(*crop) the factor at each pixel; 1 in the middle."""
-    lines = []
-    for edge, (slope, curvature) in zip(crop, shading.T, strict=True):
-        away = (np.arange(edge) - (edge - 1) / 2) / 100
-        lines.append(np.exp(slope * away + curvature * away**2).astype(np.float32))
-    return np.outer(*lines)
 
 
 def _scaled(

@@ -27,12 +27,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "Layers",
+    "PLANES",
+    "UNKNOWN",
+    "Plane",
+    "Scene",
+    "chosen_slices",
     "contour_figure",
-    "contour_layers",
     "encode",
     "head_box",
     "label_box",
+    "outlines",
+    "position_of",
+    "scene_of",
+    "size_mm",
+    "slice_of",
     "thumbnail",
     "to_ras",
 ]
@@ -43,7 +51,7 @@ _CUTS = 5
 _GAP = 0.02  # between two cuts, in widths of a cut
 _SURROUNDINGS_MM = 15.0  # whose intensities set black and white
 _BACKGROUND = "#000000"
-_UNKNOWN = "#ffffff"  # a label that the table does not name is still drawn
+UNKNOWN = "#ffffff"  # a label that the table does not name is still drawn
 _QUALITIES = (90, 75, 55)
 _SCALES = (1.0, 0.75, 0.5, 0.35)
 
@@ -51,7 +59,7 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class _Plane:
+class Plane:
     """A plane of cuts: the RAS axis it runs along, the two it shows, and their ends."""
 
     axis: int
@@ -60,34 +68,15 @@ class _Plane:
     marks: tuple[str, str, str, str]  # left, right, bottom and top of the picture
 
 
-_PLANES = (
-    _Plane(0, 1, 2, ("P", "A", "I", "S")),  # sagittal
-    _Plane(1, 0, 2, ("L", "R", "I", "S")),  # coronal
-    _Plane(2, 0, 1, ("L", "R", "P", "A")),  # axial
+PLANES = (
+    Plane(0, 1, 2, ("P", "A", "I", "S")),  # sagittal
+    Plane(1, 0, 2, ("L", "R", "I", "S")),  # coronal
+    Plane(2, 0, 1, ("L", "R", "P", "A")),  # axial
 )
 
 
 @dataclass(frozen=True)
-class Layers:
-    """The same picture in two layers of one size, so that a page can fade one of them.
-
-    Attributes:
-        scan: a WebP file: the cuts, with their marks.
-        contours: nothing but the contours: an SVG file, or a WebP file where that is smaller
-            than the limit allows.
-    """
-
-    scan: bytes
-    contours: bytes
-
-    @property
-    def contours_type(self) -> str:
-        """The MIME type of the contours."""
-        return "image/webp" if self.contours[8:12] == b"WEBP" else "image/svg+xml"
-
-
-@dataclass(frozen=True)
-class _Scene:
+class Scene:
     """What is drawn: arrays (R, A, S) on ``grid``, the part to show, black and white."""
 
     scan: Array
@@ -121,29 +110,7 @@ def contour_figure(
     Returns:
         A WebP file, 1600 pixels wide unless the limit asks for less.
     """
-    return encode(_pixels(_figure(_scene(volume, labels, table, style)))[..., :3], limit)
-
-
-def contour_layers(
-    volume: Volume,
-    labels: LabelMap,
-    table: LabelTable,
-    *,
-    style: FigureStyle,
-    limit: int | None = None,
-) -> Layers:
-    """The picture of :func:`contour_figure` as two layers.
-
-    Args:
-        limit: for both, in bytes.
-    """
-    scene = _scene(volume, labels, table, style)
-    figure = _figure(scene, scan=False)
-    contours = _svg(figure)
-    if limit is not None and len(contours) > limit / 2:
-        contours = encode(_pixels(figure), limit // 2)
-    rest = None if limit is None else limit - len(contours)
-    return Layers(encode(_pixels(_figure(scene, contours=False))[..., :3], rest), contours)
+    return encode(_pixels(_figure(scene_of(volume, labels, table, style)))[..., :3], limit)
 
 
 def thumbnail(
@@ -161,15 +128,15 @@ def thumbnail(
     """
     from PIL import Image, ImageDraw
 
-    scene = _scene(volume, labels, table, style)
-    plane = _PLANES[style.plane]
+    scene = scene_of(volume, labels, table, style)
+    plane = PLANES[style.plane]
     others = tuple(axis for axis in range(3) if axis != plane.axis)
     area = np.count_nonzero(scene.marked, axis=others)
     place = int(np.argmax(area)) if area.any() else sum(scene.view[plane.axis]) // 2
     black, white = scene.window
-    grey = (_cut(scene.scan, plane, scene.view, place) - black) / (white - black)
+    grey = (slice_of(scene.scan, plane, scene.view, place) - black) / (white - black)
     pixels = (np.clip(grey, 0, 1) * 255).astype(np.uint8)[::-1]  # up is the first row
-    size = _size_mm(scene.view, plane, scene.grid)
+    size = size_mm(scene.view, plane, scene.grid)
     fine = 2 * edge  # drawn at twice the size: lines are smooth, and not too thick
     scale = fine / max(size)
     width, height = (max(1, round(length * scale)) for length in size)
@@ -179,41 +146,40 @@ def thumbnail(
     whole.paste(picture, (left, top))
     drawing = ImageDraw.Draw(whole)
     across, up = width / pixels.shape[1], height / pixels.shape[0]
-    for index, line in _contours(_cut(scene.marked, plane, scene.view, place)):
+    for index, line in outlines(slice_of(scene.marked, plane, scene.view, place)):
         points = [(left + x * across, top + height - y * up) for x, y in line]
-        drawing.line(points, fill=scene.colours.get(index, _UNKNOWN), width=3)
+        drawing.line(points, fill=scene.colours.get(index, UNKNOWN), width=3)
     small = whole.resize((edge, edge), Image.Resampling.LANCZOS)
     return np.asarray(small)
 
 
-def _scene(volume: Volume, labels: LabelMap, table: LabelTable, style: FigureStyle) -> _Scene:
+def scene_of(volume: Volume, labels: LabelMap, table: LabelTable, style: FigureStyle) -> Scene:
+    """A scan and its labels, turned to RAS+, with what is to be shown of them."""
     scan, grid = to_ras(volume.data, volume.grid)
     marked, _ = to_ras(_on_grid(labels, volume.grid), volume.grid)
     content = label_box(marked)
     view = _field_of_view(scan, content, grid, style.margin_mm)
     window = _window(scan, marked, content or view, grid, inside=style.window_inside)
     colours = {label.index: label.color for label in table}
-    return _Scene(scan, marked, grid, content, view, window, colours)
+    return Scene(scan, marked, grid, content, view, window, colours)
 
 
-def _figure(scene: _Scene, *, scan: bool = True, contours: bool = True) -> Figure:
-    """All cuts, 1600 pixels wide; without ``scan``, the contours alone on no background."""
+def _figure(scene: Scene) -> Figure:
+    """All cuts, 1600 pixels wide."""
     from matplotlib.figure import Figure
 
-    sizes = [_size_mm(scene.view, plane, scene.grid) for plane in _PLANES]
+    sizes = [size_mm(scene.view, plane, scene.grid) for plane in PLANES]
     tile = _WIDTH / (_CUTS + (_CUTS - 1) * _GAP)
     heights = [tile * up / across for across, up in sizes]
     space = _GAP * tile
-    total = round(sum(heights) + space * (len(_PLANES) - 1))
-    figure = Figure(
-        figsize=(_WIDTH / _DPI, total / _DPI), dpi=_DPI, facecolor=_BACKGROUND if scan else "none"
-    )
+    total = round(sum(heights) + space * (len(PLANES) - 1))
+    figure = Figure(figsize=(_WIDTH / _DPI, total / _DPI), dpi=_DPI, facecolor=_BACKGROUND)
     top = float(total)
-    for plane, height in zip(_PLANES, heights, strict=True):
+    for plane, height in zip(PLANES, heights, strict=True):
         axes = figure.add_axes((0, (top - height) / total, 1, height / total))
-        _draw_plane(axes, plane, scene, scan=scan, contours=contours)
+        _draw_plane(axes, plane, scene)
         top -= height + space
-    if scene.content is None and scan:
+    if scene.content is None:
         _note(figure, "No labels in this scan")
     return figure
 
@@ -225,17 +191,6 @@ def _pixels(figure: Figure) -> Array:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-
-
-def _svg(figure: Figure) -> bytes:
-    """The figure as SVG, the same for the same figure."""
-    from matplotlib import rc_context
-
-    stream = io.BytesIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with rc_context({"svg.hashsalt": "deepmrseg"}):
-        figure.savefig(stream, format="svg", metadata=nothing)
-    return stream.getvalue()
 
 
 def to_ras(data: Array, grid: Grid) -> tuple[Array, Grid]:
@@ -329,32 +284,36 @@ def _window(
     return black - 0.05 * span, white + 0.1 * span
 
 
-def _size_mm(view: Box, plane: _Plane, grid: Grid) -> tuple[float, float]:
+def size_mm(view: Box, plane: Plane, grid: Grid) -> tuple[float, float]:
+    """Width and height of what is shown in a plane."""
     across, up = (
         (view[axis][1] - view[axis][0]) * grid.spacing[axis] for axis in (plane.across, plane.up)
     )
     return across, up
 
 
-def _cuts(marked: Array, view: Box, axis: int) -> list[int]:
-    """The slices to draw: equal shares of those with labels, the fullest near each middle."""
+def chosen_slices(marked: Array, view: Box, axis: int, number: int = _CUTS) -> list[int]:
+    """The slices to draw: equal shares of those with labels, the fullest near each middle.
+
+    Where fewer slices have labels, some are there several times.
+    """
     others = tuple(other for other in range(3) if other != axis)
     low, high = view[axis]
     area = np.zeros(marked.shape[axis], dtype=int)  # the view holds every label
     area[low:high] = np.count_nonzero(marked[tuple(slice(*ends) for ends in view)], axis=others)
     used = np.flatnonzero(area)
     if used.size == 0:
-        return [int(low + (high - low) * (cut + 0.5) / _CUTS) for cut in range(_CUTS)]
-    if used.size < _CUTS:
-        return sorted(int(used[cut * used.size // _CUTS]) for cut in range(_CUTS))
+        return [int(low + (high - low) * (cut + 0.5) / number) for cut in range(number)]
+    if used.size < number:
+        return sorted(int(used[cut * used.size // number]) for cut in range(number))
     chosen = []
-    for share in np.array_split(used, _CUTS):
+    for share in np.array_split(used, number):
         off_centre = np.abs(np.linspace(-1, 1, share.size)) if share.size > 1 else np.zeros(1)
         chosen.append(int(share[np.argmax(area[share] * (1 - 0.7 * off_centre))]))
     return chosen
 
 
-def _draw_plane(axes: Axes, plane: _Plane, scene: _Scene, *, scan: bool, contours: bool) -> None:
+def _draw_plane(axes: Axes, plane: Plane, scene: Scene) -> None:
     """One row of cuts in one axes, whose unit is a voxel; the row's box sets the proportions."""
     from matplotlib.collections import LineCollection
 
@@ -363,31 +322,30 @@ def _draw_plane(axes: Axes, plane: _Plane, scene: _Scene, *, scan: bool, contour
     pitch = width * (1 + _GAP)
     lines: list[Array] = []
     strokes: list[str] = []
-    for column, cut in enumerate(_cuts(scene.marked, view, plane.axis)):
+    for column, cut in enumerate(chosen_slices(scene.marked, view, plane.axis)):
         left = column * pitch
-        if scan:
-            axes.imshow(
-                _cut(scene.scan, plane, view, cut),
-                cmap="gray",
-                vmin=scene.window[0],
-                vmax=scene.window[1],
-                origin="lower",
-                extent=(left, left + width, 0, height),
-                aspect="auto",
-                interpolation="hanning",
-            )
-            position = _position(scene.grid, view, plane.axis, cut)
-            _mark(axes, plane, left, width, height, position, column)
-        for index, line in _contours(_cut(scene.marked, plane, view, cut)) if contours else ():
+        axes.imshow(
+            slice_of(scene.scan, plane, view, cut),
+            cmap="gray",
+            vmin=scene.window[0],
+            vmax=scene.window[1],
+            origin="lower",
+            extent=(left, left + width, 0, height),
+            aspect="auto",
+            interpolation="hanning",
+        )
+        position = position_of(scene.grid, view, plane.axis, cut)
+        _mark(axes, plane, left, width, height, position, column)
+        for index, line in outlines(slice_of(scene.marked, plane, view, cut)):
             lines.append(line + np.array([left, 0]))
-            strokes.append(scene.colours.get(index, _UNKNOWN))
+            strokes.append(scene.colours.get(index, UNKNOWN))
     axes.add_collection(LineCollection(lines, colors=strokes, linewidths=1.4), autolim=False)
     axes.set_xlim(0, _CUTS * pitch - width * _GAP)
     axes.set_ylim(0, height)
     axes.set_axis_off()
 
 
-def _cut(data: Array, plane: _Plane, view: Box, index: int) -> Array:
+def slice_of(data: Array, plane: Plane, view: Box, index: int) -> Array:
     """(up, across): one slice within the field of view."""
     part: list[Any] = [slice(*ends) for ends in view]
     part[plane.axis] = index
@@ -395,7 +353,7 @@ def _cut(data: Array, plane: _Plane, view: Box, index: int) -> Array:
     return flat.T
 
 
-def _contours(tile: Array) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def outlines(tile: Array) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """The outline (N, 2) of each label in a tile, in voxels from its lower left corner."""
     from contourpy import contour_generator
 
@@ -411,7 +369,8 @@ def _contours(tile: Array) -> Iterator[tuple[int, NDArray[np.float64]]]:
             yield index, np.asarray(line, dtype=np.float64) + start
 
 
-def _position(grid: Grid, view: Box, axis: int, cut: int) -> str:
+def position_of(grid: Grid, view: Box, axis: int, cut: int) -> str:
+    """Where a slice is, as ``x = -12 mm``, in the middle of what is shown."""
     centre = [(low + high - 1) / 2 for low, high in view]
     centre[axis] = cut
     return f"{'xyz'[axis]} = {round(grid.to_world([centre])[0, axis]):+d} mm"
@@ -419,7 +378,7 @@ def _position(grid: Grid, view: Box, axis: int, cut: int) -> str:
 
 def _mark(
     axes: Axes,
-    plane: _Plane,
+    plane: Plane,
     left: float,
     width: float,
     height: float,

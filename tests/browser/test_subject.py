@@ -92,13 +92,31 @@ def test_every_link_within_the_page_leads_somewhere(watched: Watched, report: Pa
     assert links and set(links) <= set(ids)
 
 
-def test_the_slider_fades_the_contours_and_leaves_the_scan(watched: Watched, report: Path) -> None:
+def test_slices_are_large_and_their_contours_can_be_filled_faded_and_hidden(
+    watched: Watched, report: Path
+) -> None:
     page = watched.open(report)
-    before = shot(page, ".layers")
+    figure = page.locator(".slices").first
+    width = figure.locator(".slice:visible").first.bounding_box()["width"]  # type: ignore[index]
+    assert width > 380  # of 1280: a border can be seen
+    before = shot(page, ".slices .plane")
+    assert coloured(before) > 100
+    figure.locator(".fill").check()
+    assert coloured(shot(page, ".slices .plane")) > 3 * coloured(before)
+    figure.locator(".lines").uncheck()
+    figure.locator(".fill").uncheck()
+    assert coloured(shot(page, ".slices .plane")) == 0
+    figure.locator(".lines").check()
     page.locator(".fade input").first.fill("0")
-    after = shot(page, ".layers")
-    assert coloured(before) > 100 and coloured(after) == 0
-    assert after.max() > 100
+    after = shot(page, ".slices .plane")
+    assert coloured(after) == 0 and after.max() > 100
+    page.locator(".fade input").first.fill("100")
+    shown = figure.locator(".slice:visible").count()
+    figure.locator(".all").check()
+    assert figure.locator(".slice:visible").count() > 2 * shown
+    figure.locator(".slice:visible g path[data-index='1']").first.hover()
+    assert figure.locator(".pointed").inner_text() == "Left Thing"
+    assert not watched.errors
 
 
 def test_a_row_opens_the_viewer_goes_to_its_structure_and_the_overlay_fades(
@@ -111,9 +129,20 @@ def test_a_row_opens_the_viewer_goes_to_its_structure_and_the_overlay_fades(
     assert drawn.max() > 60 and coloured(drawn) > 100
     page.locator("tr[data-index='2'] button").click()
     page.locator(".where").filter(has_text="Right <script>").wait_for()
-    page.locator(".controls input[type=range]").fill("0")
+    page.locator(".viewer .outline").check()
     page.wait_for_timeout(200)
-    assert coloured(shot(page, ".stage canvas")) < coloured(drawn) / 4
+    assert coloured(shot(page, ".stage canvas")) < coloured(drawn)
+    page.locator(".viewer .opacity").fill("0")
+    page.wait_for_timeout(200)
+    bare = shot(page, ".stage canvas")
+    assert coloured(bare) < coloured(drawn) / 4
+    page.locator(".viewer .level").fill("80")
+    page.wait_for_timeout(200)
+    assert shot(page, ".stage canvas").mean() > bare.mean() + 5
+    page.locator(".viewer select").select_option(label="lesions")
+    page.locator(".where").filter(has_not_text="Right <script>").wait_for()
+    page.locator(".viewer .whole").click()
+    page.wait_for_function("document.fullscreenElement?.classList.contains('stage')")
     assert not watched.errors and not watched.from_elsewhere
 
 
@@ -138,7 +167,7 @@ def test_without_webgl_the_page_says_so_and_keeps_its_pictures(
     page = watched.open(report)
     page.locator(".viewer .open").click()
     assert "WebGL 2" in page.locator(".viewer .problem").inner_text()
-    assert page.locator(".layers img").first.is_visible()
+    assert page.locator(".slice img:visible").count() > 0
 
 
 def test_a_script_that_is_not_of_the_page_does_not_run(watched: Watched, report: Path) -> None:

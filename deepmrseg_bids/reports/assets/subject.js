@@ -1,11 +1,22 @@
 "use strict";
 // The page of a subject: faders of the contours, and a viewer for each session.
 
-for (const fade of document.querySelectorAll(".fade")) {
-  const over = fade.closest("figure").querySelector(".over");
+for (const figure of document.querySelectorAll(".slices")) {
+  const fade = figure.querySelector(".fade");
   fade.hidden = false;
   fade.querySelector("input").addEventListener("input", (event) => {
-    over.style.opacity = event.target.value / 100;
+    for (const over of figure.querySelectorAll(".over")) over.style.opacity = event.target.value / 100;
+  });
+  // the structure under the pointer, by its row in the table
+  const names = figure.closest(".result");
+  const pointed = figure.querySelector(".pointed");
+  const row = (index) => names.querySelector(`[data-index="${index}"] .name, [data-index="${index}"] .go`);
+  figure.addEventListener("pointerover", ({ target }) => {
+    const index = target.dataset?.index;
+    pointed.textContent = index === undefined ? "" : row(index)?.textContent ?? `label ${index}`;
+  });
+  figure.addEventListener("click", ({ target }) => {
+    if (target.dataset?.index !== undefined) row(target.dataset.index)?.closest("tr")?.click();
   });
 }
 
@@ -30,7 +41,16 @@ class Viewer {
     section.hidden = false;
     this.find(".open").addEventListener("click", () => this.open());
     this.find("select").addEventListener("change", (event) => this.show(Number(event.target.value)));
-    this.find("input[type=range]").addEventListener("input", () => this.fade());
+    this.find(".opacity").addEventListener("input", () => this.fade());
+    this.find(".outline").addEventListener("change", () => this.outline());
+    for (const one of [".level", ".window"]) this.find(one).addEventListener("input", () => this.window());
+    this.find(".reset").addEventListener("click", () => {
+      this.find(".level").value = this.find(".window").value = 50;
+      this.window();
+    });
+    const whole = this.find(".whole");
+    whole.hidden = !document.fullscreenEnabled;
+    whole.addEventListener("click", () => this.find(".stage").requestFullscreen());
     this.rows();
   }
 
@@ -109,7 +129,6 @@ class Viewer {
     this.maps = {};
     const first = this.places.findIndex((one) => !one.mask);
     await this.show(Math.max(first, 0));
-    viewer.createOnLocationChange();
   }
 
   async image(id, name) {
@@ -154,13 +173,33 @@ class Viewer {
     for (const old of this.viewer.volumes.slice(kept).reverse()) this.viewer.removeVolume(old);
     if (!kept) this.viewer.addVolume(this.scans[below]);
     this.below = below;
-    if (number < 0) return;
-    this.maps[number].opacity = this.opacity();
-    this.viewer.addVolume(this.maps[number]);
+    if (number >= 0) {
+      this.maps[number].opacity = this.opacity();
+      this.viewer.addVolume(this.maps[number]);
+    }
+    this.outline();
+    this.window();
+    this.viewer.createOnLocationChange(); // the readout is about the map that is shown
   }
 
   opacity() {
-    return this.find("input[type=range]").value / 100;
+    return this.find(".opacity").value / 100;
+  }
+
+  /** Outlines of the structures in place of their areas. */
+  outline() {
+    this.viewer?.setAtlasOutline(this.find(".outline").checked ? 1 : 0);
+  }
+
+  /** Brightness and contrast of the scan: 50 is the whole range of its greys. */
+  window() {
+    const scan = this.viewer?.volumes[0];
+    if (!scan) return;
+    const range = scan.global_max - scan.global_min;
+    const width = range * 4 ** ((50 - this.find(".window").value) / 50);
+    const middle = scan.global_min + range * (1 - this.find(".level").value / 100);
+    [scan.cal_min, scan.cal_max] = [middle - width / 2, middle + width / 2];
+    this.viewer.updateGLVolume();
   }
 
   fade() {

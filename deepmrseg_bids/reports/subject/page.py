@@ -26,9 +26,9 @@ from deepmrseg_bids.files import write_bytes
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
-from deepmrseg_bids.reports.figures import contour_layers
 from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
+from deepmrseg_bids.reports.subject.slices import Slice, SliceSet, draw_slices
 from deepmrseg_bids.reports.subject.viewer import Scene, ViewerMap, make_scene
 from deepmrseg_bids.reports.subject.volumes import Change, Pair, Standing, changes, paired, unit_of
 from deepmrseg_bids.tasks.spec import TaskSpec
@@ -167,12 +167,23 @@ def write_subject_report(
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture and what lies on it as data URIs, or the reason why there is none."""
+    """A picture, or the reason why there is none.
+
+    Attributes:
+        uri: of a single picture.
+        slices: of a label map.
+        scan: a sentence on what is below.
+    """
 
     uri: str = ""
-    contours: str = ""
+    slices: SliceSet | None = None
     problem: str = ""
     scan: str = ""
+
+    @staticmethod
+    def of(one: Slice) -> str:
+        """The scan of a slice as a data URI."""
+        return _uri("image/webp", one.scan)
 
 
 @dataclass(frozen=True)
@@ -287,20 +298,19 @@ def _picture(result: TaskResult, read: _Read, limit: int) -> tuple[_Picture, Lab
         labels = read_labels(result.dseg)
     except DeepMRSegError as error:
         return _Picture(problem=str(error)), None
+    style = result.spec.figure
     try:
         volume = read(result.image)
     except DeepMRSegError as error:  # the scan has gone: its labels are still worth a look
         volume = Volume(np.zeros(labels.grid.shape, np.float32), labels.grid)
-        layers = contour_layers(volume, labels, result.table, style=result.spec.figure, limit=limit)
-        contours = _uri(layers.contours_type, layers.contours)
+        slices = draw_slices(volume, labels, result.table, style=style, limit=limit)
         scan = f"Contours without the scan, which cannot be read ({error})"
-        return _Picture(_uri("image/webp", layers.scan), contours, scan=scan), None
-    layers = contour_layers(volume, labels, result.table, style=result.spec.figure, limit=limit)
+        return _Picture(slices=slices, scan=scan), None
+    slices = draw_slices(volume, labels, result.table, style=style, limit=limit)
     shape = " x ".join(str(edge) for edge in volume.grid.shape)
     spacing = " x ".join(f"{edge:.2f}" for edge in volume.grid.spacing)
     scan = f"{result.image.name}: {shape} voxels of {spacing} mm, {volume.grid.orientation}"
-    contours = _uri(layers.contours_type, layers.contours)
-    return _Picture(_uri("image/webp", layers.scan), contours, scan=scan), labels
+    return _Picture(slices=slices, scan=scan), labels
 
 
 def _scenes(result: SessionResult, read: _Read, limit: int) -> dict[Path | None, Scene]:

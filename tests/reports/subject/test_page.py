@@ -19,9 +19,15 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
-from deepmrseg_bids.reports.figures import Layers, contour_layers
 from deepmrseg_bids.reports.subject import page as module
 from deepmrseg_bids.reports.subject.page import SessionResult, TaskResult, write_subject_report
+from deepmrseg_bids.reports.subject.slices import (
+    Outline,
+    PlaneSlices,
+    Slice,
+    SliceSet,
+    draw_slices,
+)
 from deepmrseg_bids.tasks.registry import find_task
 from deepmrseg_bids.tasks.spec import Figure
 
@@ -106,11 +112,12 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Pictures are tested elsewhere: here they are a few bytes, and their limits are noted."""
     limits: list[int] = []
 
-    def picture(*_: object, style: Figure, limit: int) -> Layers:
+    def picture(*_: object, style: Figure, limit: int) -> SliceSet:
         limits.append(limit)
-        return Layers(repr(style).encode(), b"<svg/>")
+        one = Slice(repr(style).encode(), "x = +1 mm", True, (Outline(1, "#ff0000", "M0 0l1 1z"),))
+        return SliceSet((PlaneSlices("Axial", tuple("LRPA"), (2, 2), (1.0, 1.0), (one,)),), False)
 
-    monkeypatch.setattr(module, "contour_layers", picture)
+    monkeypatch.setattr(module, "draw_slices", picture)
     return limits
 
 
@@ -226,8 +233,7 @@ def test_the_page_needs_no_network(tmp_path: Path, done: TaskResult) -> None:
 def test_the_page_can_be_read_aloud(tmp_path: Path, done: TaskResult) -> None:
     page = write(tmp_path, SessionResult("01", "1", (done,)), SessionResult("01", "2", (done,)))
     assert page.all("html") == [{"lang": "en"}]
-    scans = [image for image in page.all("img") if image.get("class") != "over"]
-    assert all(len(image["alt"] or "") > 40 for image in scans)
+    assert all(len(image["alt"] or "") > 40 for image in page.all("img"))
     assert len(page.all("caption")) == len(page.all("table")) == 4
     assert all("scope" in cell for cell in page.all("th"))
     ids = [given["id"] for _, given in page.tags if "id" in given]
@@ -246,7 +252,7 @@ def test_a_missing_file_is_named_in_the_page_and_the_volumes_stay(
     said = {"image": "Contours without the scan", "dseg": "No image available:"}
     assert said[which] in page.text and "gone.nii.gz: no such file" in page.text
     assert (
-        len(page.all("img")) == {"image": 4, "dseg": 2}[which] and page.text.count("4,000") == 4
+        len(page.all("img")) == {"image": 2, "dseg": 1}[which] and page.text.count("4,000") == 4
     )  # two tables and the change
 
 
@@ -303,9 +309,10 @@ def test_the_pictures_of_many_sessions_share_the_room_of_one_page(
 def test_a_page_with_its_real_pictures_is_small(
     tmp_path: Path, done: TaskResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "contour_layers", contour_layers)
+    monkeypatch.setattr(module, "draw_slices", draw_slices)
     page = write(tmp_path, SessionResult("01", None, (done,)))
-    image, _ = page.all("img")
+    image, *others = page.all("img")
+    assert len(others) > 15
     data = base64.b64decode(str(image["src"]).partition(",")[2])
     assert data[:4] == b"RIFF"
     assert data[8:12] == b"WEBP"

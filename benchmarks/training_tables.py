@@ -81,6 +81,12 @@ def with_lesions(data: Path, weight: float) -> list[dict[str, str]]:
     return [{**row, "protocol": "", "lesions": lesions} for row in label_maps(data, weight)]
 
 
+def textured(data: Path, weight: float) -> list[dict[str, str]]:
+    """Raw T1w of IXI, to make FLAIRs with the texture of real heads from, and lesions in them."""
+    more = {"weight": str(weight), "teaches_only": "1", "lesions": str(data / "wml" / "lesions")}
+    return [{**row, **more} for row in heads(data) if row["sample_id"].startswith("heads_")]
+
+
 def permissive(data: Path) -> list[dict[str, str]]:
     """Deep structures without manual labels: IXI with automatic ones, and label maps."""
     ixi = [row for row in heads(data) if row["sample_id"].startswith("heads_")]
@@ -110,7 +116,9 @@ def main() -> None:
         "deepbrain": manual + label_maps(data, 0.15),
         "deepbrain_permissive": permissive(data),
         "hippocampus": own_table(data / "hippocampus"),
-        "wml": clinical_pairs(data / "wml" / "clinical") + with_lesions(data, 1.3),
+        "wml": clinical_pairs(data / "wml" / "clinical")
+        + with_lesions(data, 1.3)
+        + textured(data, 0.2),
     }
     for task, rows in tables.items():
         with (out / f"{task}.tsv").open("w", newline="") as stream:

@@ -18,8 +18,10 @@ from deepmrseg_bids.train.config import AugmentConfig, PairConfig
 from deepmrseg_bids.train.lesion_bank import LesionBank, load_lesions
 from deepmrseg_bids.train.tissues import HEAD_TISSUES, TISSUES, Tissue
 
-__all__ = ["Anatomy", "Artifacts", "Contrast", "Geometry", "Scene", "draw_scene"]
+__all__ = ["T1W_LEVELS", "Anatomy", "Artifacts", "Contrast", "Geometry", "Scene", "draw_scene"]
 
+T1W_LEVELS = (0.25, 0.65, 1.0)
+"""Fluid, grey and white matter in a texture."""
 _CONTROL = 6  # points an edge of the smooth fields
 
 
@@ -35,6 +37,8 @@ class Anatomy:
         places: (N, 3) int16, some voxels of the brain.
         shares: (tissues,) how much of the brain each tissue is.
         lesions: where the lesions come from.
+        texture: (I, J, K) float16, a T1w of the head; ``T1W_LEVELS`` are fluid, grey and white
+            matter in it. None for a head of flat tissues.
     """
 
     codes: NDArray[np.int16]
@@ -45,6 +49,7 @@ class Anatomy:
     shares: NDArray[np.float64]
     lesions: Path | None
     weight: float = 1.0
+    texture: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,10 +37,16 @@ from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.label_codes import check_codes, reference_classes
 from deepmrseg_bids.train.lesion_bank import from_mni, ventricle_distance
 from deepmrseg_bids.train.samples import Sample
-from deepmrseg_bids.train.scene import Anatomy, draw_scene
+from deepmrseg_bids.train.scene import T1W_LEVELS, Anatomy, draw_scene
 from deepmrseg_bids.train.smooth_fields import smooth
 from deepmrseg_bids.train.synthetic_slices import render
-from deepmrseg_bids.train.tissues import OUTSIDE_BRAIN, tissue_shares
+from deepmrseg_bids.train.tissues import (
+    FREESURFER_OF_MUSE,
+    OUTSIDE_BRAIN,
+    TISSUE_OF,
+    Tissue,
+    tissue_shares,
+)
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
@@ -49,6 +55,7 @@ __all__ = ["Pair", "crop", "prepare", "prepare_real", "segment_pair"]
 
 _VERSION = 3  # of what prepare makes: another number leaves the old cache aside
 _PLACES = 4096
+_DARKEST = 0.85  # of deep white matter in a texture
 _CONTROL = 6
 
 
@@ -100,6 +107,7 @@ def prepare(sample: Sample, config: TrainConfig, cache: Path | None = None) -> P
         return Anatomy(
             arrays["codes"], arrays.get("target"), arrays["near"], arrays.get("to_mni"),
             arrays["places"], arrays["shares"], sample.lesions, sample.weight,
+            arrays.get("texture"),
         )  # fmt: skip
     return Pair(
         arrays["image"], arrays["mask"], arrays["target"], np.argwhere(arrays["target"]),
@@ -111,6 +119,8 @@ def _synthetic(sample: Sample, config: TrainConfig) -> dict[str, Any]:
     labels = read_labels(sample.dseg)
     grid = canonical_grid(labels.grid, 1.0)
     codes = resample(labels.data.astype(np.int16), labels.grid, grid, order=0)
+    if T1W in sample.images:
+        codes = FREESURFER_OF_MUSE[codes]
     brain = np.argwhere((codes > 0) & (codes < OUTSIDE_BRAIN))
     if not len(brain):
         raise TrainingError(f"{sample.dseg}: it contains no code of the brain (1 to 499)")
@@ -129,7 +139,27 @@ def _synthetic(sample: Sample, config: TrainConfig) -> dict[str, Any]:
         out["target"] = target
     else:
         out["to_mni"] = from_mni(codes, grid)
+    if T1W in sample.images:
+        out["texture"] = _texture(read_volume(sample.images[T1W]), codes, grid)
     return out
+
+
+def _texture(t1w: Volume, codes: NDArray[np.int16], grid: Grid) -> NDArray[np.float16]:
+    """A T1w with fluid, grey and white matter at the levels of a texture, (*grid.shape).
+
+    Deep in the white matter it is never as dark as a lesion.
+    """
+    image = resample(t1w.data, t1w.grid, grid)
+    tissue = TISSUE_OF[codes]
+    white = ndimage.binary_erosion(tissue == Tissue.WHITE)
+    fluid = ndimage.binary_erosion(tissue == Tissue.FLUID)
+    parts = (fluid, tissue == Tissue.CORTEX, white)
+    levels = [float(np.median(image[part])) if part.any() else np.nan for part in parts]
+    if not levels[0] < levels[1] < levels[2]:
+        raise TrainingError("the T1w has no T1-like contrast in the tissues of its label map")
+    top = levels[2] + (levels[2] - levels[1]) * 0.5 / (T1W_LEVELS[2] - T1W_LEVELS[1])
+    scaled = np.interp(image, [0.0, *levels, top], [0.0, *T1W_LEVELS, 1.5])
+    return np.where(white, np.maximum(scaled, _DARKEST), scaled).astype(np.float16)
 
 
 def _real(sample: Sample, config: TrainConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from deepmrseg_bids.imaging.intensity import OUTSIDE
 from deepmrseg_bids.train.lesion_bank import load_lesions
-from deepmrseg_bids.train.scene import Anatomy, Artifacts, Contrast, Geometry, Scene
+from deepmrseg_bids.train.scene import T1W_LEVELS, Anatomy, Artifacts, Contrast, Geometry, Scene
 from deepmrseg_bids.train.smooth_fields import shade, smooth
 from deepmrseg_bids.train.tissues import TISSUE_OF, TISSUES, Tissue
 
@@ -36,6 +36,7 @@ class _Slab:
         points: (3, planes, H, W) voxels of the label map.
         flat: the nearest voxel's flat number; ``inside``: whether it is in the label map.
         near: millimetres from the ventricles.
+        texture: of the head's T1w, if there is one.
     """
 
     points: NDArray[np.float32]
@@ -43,6 +44,7 @@ class _Slab:
     inside: NDArray[np.bool_]
     tissue: NDArray[np.uint8]
     near: NDArray[np.float32]
+    texture: NDArray[np.float32] | None
 
 
 def render(
@@ -74,7 +76,10 @@ def _slab(anatomy: Anatomy, geometry: Geometry, crop: tuple[int, int]) -> _Slab:
     flat = np.ravel_multi_index(tuple(np.clip(voxels, 0, sizes - 1)), anatomy.codes.shape)
     tissue = np.where(inside, TISSUE_OF[anatomy.codes.ravel()[flat]], np.uint8(Tissue.AIR))
     near = anatomy.near.ravel()[flat].astype(np.float32) / 2
-    return _Slab(points, flat, inside, tissue, near)
+    texture = None
+    if anatomy.texture is not None:
+        texture = anatomy.texture.ravel()[flat].astype(np.float32)
+    return _Slab(points, flat, inside, tissue, near, texture)
 
 
 def _points(geometry: Geometry, crop: tuple[int, int]) -> NDArray[np.float32]:
@@ -149,13 +154,14 @@ def _tissues_seen(
         halo = _blurred(lesion.astype(np.float32), 2.5)
         unlabelled += contrast.halo * (contrast.bright - 1) * halo
     unlabelled *= (tissue == Tissue.WHITE).astype(np.float32)
-    flair = contrast.means[0][tissue] + unlabelled
+    plain_flair, plain_t1w = _plain(contrast, slab)
+    flair = plain_flair + unlabelled
     if contrast.grey:  # the cortex around the central sulcus, the insula, the hippocampus
         places = np.clip(_field(rng, crop, 1.0, points=10) - 1, 0, 2)
         flair += contrast.grey * places * np.isin(tissue, _GREY)
     uneven = np.clip(_field(rng, crop, 0.3, points=12), 0.6, 1.6)
     flair += share * (1 + (contrast.bright - 1) * uneven - flair)
-    t1w = contrast.means[1][tissue] - 0.3 * unlabelled * (1 - contrast.dark)
+    t1w = plain_t1w - 0.3 * unlabelled * (1 - contrast.dark)
     uneven = np.clip(_field(rng, crop, 0.4), 0.3, 1.5)
     t1w += share * (1 + (contrast.dark - 1) * uneven - t1w)
     images = np.stack([flair.mean(0), t1w.mean(0)])
@@ -168,6 +174,27 @@ def _tissues_seen(
         spots = np.clip(4 * (_field(rng, crop, 1.0, points=crop[0] // 4) - 1.9), 0, 1)
         images += inner * spots * np.array([contrast.plexus, 0.4], np.float32)[:, None, None]
     return images
+
+
+def _plain(contrast: Contrast, slab: _Slab) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """FLAIR and T1w of a healthy head: the mean of each tissue, or the texture of a real T1w.
+
+    Of a real one, the intensities between the tissues are carried over to those of the contrast:
+    the FLAIR has the details of the T1w.
+    """
+    means = contrast.means
+    if slab.texture is None:
+        return means[0][slab.tissue], means[1][slab.tissue]
+    levels = np.array([0.0, *T1W_LEVELS, 1.5], dtype=np.float32)
+    flair, t1w = (
+        np.interp(
+            slab.texture,
+            levels,
+            [0.5 * of[Tissue.FLUID], of[Tissue.FLUID], of[Tissue.CORTEX], 1.0, 1.0 + more],
+        ).astype(np.float32)
+        for of, more in zip(means, (-0.1, 0.4), strict=True)
+    )
+    return flair, t1w
 
 
 def _unlabelled(

@@ -7,7 +7,15 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HEAD_TISSUES", "OUTSIDE_BRAIN", "TISSUES", "TISSUE_OF", "Tissue", "tissue_shares"]
+__all__ = [
+    "FREESURFER_OF_MUSE",
+    "HEAD_TISSUES",
+    "OUTSIDE_BRAIN",
+    "TISSUES",
+    "TISSUE_OF",
+    "Tissue",
+    "tissue_shares",
+]
 
 _CODES = 1024
 
@@ -69,6 +77,26 @@ def _table() -> NDArray[np.uint8]:
 
 TISSUE_OF = _table()
 """(codes,) the tissue of each FreeSurfer code."""
+
+
+def _freesurfer_of_muse() -> NDArray[np.int16]:
+    table = np.zeros(256, dtype=np.int16)
+    for first, other, codes in (
+        (3, 42, range(100, 208)),
+        (2, 41, range(81, 96)),
+    ):  # a code of the left side is odd in the cortex and even in the white matter
+        for code in codes:
+            left = (code % 2 == 1) == (first == 3)
+            table[code] = first if left else other
+    table[[4, 11, 35, 46, 1, 69, 71, 72, 73, 75, 76]] = 14, 15, 16, 24, 24, 85, 8, 8, 47, 28, 60
+    table[[23, 30, 31, 32, 36, 37, 38, 39, 40, 41]] = 58, 26, 54, 18, 50, 11, 47, 8, 46, 7
+    table[[44, 45, 47, 48, 49, 50, 51, 52]] = 41, 2, 53, 17, 44, 5, 43, 4
+    table[[55, 56, 57, 58, 59, 60, 61, 62]] = 52, 13, 51, 12, 49, 10, 60, 28
+    return table
+
+
+FREESURFER_OF_MUSE = _freesurfer_of_muse()
+"""(256,) the FreeSurfer code of the tissue and side of each code of MUSE; 0 outside the brain."""
 
 
 def tissue_shares(codes: NDArray[np.int16]) -> NDArray[np.float64]:

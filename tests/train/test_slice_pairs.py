@@ -23,12 +23,12 @@ from deepmrseg_bids.train.config import TrainConfig
 from deepmrseg_bids.train.crossval import NETWORKS, CrossValidation, crossval
 from deepmrseg_bids.train.evaluation import evaluate, read_rows, write_tables
 from deepmrseg_bids.train.loop import TrainingRun, train
-from deepmrseg_bids.train.samples import Sample
-from deepmrseg_bids.train.scene import Anatomy, Scene, draw_scene
+from deepmrseg_bids.train.samples import Sample, load_samples
+from deepmrseg_bids.train.scene import T1W_LEVELS, Anatomy, Scene, draw_scene
 from deepmrseg_bids.train.slice_pairs import Pair, crop, prepare
 from deepmrseg_bids.train.synthetic_slices import render
-from deepmrseg_bids.train.tissues import Tissue
-from tests.train.heads import head
+from deepmrseg_bids.train.tissues import FREESURFER_OF_MUSE, TISSUE_OF, Tissue
+from tests.train.heads import head, write_lesions
 
 
 def test_a_crop_is_fixed_by_the_state_of_the_generator(
@@ -113,6 +113,75 @@ def test_rims_and_caps_lie_along_the_ventricles_and_are_no_lesions(quiet_scene, 
     changed, before = changed_by(quiet_scene, **{what: (1.0, 2.0)})
     fluid = before < np.quantile(before[before > OUTSIDE], 0.2)
     assert not changed[~ndimage.binary_dilation(fluid, iterations=6)].any()
+
+
+@pytest.fixture
+def textured(save: Callable[..., str], table: Callable[..., Path], tmp_path: Path) -> Sample:
+    """A T1w with labels of MUSE: white 100, grey 60, fluid 20, and a dark spot deep in white."""
+    codes = head()
+    muse = np.zeros(1024, np.uint8)
+    muse[FREESURFER_OF_MUSE[::-1]] = np.arange(256)[::-1]
+    muse[0] = 0
+    labels = muse[codes]
+    image = np.select([labels == 0, *(TISSUE_OF[codes] == t for t in (1, 3))], [0, 100, 20], 60)
+    image[18, 32, 34] = 60  # deep in the white matter
+    image = image + np.abs(np.random.default_rng(0).standard_normal(codes.shape))
+    write_lesions(tmp_path / "bank.npz")
+    row = {"sample_id": "real", "T1w": save("t1w.nii.gz", image.astype("f4")),
+           "dseg": save("muse.nii.gz", labels), "protocol": "muse", "lesions": "bank.npz",
+           "teaches_only": "1"}  # fmt: skip
+    return load_samples(table([row], "textured.tsv"))[0]
+
+
+def test_a_real_t1w_gets_the_contrast_of_a_flair_and_keeps_its_detail(small, textured) -> None:
+    ready = prepare(textured, small)
+    assert isinstance(ready, Anatomy) and ready.texture is not None
+    tissue = TISSUE_OF[ready.codes]
+    for kind, level in zip((3, 2, 1), T1W_LEVELS, strict=True):
+        assert np.median(ready.texture[tissue == kind]) == pytest.approx(level, abs=0.01)
+    deep = ndimage.binary_erosion(tissue == Tissue.WHITE)
+    assert ready.texture[deep].min() >= 0.85  # a dark spot would be a lesion without a label
+    flair, t1w = quiet_slice(ready, small)
+    middle = tissue[:, :, 37]
+    looks = {
+        kind: (flair[middle == kind].mean(), t1w[middle == kind].mean())
+        for kind in (Tissue.FLUID, Tissue.CORTEX, Tissue.WHITE)
+    }
+    by_flair = sorted(looks, key=lambda kind: looks[kind][0])
+    by_t1w = sorted(looks, key=lambda kind: looks[kind][1])
+    assert by_flair == [Tissue.FLUID, Tissue.WHITE, Tissue.CORTEX]
+    assert by_t1w == [Tissue.FLUID, Tissue.CORTEX, Tissue.WHITE]
+    finer = dataclasses.replace(ready, texture=ready.texture + 0.2 * stripes(ready.codes.shape))
+    striped, _ = quiet_slice(finer, small)
+    white = deep[:, :, 37]
+    assert (striped - flair)[white].std() > 0.05 > flair[white].std()
+
+
+def stripes(shape: tuple[int, ...]) -> NDArray[np.float16]:
+    """Bands of 4 mm."""
+    bands: NDArray[np.float16] = ((np.indices(shape)[0] // 4) % 2).astype(np.float16)
+    return bands
+
+
+def quiet_slice(ready: Anatomy, settings: TrainConfig) -> NDArray[np.float32]:
+    """(2, 64, 64) the middle axial slice without lesions, noise or anything bright."""
+    still = dataclasses.replace(settings.augment, noise=0.0, bias=0.0, elastic_mm=0.0)
+    scene = draw_scene(np.random.default_rng(3), ready, settings.pairs, still)
+    geometry = dataclasses.replace(
+        scene.geometry, frame=np.eye(3)[:, [2, 0, 1]], centre=np.array([31.5, 31.5, 37.0]),
+        thickness=1.0, lesions=None,
+    )  # fmt: skip
+    contrast = dataclasses.replace(
+        scene.contrast, band=0.0, flow=0.0, grey=0.0, rim=(0.0, 1.0), caps=(0.0, 3.0),
+        dirty=(0.0, 5.0), halo=0.0, plexus=0.0,
+    )  # fmt: skip
+    artifacts = dataclasses.replace(
+        scene.artifacts, pixel=(1.0, 1.0), ghost=(0.0, 8, 0), no_t1w=False, misplaced=np.zeros(3),
+        shading=np.zeros((2, 2, 2)),
+    )  # fmt: skip
+    pair, target = render(ready, Scene(geometry, contrast, artifacts, scene.seed), (64, 64))
+    assert not target.any()
+    return pair
 
 
 def test_shading_changes_brightness_across_the_slice_and_moves_no_label(quiet_scene) -> None:

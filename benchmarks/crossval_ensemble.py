@@ -42,7 +42,9 @@ def main() -> None:
         for name in dict.fromkeys(row.sample_id for row in rows):
             images = {"T1w": read_volume(samples[name].images["T1w"])}
             reference = reference_labels(samples[name], task, config, table)
-            parts = [task.segment_prepared(images, p).posteriors[0] for p in predictors]
+            parts = [
+                task.segment_prepared(images, lambda _, p=p: p).posteriors[0] for p in predictors
+            ]
             mean = sum(part.data for part in parts) / len(parts)
             parts.append(Posteriors(mean.astype(np.float32), parts[0].grid, parts[0].indices))
             for kind, part in zip((*NETWORKS, "mean of both"), parts, strict=True):

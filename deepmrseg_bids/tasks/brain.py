@@ -34,7 +34,7 @@ from deepmrseg_bids.tasks.results import (
     found_in,
     measure,
 )
-from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, Output, TaskSpec
+from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, Output, Predictors, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.bundle import Preparation
@@ -456,8 +456,8 @@ def _segment(context: SessionContext) -> Segmentation:
     return result if row is None else replace(result, brain_mm3=row.volume_mm3)
 
 
-def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
-    volume = images[T1W]
+def _segment_prepared(images: Mapping[str, Volume], predictors: Predictors) -> Segmentation:
+    volume, predictor = images[T1W], predictors("brain")
     return segment(volume, find_brain(volume, predictor), predictor)
 
 

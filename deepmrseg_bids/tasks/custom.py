@@ -33,7 +33,7 @@ from deepmrseg_bids.tasks.results import (
     largest_parts,
     measure,
 )
-from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, TaskSpec
+from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, Predictors, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
@@ -63,7 +63,7 @@ def task_of(bundle: ModelBundle) -> TaskSpec:
             title=title,
             description=title,
             segment=partial(_segment_slices, model=bundle.task),
-            segment_prepared=_slices_prepared,
+            segment_prepared=partial(_slices_prepared, model=bundle.task),
             models=("brain", bundle.task),
             required=wml.TASK.required,
             optional=wml.TASK.optional,
@@ -78,7 +78,7 @@ def task_of(bundle: ModelBundle) -> TaskSpec:
         title=title,
         description=title,
         segment=partial(_segment_session, model=bundle.task),
-        segment_prepared=_segment_prepared,
+        segment_prepared=partial(_segment_prepared, model=bundle.task),
         models=(*_models_before(where), bundle.task),
         methods=_methods(where),
         costs=Costs(labels=len(bundle.labels), crop_mm3=_crop_mm3(where), passes=1.2),
@@ -113,8 +113,11 @@ def _segment_slices(context: SessionContext, model: str) -> Segmentation:
     return replace(wml.segment_pair_of(context, model), lesions=None)
 
 
-def _slices_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
-    found = wml.segment_prepared(images.get(T1W), images.get(wml.TASK.native), predictor)
+def _slices_prepared(
+    images: Mapping[str, Volume], predictors: Predictors, model: str
+) -> Segmentation:
+    flair = images.get(wml.TASK.native)
+    found = wml.segment_prepared(images.get(T1W), flair, predictors(model))
     return replace(found, lesions=None)
 
 
@@ -166,8 +169,10 @@ def _segment_session(context: SessionContext, model: str) -> Segmentation:
     return found_in(brain, result, *turned)
 
 
-def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
-    return segment(images[T1W], predictor)
+def _segment_prepared(
+    images: Mapping[str, Volume], predictors: Predictors, model: str
+) -> Segmentation:
+    return segment(images[T1W], predictors(model))
 
 
 def _centre(

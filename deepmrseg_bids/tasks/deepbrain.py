@@ -24,7 +24,7 @@ from deepmrseg_bids.tasks.results import (
     largest_parts,
     measure,
 )
-from deepmrseg_bids.tasks.spec import T1W, Costs, TaskSpec
+from deepmrseg_bids.tasks.spec import T1W, Costs, Predictors, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
@@ -119,8 +119,8 @@ def _segment_session(context: SessionContext) -> Segmentation:
     return found_in(brain, result, *turned)
 
 
-def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
-    return segment_prepared(images[T1W], predictor)
+def _segment_prepared(images: Mapping[str, Volume], predictors: Predictors) -> Segmentation:
+    return segment_prepared(images[T1W], predictors("deepbrain"))
 
 
 TASK = TaskSpec(

@@ -42,7 +42,7 @@ from deepmrseg_bids.tasks.results import (
     largest_parts,
     measure,
 )
-from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, TaskSpec
+from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, Predictors, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
@@ -155,8 +155,8 @@ def _segment_session(context: SessionContext) -> Segmentation:
     return found_in(brain, result, *turned, *passed_on)
 
 
-def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> Segmentation:
-    return segment_prepared(images[T1W], predictor)
+def _segment_prepared(images: Mapping[str, Volume], predictors: Predictors) -> Segmentation:
+    return segment_prepared(images[T1W], predictors("hippocampus"))
 
 
 TASK = TaskSpec(

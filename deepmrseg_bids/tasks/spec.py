@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from deepmrseg_bids.imaging.labels import LabelTable
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deepmrseg_bids.tasks.pipeline import SessionContext
     from deepmrseg_bids.tasks.results import Segmentation
 
-__all__ = ["MODALITIES", "PAIRED", "T1W", "Costs", "Figure", "Output", "TaskSpec"]
+__all__ = ["MODALITIES", "PAIRED", "T1W", "Costs", "Figure", "Output", "Predictors", "TaskSpec"]
 
 T1W = "T1w"
 PAIRED = "FLAIR"
@@ -28,6 +28,8 @@ MODALITIES = (T1W, PAIRED)
 are named after the first of them that is there."""
 
 Image = TypeVar("Image")
+Predictors: TypeAlias = "Callable[[str], Predictor]"
+"""Gives the predictor of a model, by its name."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class TaskSpec:
         description: what its label map is, for sidecars.
         segment: makes the segmentation of a session, from its images and what other tasks share.
         segment_prepared: the same for images that are what the network sees already (crops,
-            brain-extracted); by modality.
+            brain-extracted), by modality, and what gives the predictor of a model.
         models: that it needs, in the order in which they run, the one that labels last.
         required, optional: the images it cannot do without, and those it makes use of; of
             ``MODALITIES``.
@@ -113,7 +115,7 @@ class TaskSpec:
     title: str
     description: str
     segment: Callable[[SessionContext], Segmentation]
-    segment_prepared: Callable[[Mapping[str, Volume], Predictor], Segmentation]
+    segment_prepared: Callable[[Mapping[str, Volume], Predictors], Segmentation]
     models: tuple[str, ...]
     required: tuple[str, ...] = (T1W,)
     optional: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ from deepmrseg_bids.tasks.lesions import (
     find_lesions,
 )
 from deepmrseg_bids.tasks.results import Posteriors, Segmentation, confidences, label_map, measure
-from deepmrseg_bids.tasks.spec import PAIRED, T1W, Costs, Figure, TaskSpec
+from deepmrseg_bids.tasks.spec import PAIRED, T1W, Costs, Figure, Predictors, TaskSpec
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
@@ -203,8 +203,10 @@ def _segment_session(context: SessionContext) -> LesionSegmentation:
     return _checked(segment_pair_of(context, "wml"))
 
 
-def _segment_prepared(images: Mapping[str, Volume], predictor: Predictor) -> LesionSegmentation:
-    return _checked(segment_prepared(images.get(T1W), images.get(PAIRED), predictor))
+def _segment_prepared(
+    images: Mapping[str, Volume], predictors: Predictors
+) -> LesionSegmentation:
+    return _checked(segment_prepared(images.get(T1W), images.get(PAIRED), predictors("wml")))
 
 
 def _checked(found: LesionSegmentation) -> LesionSegmentation:

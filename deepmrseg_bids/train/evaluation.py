@@ -144,7 +144,7 @@ def _segmented(
     images = {mode: read_volume(path) for mode, path in task.images(sample.images).items()}
     found: Result
     if prepared:
-        found = task.segment_prepared(images, predictors(model))
+        found = task.segment_prepared(images, predictors)
     else:
         ((_, found),) = run(images, [task], predictors)
     if isinstance(found, DeepMRSegError):

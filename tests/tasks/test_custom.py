@@ -37,7 +37,7 @@ def predictor(mode, shape=(0, 0, 0), spacing=1.0, *, preparation=None):
 
 def prepared(volume, model):
     """What the task of the model's bundle makes of an image."""
-    return task_of(model.bundle).segment_prepared({"T1w": volume}, model)
+    return task_of(model.bundle).segment_prepared({"T1w": volume}, lambda _: model)
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PSR", "AIL"])

@@ -199,7 +199,7 @@ def test_the_table_of_a_task_is_what_it_writes():
 def test_a_prepared_image_goes_straight_to_its_network(monkeypatch, task, module):
     seen = []
     monkeypatch.setattr(module, "segment_prepared", lambda *given: seen.append(given) or "done")
-    assert find_task(task).segment_prepared({"T1w": SCAN}, predictors(task)) == "done"
+    assert find_task(task).segment_prepared({"T1w": SCAN}, predictors) == "done"
     assert seen == [(SCAN, predictors(task))]
 
 
@@ -214,7 +214,7 @@ def test_a_prepared_image_of_a_task_of_ones_own_goes_straight_to_its_network(mon
         labels=TABLE,
     )
     spec = custom.task_of(bundle)
-    assert spec.segment_prepared({"T1w": SCAN}, predictors("thalamus")) == "done"
+    assert spec.segment_prepared({"T1w": SCAN}, predictors) == "done"
     assert seen == [(SCAN, predictors("thalamus"))]
 
 

@@ -39,6 +39,7 @@ from deepmrseg_bids.group.volumes import (
     sessions_of,
 )
 from deepmrseg_bids.session.inventory import EDITED
+from deepmrseg_bids.session.publish import REGIONS
 from deepmrseg_bids.tasks.spec import TaskSpec
 from deepmrseg_bids.wording import counted
 
@@ -76,7 +77,7 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     study = _read_study(config, [tasks[task] for task in config.tasks or tasks])
     problems = _write_tables(config, study, references)
     if config.reports:
-        problems += _write_page(config, study.volumes, command, problems)
+        problems += _write_page(config, study, command, problems)
     for problem in dict.fromkeys(problems):
         _log.warning("%s", problem)
     if not any(task.sources for task in study.volumes):
@@ -91,25 +92,33 @@ class _Study:
 
     Attributes:
         volumes: of each task, the sessions in the order of time.
+        regions: the same of composite regions, of the tasks that have them.
         log: logs/sessions.tsv.
         problems: what could not be used, one line each.
     """
 
     volumes: Sequence[TaskVolumes]
+    regions: Sequence[TaskVolumes]
     log: Sequence[SessionRow]
     times: Times
     problems: Sequence[str]
 
     @property
     def present(self) -> list[TaskVolumes]:
-        """The tasks that have volumes."""
-        return [task for task in self.volumes if task.sources]
+        """The tasks that have volumes, and the regions."""
+        return [task for task in (*self.volumes, *self.regions) if task.sources]
 
 
 def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
     log, unread = read_log(config.out_dir)
     volumes = [read_volumes(config.out_dir, task, log, bids_dir=config.bids_dir) for task in tasks]
-    problems = [f"{task.task}: {line}" for task in volumes for line in task.problems]
+    regions = [
+        read_volumes(config.out_dir, task, log, bids_dir=config.bids_dir, part=REGIONS)
+        for task in tasks
+        if task.regions
+    ]
+    read = (*volumes, *regions)
+    problems = [f"{task.name}: {line}" for task in read for line in task.problems]
     problems += [
         f"{config.out_dir}: no {task.task} volumes found; run the participant level first"
         for task in volumes
@@ -117,8 +126,14 @@ def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
     ]
     log = [row for row in log if row.task in {task.name for task in tasks}]
     times = Times.read(config.bids_dir, volumes, all_sessions(volumes, log))
-    ordered = [task.in_order(times.in_order(task.sources)) for task in volumes]
-    return _Study(ordered, log, times, problems + unread)
+    ordered = {task.name: task.in_order(times.in_order(task.sources)) for task in read}
+    return _Study(
+        [ordered[task.name] for task in volumes],
+        [ordered[task.name] for task in regions],
+        log,
+        times,
+        problems + unread,
+    )
 
 
 def _write_tables(config: RunConfig, study: _Study, references: Sequence[Reference]) -> list[str]:
@@ -136,27 +151,27 @@ def _write_tables(config: RunConfig, study: _Study, references: Sequence[Referen
     for name in sorted(staged):
         if not name.endswith(".json"):  # each table has one
             _log.info("%s", out / name)
-    for path in _outdated(config, study.volumes, agreements, staged):
+    for path in _outdated(config, study, agreements, staged):
         path.unlink(missing_ok=True)
     return problems + unfit
 
 
 def _outdated(
     config: RunConfig,
-    volumes: Sequence[TaskVolumes],
+    study: _Study,
     agreements: Sequence[Agreement],
     staged: Collection[str],
 ) -> Iterator[Path]:
     """Tables of an earlier run in the place of which this run has none."""
     out = config.out_dir
-    for task in volumes:
+    for task in (*study.volumes, *study.regions):
         for table in _TABLES:
-            path = out / group_path(task.task, table)
+            path = out / group_path(task.name, table)
             if path.name not in staged:
                 yield from (path, path.with_suffix(".json"))
     if config.reference:
         fresh = {agreement.task for agreement in agreements}
-        for task in volumes:
+        for task in study.volumes:
             if task.task not in fresh:
                 yield from old_agreement(out, task.task)
 
@@ -173,7 +188,7 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
     for task in present:
         absent = absences(config.bids_dir, task, sessions, study.log)
         rest = f", none of {len(absent)} (see missing_reason)" if absent else ""
-        _log.info("%s: volumes of %s%s", task.task, counted(len(task.sources), "session"), rest)
+        _log.info("%s: volumes of %s%s", task.name, counted(len(task.sources), "session"), rest)
         for key in task.edited:
             _log.warning("%s: %s: %s", task.task, " ".join(filter(None, key)), EDITED)
         write_morphs(folder, task, people, absent)
@@ -211,7 +226,7 @@ def _agreements(
 
 
 def _write_page(
-    config: RunConfig, volumes: Sequence[TaskVolumes], command: str, problems: Sequence[str]
+    config: RunConfig, study: _Study, command: str, problems: Sequence[str]
 ) -> list[str]:
     """Write ``group.html`` and its mosaics from the tables; what went wrong besides."""
     if not (config.out_dir / "group_qc.tsv").is_file():
@@ -220,18 +235,19 @@ def _write_page(
     from deepmrseg_bids.reports.group.data import read_cohort
     from deepmrseg_bids.reports.group.page import write_group_report
 
-    cohort = read_cohort(config.out_dir, [task.task for task in volumes])
+    every = (*study.volumes, *(part for part in study.regions if part.sources))
+    cohort = read_cohort(config.out_dir, [task.name for task in every])
     mosaics = draw_mosaics(
         config.out_dir,
         config.bids_dir,
         cohort,
-        volumes,
+        study.volumes,
         nprocs=config.nprocs,
         quiet=config.verbosity < 0,
     )
     path = config.out_dir / group_report_path()
     shown = list(dict.fromkeys([*problems, *cohort.problems]))
-    titles = {task.task: task.spec.title for task in volumes}
+    titles = {task.name: task.title for task in every}
     write_group_report(
         path, cohort, titles=titles, command=command, mosaics=mosaics, problems=shown
     )

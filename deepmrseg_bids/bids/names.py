@@ -212,9 +212,13 @@ def probabilities_path(
     return _anat(source, "probseg", ".nii.gz", {**_of_space(space, None), "seg": task})
 
 
-def morph_path(source: str | os.PathLike[str], task: str) -> PurePosixPath:
-    """The table of volumes of a task."""
-    return _anat(source, "morph", ".tsv", {"seg": task})
+def morph_path(
+    source: str | os.PathLike[str], task: str, *, desc: str | None = None
+) -> PurePosixPath:
+    """The table of volumes of a task; ``desc="regions"`` is that of its composite regions."""
+    # what is not given keeps what the source's own name says
+    more = {} if desc is None else {"desc": desc}
+    return _anat(source, "morph", ".tsv", {"seg": task, **more})
 
 
 def lesions_path(source: str | os.PathLike[str], task: str) -> PurePosixPath:

@@ -73,7 +73,7 @@ def write_morphs(
         people: its sessions are the rows.
         absent: why sessions of them have no volumes.
     """
-    path = out_dir / group_path(volumes.task)
+    path = out_dir / group_path(volumes.name)
     columns: dict[str, Any] = {
         "participant_id": {"Description": "Participant, as in participants.tsv"},
         "session_id": {"Description": "Session; n/a if the data set has no sessions"},
@@ -98,9 +98,9 @@ def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
         deviation=volumes.long(scores.where(flags.notna())),
         outlier=volumes.long(flags),
     )
-    path = out_dir / group_path(volumes.task, "structures")
+    path = out_dir / group_path(volumes.name, "structures")
     write_table(path, STRUCTURES, table, ResidualMethod=lines, **_LIMITS)
-    what = f"{volumes.task}: volume of " + table["name"]
+    what = f"{volumes.name}: volume of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 
 
@@ -162,9 +162,9 @@ def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame | None:
         "outlier": flags,
     }
     table = table.assign(**{column: values.to_numpy().ravel() for column, values in wide.items()})
-    path = out_dir / group_path(volumes.task, "asymmetry")
+    path = out_dir / group_path(volumes.name, "asymmetry")
     write_table(path, ASYMMETRY, table, **_LIMITS)
-    what = f"{volumes.task}: asymmetry of " + table["name"]
+    what = f"{volumes.name}: asymmetry of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 
 
@@ -216,7 +216,7 @@ def write_change(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
         change_mm3_per_year=change["mm3"],
         change_percent_per_year=change["percent"],
     )
-    return _written(out_dir / group_path(volumes.task, "change"), CHANGE, table)
+    return _written(out_dir / group_path(volumes.name, "change"), CHANGE, table)
 
 
 def write_retest(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | None:
@@ -238,7 +238,7 @@ def write_retest(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
         gaps = years.loc[sizes.index, 1] - years.loc[sizes.index, 0]
         row = {"index": index, "name": name, "years_median": gaps.median()}
         rows.append(row | _agreement_cells(retest(sizes, ordered)))
-    path = out_dir / group_path(volumes.task, "retest")
+    path = out_dir / group_path(volumes.name, "retest")
     unknown = times.unknown
     more = {"SessionOrderUnknown": unknown} if unknown else {}
     return _written(path, RETEST, pd.DataFrame(rows), **more)

@@ -57,6 +57,7 @@ class TaskVolumes:
         problems: files that could not be used, one line each.
         broken: the sessions of files that could not be used, and why.
         edited: the sessions whose label map was changed by somebody after it was measured.
+        part: ``regions``, if these are the volumes of composite regions; empty otherwise.
     """
 
     spec: TaskSpec
@@ -65,6 +66,7 @@ class TaskVolumes:
     problems: tuple[str, ...] = ()
     broken: Mapping[SessionKey, str] = field(default_factory=dict)
     edited: tuple[SessionKey, ...] = ()
+    part: str = ""
 
     @cached_property
     def sessions(self) -> pd.MultiIndex:
@@ -75,6 +77,16 @@ class TaskVolumes:
     def task(self) -> str:
         """The name of the task."""
         return self.spec.name
+
+    @property
+    def name(self) -> str:
+        """The task, and which part of it: what names the tables of the group level."""
+        return f"{self.task}_desc-{self.part}" if self.part else self.task
+
+    @property
+    def title(self) -> str:
+        """The same for people."""
+        return f"{self.spec.title}: {self.part}" if self.part else self.spec.title
 
     @cached_property
     def structures(self) -> dict[int, str]:
@@ -162,7 +174,12 @@ def sessions_of(keys: Iterable[SessionKey]) -> pd.MultiIndex:
 
 
 def read_volumes(
-    out_dir: Path, spec: TaskSpec, log: Iterable[SessionRow] = (), *, bids_dir: Path | None = None
+    out_dir: Path,
+    spec: TaskSpec,
+    log: Iterable[SessionRow] = (),
+    *,
+    bids_dir: Path | None = None,
+    part: str = "",
 ) -> TaskVolumes:
     """Every ``_seg-<task>_morph.tsv`` of OUT_DIR; one that cannot be used costs itself alone.
 
@@ -170,6 +187,7 @@ def read_volumes(
         log: of several tables of a session, that of the image in its row is used; without one,
             the first by name, where ``run-2`` is before ``run-10``.
         bids_dir: where the scans are: volumes of a scan that was replaced since are not used.
+        part: ``regions``, for those of composite regions.
     """
     task = spec.name
     rows: dict[SessionKey, list[MorphRow]] = {}
@@ -180,12 +198,14 @@ def read_volumes(
     scans = scans.moved_to(bids_dir) if bids_dir else scans
     outputs = Digests.read(out_dir / "logs" / "outputs.tsv", root=out_dir)
     reported = {row.source for row in log if row.task == task and row.source}
-    for path in sorted(_morph_files(out_dir, task), key=lambda path: _preference(path, reported)):
+    for path in sorted(
+        _morph_files(out_dir, task, part), key=lambda path: _preference(path, reported)
+    ):
         try:
             name = BidsName.parse(path)
             session = name.get("ses")
             key = (f"sub-{name.get('sub')}", f"ses-{session}" if session else "")
-            stem = source_stem(str(name.replace(seg=None)))
+            stem = source_stem(str(name.replace(seg=None, **({"desc": None} if part else {}))))
         except DatasetError as error:
             problems.append(str(error))
             continue
@@ -193,7 +213,7 @@ def read_volumes(
             problems.append(f"{path}: not used, it is not in the folder of its participant")
             continue
         try:
-            read = read_morph(path, labels=_labels(out_dir, spec, stem))
+            read = read_morph(path, labels=() if part else _labels(out_dir, spec, stem))
             _check_unchanged(out_dir, path, outputs)
         except DatasetError as error:
             problems.append(str(error))
@@ -216,6 +236,7 @@ def read_volumes(
         tuple(problems),
         broken,
         tuple(key for key in order if _is_edited(out_dir, spec, sources[key], outputs)),
+        part,
     )
 
 
@@ -268,8 +289,9 @@ def _table(rows: Mapping[SessionKey, Sequence[MorphRow]]) -> pd.DataFrame:
     return table.astype({**dict.fromkeys(SESSION, object), "name": object, "index": int, **numbers})
 
 
-def _morph_files(out_dir: Path, task: str) -> Iterator[Path]:
-    pattern = f"anat/sub-*_seg-{task}_morph.tsv"
+def _morph_files(out_dir: Path, task: str, part: str = "") -> Iterator[Path]:
+    which = f"{task}_desc-{part}" if part else task
+    pattern = f"anat/sub-*_seg-{which}_morph.tsv"
     yield from out_dir.glob(f"sub-*/{pattern}")
     yield from out_dir.glob(f"sub-*/ses-*/{pattern}")
 

@@ -40,6 +40,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _PIXELS = 2**19  # of the slices that a 2D network is asked about at once
+_AT_ONCE = 2**26  # logits that are turned into posteriors at a time
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -285,8 +286,19 @@ class Predictor:
         mixed = self._type != torch.float32
         with torch.autocast(self.device.type, dtype=self._type, enabled=mixed):
             logits = self._network(x.contiguous(memory_format=self._layout))
+        return _softmax(logits)
+
+
+def _softmax(logits: torch.Tensor) -> torch.Tensor:
+    """Float32 posteriors; of many classes slab by slab, so that they lie in memory only once."""
+    if logits.numel() <= _AT_ONCE:
         result: torch.Tensor = logits.float().softmax(1)
         return result
+    out = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
+    count = math.ceil(logits.numel() / _AT_ONCE)
+    for slab, answer in zip(logits.chunk(count, 2), out.chunk(count, 2), strict=True):
+        answer.copy_(slab.float().softmax(1))
+    return out
 
 
 @dataclass(eq=False)

@@ -25,11 +25,22 @@ from deepmrseg_bids.session.publish_lesions import (
     stage_lesions,
     there_if_aligned,
 )
-from deepmrseg_bids.tasks.results import Segmentation, native_posteriors
+from deepmrseg_bids.tasks.results import Measure, Segmentation, native_posteriors
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 from deepmrseg_bids.tasks.wml import LesionSegmentation
 
-__all__ = ["Publication", "files_of", "morph_rows", "provenance_of", "stage_task", "task_files"]
+__all__ = [
+    "REGIONS",
+    "Publication",
+    "files_of",
+    "morph_rows",
+    "provenance_of",
+    "stage_task",
+    "task_files",
+]
+
+REGIONS = "regions"
+"""The ``desc`` of the table of composite regions."""
 
 
 @dataclass(frozen=True)
@@ -105,27 +116,28 @@ def files_of(
     source = spec.source(images)
     label_map = names.label_map_path(source, spec.label_map)
     posteriors = [names.probabilities_path(source, spec.name)] if probabilities else []
-    return [label_map, names.morph_path(source, spec.name), *posteriors]
+    regions = [names.morph_path(source, spec.name, desc=REGIONS)] if spec.regions else []
+    return [label_map, names.morph_path(source, spec.name), *regions, *posteriors]
 
 
 def morph_rows(result: Segmentation) -> list[MorphRow]:
     """The rows of ``morph.tsv``."""
-    brain = result.brain_mm3
     lesions = result.lesions if isinstance(result, LesionSegmentation) else None
     count = None if lesions is None else len(lesions)
-    return [
-        MorphRow(
-            index=row.index,
-            name=row.name,
-            volume_mm3=row.volume_mm3,
-            volume_low_mm3=row.low_mm3,
-            volume_high_mm3=row.high_mm3,
-            volume_icv_percent=100 * row.volume_mm3 / brain if brain else None,
-            confidence=row.confidence,
-            lesion_count=count,
-        )
-        for row in result.measures
-    ]
+    return [_morph_row(row, result.brain_mm3, count) for row in result.measures]
+
+
+def _morph_row(row: Measure, brain_mm3: float | None, lesions: int | None = None) -> MorphRow:
+    return MorphRow(
+        index=row.index,
+        name=row.name,
+        volume_mm3=row.volume_mm3,
+        volume_low_mm3=row.low_mm3,
+        volume_high_mm3=row.high_mm3,
+        volume_icv_percent=100 * row.volume_mm3 / brain_mm3 if brain_mm3 else None,
+        confidence=row.confidence,
+        lesion_count=lesions,
+    )
 
 
 def stage_task(
@@ -133,7 +145,8 @@ def stage_task(
 ) -> tuple[str, ...]:
     """Write all files of one task; return their names in OUT_DIR."""
     spec = job.spec(result.task)
-    table = names.morph_path(spec.source(job.images), result.task)
+    source = spec.source(job.images)
+    table = names.morph_path(source, result.task)
     text = f"Volumes of {spec.description.lower()}"
     sidecar = Sidecar(text, about.made, about.findings)
     write_morph(staging.path(table), morph_rows(result), provenance=sidecar.to_json())
@@ -141,6 +154,12 @@ def stage_task(
         files = stage_lesions(job, result, about, staging)
     else:
         files = [*_stage_labels(job, result, about, staging), table]
+    if spec.regions:
+        rows = [_morph_row(row, result.brain_mm3) for row in result.regions]
+        regions = names.morph_path(source, result.task, desc=REGIONS)
+        sidecar = replace(sidecar, description="Volumes of composite regions")
+        write_morph(staging.path(regions), rows, provenance=sidecar.to_json())
+        files.append(regions)
     return tuple(str(name) for file in files for name in (file, names.sidecar_path(file)))
 
 

@@ -352,6 +352,12 @@ def check_structures(result: Segmentation, mask: NDArray[np.bool_]) -> tuple[Fin
     return (*found, *_crossed(labels, number, posteriors.grid))
 
 
+def check_volumes(rows: Sequence[Measure]) -> tuple[Finding, ...]:
+    """Look at the volumes of structures of which it is known what people have."""
+    there = [row for row in rows if row.volume_mm3 > 0 and _structure(row.name) in _RANGE_MM3]
+    return (*_implausible(there), *_asymmetric(there))
+
+
 def check_hippocampus(result: Segmentation, deepbrain: Segmentation) -> tuple[Finding, ...]:
     """Look at the parts of the hippocampus, beside what ``deepbrain`` found.
 

@@ -16,9 +16,12 @@ from scipy.spatial import cKDTree
 
 from deepmrseg_bids.errors import LabelTableError
 from deepmrseg_bids.imaging.nifti import LabelMap
+from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.tasks.results import Measure, interval
+from deepmrseg_bids.tasks.soft_counts import SoftCounts
 from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv
 
-__all__ = ["Region", "read_regions", "region_volumes"]
+__all__ = ["Region", "measure_regions", "read_regions", "region_volumes"]
 
 _STEP_MM = 2.0  # between the voxels that are asked what they lie near
 
@@ -74,6 +77,23 @@ def region_volumes(labels: LabelMap, regions: Sequence[Region]) -> dict[str, flo
         * shares.get(region.name, 1.0)
         for region in regions
     }
+
+
+def measure_regions(
+    labels: LabelMap, regions: Sequence[Region], counts: SoftCounts, bundle: ModelBundle
+) -> tuple[Measure, ...]:
+    """Volume, interval and confidence of each region.
+
+    Where a region is a part of its labels, its confidence is not known.
+    """
+    volumes = region_volumes(labels, regions)
+    rows = []
+    for region in regions:
+        volume = volumes[region.name]
+        low, high = interval(volume, region.name, bundle)
+        sure = None if region.near else counts.expected_dice(region.labels)
+        rows.append(Measure(region.index, region.name, volume, low, high, sure))
+    return tuple(rows)
 
 
 def _codes(text: str) -> tuple[int, ...]:

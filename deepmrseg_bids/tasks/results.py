@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,16 @@ from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.wording import counted
 
 __all__ = [
+    "Box",
     "Measure",
     "Posteriors",
     "Segmentation",
     "Sides",
+    "box_above",
     "confidences",
     "expected_dice",
     "found_in",
+    "interval",
     "label_map",
     "labels_at",
     "largest_parts",
@@ -33,7 +36,8 @@ __all__ = [
     "native_posteriors",
 ]
 
-_NEVER = 1e-3
+Box: TypeAlias = tuple[slice, ...]
+_ROUNDING = 1e-3  # of what a class needs
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,18 @@ class Posteriors:
         likely: NDArray[np.uint8] = self.data.argmax(axis=0).astype(np.uint8)
         return likely
 
+    def chosen(self) -> NDArray[np.unsignedinteger[Any]]:
+        """The label index in each voxel, (I, J, K)."""
+        label: NDArray[Any] = np.array(self.indices, dtype=self.label_type)
+        found: NDArray[np.unsignedinteger[Any]] = label[self.labels()]
+        return found if self.sides is None else self.sides.told_apart(found, self.sides.right)
+
+    @property
+    def label_type(self) -> np.dtype[Any]:
+        """The smallest unsigned type for its label indices."""
+        paired = () if self.sides is None else self.sides.left_of.values()
+        return np.min_scalar_type(max(*self.indices, *paired))
+
     def of(self, index: int) -> NDArray[np.float32] | None:
         """The probability of a label, (I, J, K); None for one that the network does not know."""
         sides = self.sides
@@ -139,6 +155,7 @@ class Segmentation:
         posteriors: what the labels were made from; several where a task works in parts.
         findings: what a careful reader should know.
         brain_mm3: volume of the brain mask of the same scan.
+        regions: composite regions, see :mod:`deepmrseg_bids.tasks.regions`.
     """
 
     task: str
@@ -148,6 +165,7 @@ class Segmentation:
     posteriors: tuple[Posteriors, ...] = ()
     findings: tuple[Finding, ...] = ()
     brain_mm3: float | None = None
+    regions: tuple[Measure, ...] = ()
 
 
 def found_in(brain: BrainFound, result: Segmentation, *findings: Finding) -> Segmentation:
@@ -167,25 +185,59 @@ def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
     Returns:
         Labels on ``grid``; outside the posteriors' field of view they are 0.
     """
-    paired = posteriors.sides.left_of.values() if posteriors.sides is not None else ()
-    kind = np.min_scalar_type(max(*posteriors.indices, *paired))
+    kind = posteriors.label_type
     out = np.zeros(grid.shape, dtype=kind)
     part = overlap(posteriors.grid, grid)
     if part is not None:
         box = grid.crop([s.start for s in part], [s.stop for s in part])
         best = resample(posteriors.data[0], posteriors.grid, box, fill=1.0)
         chosen = np.zeros(box.shape, dtype=kind)
-        for number in range(1, len(posteriors.data)):
-            if posteriors.data[number].max() < 1 / len(posteriors.data):
-                continue  # it cannot win anywhere
-            share = resample(posteriors.data[number], posteriors.grid, box)
-            chosen[share > best] = posteriors.indices[number]
-            np.maximum(best, share, out=best)
+        for index, data in zip(posteriors.indices[1:], posteriors.data[1:], strict=True):
+            near = _where_it_can_win(data, len(posteriors.data), posteriors.grid, box)
+            if near is None:
+                continue
+            here, source = near
+            share = resample(data[source.box], source.grid, box.crop(*_ends(here)))
+            chosen[here][share > best[here]] = index
+            np.maximum(best[here], share, out=best[here])
         if posteriors.sides is not None:
             right = resample(posteriors.sides.right, posteriors.grid, box)
             chosen = posteriors.sides.told_apart(chosen, right)
         out[part] = chosen
     return LabelMap(out, grid)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a grid."""
+
+    box: Box
+    grid: Grid
+
+
+def _where_it_can_win(
+    posterior: Array, classes: int, grid: Grid, target: Grid
+) -> tuple[Box, _Part] | None:
+    """The voxels of ``target`` that a class may get, and the part of its posterior they need.
+
+    The most likely class of a voxel has at least one share in ``classes``.
+    """
+    core = box_above(posterior, (1 - _ROUNDING) / classes)
+    if core is None:
+        return None
+    # as far as interpolation reaches, and averaging, where the target is coarser
+    room = 2 + 2 * int(np.ceil(max(target.spacing) / min(grid.spacing)))
+    start = [max(0, side.start - room) for side in core]
+    stop = [min(edge, side.stop + room) for side, edge in zip(core, grid.shape, strict=True)]
+    part = grid.crop(start, stop)
+    here = overlap(part, target)
+    if here is None:
+        return None
+    return here, _Part(tuple(map(slice, start, stop)), part)
+
+
+def _ends(box: Box) -> tuple[list[int], list[int]]:
+    return [side.start for side in box], [side.stop for side in box]
 
 
 def labels_at(parts: Sequence[Posteriors], points: Array) -> NDArray[np.uint32]:
@@ -268,29 +320,27 @@ def measure(
         calibrated_as: the name under which the bundle knows a label, where it is another.
     """
     counts = _counts(labels.data, max(table.indices))
-    factors = bundle.facts.get("volume_interval", {})
-    if_none = bundle.facts.get("volume_if_none", {})
     known_as = calibrated_as or {}
     rows = []
     for label in table:
         volume = float(counts[label.index]) * labels.grid.voxel_volume
-        calibrated = known_as.get(label.index, label.name)
-        low, high = factors.get(calibrated, (None, None))
-        if volume == 0:  # a factor says nothing of what was missed
-            low, high = (None, None) if calibrated not in if_none else (0.0, if_none[calibrated])
-        else:
-            low, high = (None if end is None else volume * end for end in (low, high))
-        rows.append(
-            Measure(
-                index=label.index,
-                name=label.name,
-                volume_mm3=volume,
-                low_mm3=low,
-                high_mm3=high,
-                confidence=sureness.get(label.index),
-            )
-        )
+        low, high = interval(volume, known_as.get(label.index, label.name), bundle)
+        rows.append(Measure(label.index, label.name, volume, low, high, sureness.get(label.index)))
     return tuple(rows)
+
+
+def interval(
+    volume: float, name: str, bundle: ModelBundle
+) -> tuple[float, float] | tuple[None, None]:
+    """The 90 % interval of a volume, mm3, by the errors that a bundle knows of a structure."""
+    if volume == 0:  # a factor says nothing of what was missed
+        if_none = bundle.facts.get("volume_if_none", {})
+        return (0.0, if_none[name]) if name in if_none else (None, None)
+    factors = bundle.facts.get("volume_interval", {})
+    if name not in factors:
+        return None, None
+    low, high = factors[name]
+    return volume * low, volume * high
 
 
 def _counts(labels: NDArray[np.integer[Any]], largest: int) -> NDArray[np.int64]:
@@ -328,26 +378,18 @@ def confidences(
         chosen: (I, J, K) the class of each voxel, where it is not the most likely one.
     """
     likely = posteriors.labels() if chosen is None else chosen
-    sides = posteriors.sides
-    found = {}
-    for number, index in enumerate(posteriors.indices):
-        left = None if sides is None else sides.left_of.get(index)
-        if sides is None or left is None:
-            if index:
-                found[index] = expected_dice(posteriors.data[number], likely == number)
-            continue
-        box = _box_of(posteriors.data[number])
-        data, here, right = posteriors.data[number][box], likely[box] == number, sides.right[box]
-        found[index] = expected_dice(data * right, here & (right >= 0.5))
-        found[left] = expected_dice(data * (1 - right), here & (right < 0.5))
-    return found
+    return {
+        index: expected_dice(posteriors.data[number], likely == number)
+        for number, index in enumerate(posteriors.indices)
+        if index
+    }
 
 
-def _box_of(posterior: Array) -> tuple[slice, ...]:
-    """The box outside of which a structure is out of the question."""
-    box: tuple[slice, ...] | None
-    (box,) = ndimage.find_objects((posterior > _NEVER).view(np.uint8), max_label=1)
-    return box or (slice(0, 0),) * posterior.ndim
+def box_above(posterior: Array, least: float) -> Box | None:
+    """The box that holds every voxel above a value; None if there is none."""
+    box: Box | None
+    (box,) = ndimage.find_objects((posterior > least).view(np.uint8), max_label=1) or (None,)
+    return box
 
 
 def expected_dice(posterior: Array, chosen: NDArray[np.bool_]) -> float | None:

@@ -101,6 +101,7 @@ class TaskSpec:
             ``MODALITIES``.
         bundle: the folder of its own model, where that does not come with this package.
         table: the labels that it writes, where they are not those of its model.
+        regions: the table of the composite regions that are measured, too.
         output: how its label map is called; ``_seg-<name>_dseg`` if not given.
         native: the image on whose grid the labels are found, and always written.
         lesions: single lesions are counted and listed.
@@ -121,6 +122,7 @@ class TaskSpec:
     optional: tuple[str, ...] = ()
     bundle: Path | None = None
     table: LabelTable | None = None
+    regions: Path | None = None
     output: Output | None = None
     native: str = T1W
     lesions: bool = False

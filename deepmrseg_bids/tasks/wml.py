@@ -203,9 +203,7 @@ def _segment_session(context: SessionContext) -> LesionSegmentation:
     return _checked(segment_pair_of(context, "wml"))
 
 
-def _segment_prepared(
-    images: Mapping[str, Volume], predictors: Predictors
-) -> LesionSegmentation:
+def _segment_prepared(images: Mapping[str, Volume], predictors: Predictors) -> LesionSegmentation:
     return _checked(segment_prepared(images.get(T1W), images.get(PAIRED), predictors("wml")))
 
 

@@ -95,10 +95,9 @@ def evaluate(
         DeepMRSegError: a sample cannot be segmented; the message names it.
     """
     rows: list[Evaluated] = []
-    own = predictors(task.models[-1]).bundle.labels
-    table = own if prepared and not task.brain_mask else task.table or own
     for sample in samples:
         found, labels = _segmented(sample, task, predictors, config, prepared)
+        table = found.table
         reference = reference_labels(sample, task, config, table)
         data = labels.data
         if labels.grid != reference.grid:

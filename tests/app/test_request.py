@@ -15,7 +15,7 @@ from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.imaging.grid import Grid
 from tests.support import images_of
 
-BUNDLES = dict.fromkeys(("brain", "deepbrain", "hippocampus", "wml"))
+BUNDLES = dict.fromkeys(("brain", "deepbrain", "hippocampus", "wholebrain", "wml"))
 
 
 def config(**changes):
@@ -30,7 +30,7 @@ def tasks(session, bundles=BUNDLES, **changes):
     ("flair", "expected"),
     [
         (None, ("brain", "deepbrain", "hippocampus")),
-        (Path("/f.nii.gz"), ("brain", "deepbrain", "hippocampus", "wml")),
+        (Path("/f.nii.gz"), ("brain", "deepbrain", "hippocampus", "wholebrain", "wml")),
     ],
 )
 def test_by_default_lesions_are_looked_for_where_there_is_a_flair(flair, expected):

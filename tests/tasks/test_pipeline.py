@@ -238,7 +238,9 @@ def test_a_task_of_ones_own_comes_after_the_known_ones_and_shares_the_brain(call
 
 
 def test_an_unknown_name_is_refused_before_anything_runs(calls):
-    with pytest.raises(UsageError, match=r"'thalamus'.*brain, deepbrain, hippocampus, wml"):
+    with pytest.raises(
+        UsageError, match=r"'thalamus'.*brain, deepbrain, hippocampus, wholebrain, wml"
+    ):
         list(run({"T1w": SCAN}, ["brain", "thalamus"], predictors))
     assert calls == []
 

@@ -8,7 +8,6 @@ from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
     Sides,
-    confidences,
     expected_dice,
     label_map,
     labels_at,
@@ -16,6 +15,7 @@ from deepmrseg_bids.tasks.results import (
     measure,
     native_posteriors,
 )
+from deepmrseg_bids.tasks.soft_counts import count
 from tests.support import ORIENTATIONS, stored_as
 
 
@@ -184,7 +184,7 @@ def test_the_sides_of_a_structure_share_its_posteriors(sided):
 
 
 def test_each_side_has_its_own_confidence(sided):
-    found = confidences(sided)
+    found = count(sided).confidences()
     size = 6 * 4 * 4
     for index, share in ((31, 0.8), (32, 0.9)):
         inside, other = 0.9 * share, 0.9 * (0.1 if index == 31 else 0.2)

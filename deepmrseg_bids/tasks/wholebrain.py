@@ -1,0 +1,125 @@
+"""``wholebrain``: every structure of the brain, from cortex to brainstem, at 1 mm.
+
+One network takes both sides of a structure for one class, so that either side teaches it the
+other; a second one, at 2 mm, tells the sides apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, centred_grid, resample
+from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.tasks.brain import brain_of, t1w_of
+from deepmrseg_bids.tasks.crops import MaskOn, around_brain, extracted_brain, look
+from deepmrseg_bids.tasks.qc import check_volumes
+from deepmrseg_bids.tasks.regions import measure_regions, read_regions
+from deepmrseg_bids.tasks.results import Segmentation, Sides, found_in, label_map, measure
+from deepmrseg_bids.tasks.soft_counts import count
+from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, Predictors, TaskSpec
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference.predictor import Predictor
+    from deepmrseg_bids.tasks.pipeline import SessionContext
+
+__all__ = ["REGIONS", "TABLE", "TASK", "segment", "segment_prepared"]
+
+TABLE = LabelTable.read(Path(__file__).with_name("wholebrain_labels.tsv"))
+REGIONS = Path(__file__).with_name("wholebrain_regions.tsv")
+
+_ROOM_MM = 3.0
+_RIGHT, _LEFT = 1, 2  # the classes of the network that tells the sides apart
+_UNDECIDED = 1e-4  # of a side: the place of the voxel counts as much as that
+
+
+def segment(volume: Volume, box: Grid, mask_on: MaskOn, predictors: Predictors) -> Segmentation:
+    """All structures of a brain.
+
+    Args:
+        box: around the brain, at the spacing of the structures' network.
+        mask_on: the brain.
+
+    Raises:
+        SignalError: no voxel of the scan is brain, or all are equal.
+    """
+    structures, sides = predictors("wholebrain"), predictors("sides")
+    right = _right(volume, box, mask_on, sides)
+    found = look(volume, box, mask_on, structures)
+    found = replace(found, sides=Sides(right, _left_of(TABLE)))
+    counts = count(found)
+    labels = label_map(found, volume.grid)
+    rows = measure(labels, TABLE, counts.confidences(), structures.bundle)
+    regions = measure_regions(labels, read_regions(REGIONS), counts, structures.bundle)
+    missing = [row.name for row in rows if row.volume_mm3 == 0]
+    lost = [Finding("structure-missing", "error", f"{name} was not found") for name in missing]
+    return Segmentation(
+        TASK.name, labels, TABLE, rows, (found,), (*lost, *check_volumes(rows)), regions=regions
+    )
+
+
+def _right(volume: Volume, box: Grid, mask_on: MaskOn, sides: Predictor) -> Array:
+    """How likely each voxel of the box lies on the right, (*box.shape) in [0, 1]."""
+    preparation = sides.bundle.preparation
+    middle = box.to_world([[(edge - 1) / 2 for edge in box.shape]])[0]
+    grid = centred_grid(middle, preparation.shape, preparation.spacing, axes=axes_of(box))
+    answer = look(volume, grid, mask_on, sides)
+    right, left = answer.data[_RIGHT], answer.data[_LEFT]
+    beside = np.arange(grid.shape[0]) > (grid.shape[0] - 1) / 2  # where neither side is likely
+    share = (right + _UNDECIDED * beside[:, None, None]) / (right + left + _UNDECIDED)
+    return resample(share, grid, box)
+
+
+def _left_of(table: LabelTable) -> dict[int, int]:
+    """The label on the left for each on the right."""
+    place = {label.name: label.index for label in table}
+    return {
+        index: place[name.replace("Right-", "Left-", 1)]
+        for name, index in place.items()
+        if name.startswith("Right-")
+    }
+
+
+def segment_prepared(volume: Volume, predictors: Predictors) -> Segmentation:
+    """All structures of a brain-extracted scan (zero outside the brain)."""
+    _, mask_on = extracted_brain(volume)
+    inside = (volume.data > 0).astype(np.float32)
+    spacing = predictors("wholebrain").bundle.preparation.spacing
+    box = around_brain(inside, volume.grid, spacing, room_mm=_ROOM_MM)
+    return segment(volume, box, mask_on, predictors)
+
+
+def _segment_session(context: SessionContext) -> Segmentation:
+    brain = brain_of(context)
+    spacing = context.predictors("wholebrain").bundle.preparation.spacing
+    box = around_brain(brain.probability, brain.grid, spacing, room_mm=_ROOM_MM)
+    return found_in(brain, segment(t1w_of(context), box, brain.mask_on, context.predictors))
+
+
+def _segment_prepared(images: Mapping[str, Volume], predictors: Predictors) -> Segmentation:
+    return segment_prepared(images[T1W], predictors)
+
+
+TASK = TaskSpec(
+    name="wholebrain",
+    title="Whole brain",
+    description="Structures of the whole brain",
+    segment=_segment_session,
+    segment_prepared=_segment_prepared,
+    models=("brain", "sides", "wholebrain"),
+    table=TABLE,
+    regions=REGIONS,
+    whole_brain=True,
+    methods=(
+        "All structures of the brain were segmented together; right and left were told apart by "
+        "a second network."
+    ),
+    figure=Figure(margin_mm=15.0, plane=1),
+    costs=Costs(window_seconds=0.4, network_mib=1500, labels=134, crop_mm3=150 * 180 * 150),
+)

@@ -115,6 +115,7 @@ def main() -> None:
         + label_maps(data, 0.5),
         "deepbrain": manual + label_maps(data, 0.15),
         "deepbrain_permissive": permissive(data),
+        "icv": label_maps(data, 1.0),
         "hippocampus": own_table(data / "hippocampus"),
         "wml": clinical_pairs(data / "wml" / "clinical")
         + with_lesions(data, 1.3)

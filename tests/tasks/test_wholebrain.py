@@ -22,7 +22,7 @@ LEVELS = {35: 40, 36: 160, 44: 100}
 GREY = ((0, 0, 0), (44, 52, 38), 70)  # without a label
 WHITE = ((0, 0, 0), (36, 42, 30), LEVELS[44])
 CAUDATES = {36: (20, 12, 4), 37: (-20, 12, 4)}  # the codes of the right and of the left one
-STEM = ((0, -8, -20), (7, 8, 10), LEVELS[35])
+STEM = ((0, -14, -6), (12, 13, 14), LEVELS[35])
 RADII = (8, 12, 9)
 
 
@@ -49,7 +49,7 @@ class BySide:
 
 @pytest.fixture
 def predictors():
-    windows = [(LEVELS[i] - 15, LEVELS[i] + 15) for i in MERGED.indices]
+    windows = [(20, 62), (130, 180), (85, 130)]  # half-way between the levels
     structures = ByLevel(MERGED, Preparation(2.0, "brain"), windows, (40, 160))
     return {"wholebrain": structures, "sides": BySide()}.__getitem__
 
@@ -72,7 +72,7 @@ def test_structures_of_both_sides_get_the_labels_of_their_side(codes, predictors
         truth = paint(volume.grid, [(np.add(at, MIDDLE), RADII, 1.0)]) > 0
         assert dice(result.labels.data == index, truth) > 0.9
     stem = paint(volume.grid, [(np.add(STEM[0], MIDDLE), STEM[1], 1.0)]) > 0
-    assert dice(result.labels.data == 35, stem) > 0.88
+    assert dice(result.labels.data == 35, stem) > 0.85
     assert set(np.unique(result.labels.data)) == {0, 35, 36, 37, 44, 45}
 
 
@@ -87,10 +87,12 @@ def test_volumes_confidences_and_regions_are_those_of_the_label_map(predictors) 
     regions = {row.name: row for row in result.regions}
     table = {region.name: region for region in read_regions(wholebrain.REGIONS)}
     assert list(regions) == list(table)
-    assert regions["Brainstem"].volume_mm3 == 8 * voxels[35]
-    assert regions["Cerebral-White-Matter"].volume_mm3 == 8 * (voxels[44] + voxels[45])
+    assert regions["Brainstem"].volume_mm3 == pytest.approx(8 * voxels[35])
+    assert regions["Cerebral-White-Matter"].volume_mm3 == pytest.approx(
+        8 * (voxels[44] + voxels[45])
+    )
     for name in ("Right-Hemisphere", "Left-Hemisphere", "Brain-Tissue"):
-        assert regions[name].volume_mm3 == 8 * voxels[list(table[name].labels)].sum()
+        assert regions[name].volume_mm3 == pytest.approx(8 * voxels[list(table[name].labels)].sum())
         assert regions[name].confidence == pytest.approx(1, abs=0.05)
     assert {f.code for f in result.findings} == {"structure-missing"}  # most are not painted
     assert result.brain_mm3 is not None

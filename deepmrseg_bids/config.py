@@ -48,6 +48,7 @@ class RunConfig:
             ``NAME[:cohort-N][:res-N]``.
         same_source: OUT_DIR is of BIDS_DIR, even if its results do not show that.
         reference: data sets to compare with at the group level, as ``DIR`` or ``NAME=DIR``.
+        adjust_for: what volumes are adjusted for at the group level: ``icv`` or ``brain``.
 
     Raises:
         UsageError: a value that means nothing.
@@ -86,6 +87,7 @@ class RunConfig:
     force: bool = False
     same_source: bool = False
     reference: tuple[str, ...] = ()
+    adjust_for: str = "icv"
     verbosity: int = 0
 
     def __post_init__(self) -> None:
@@ -97,6 +99,8 @@ class RunConfig:
             raise UsageError(f"unknown tasks {unknown}; known are {', '.join(known)}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"precision is auto, float32 or bfloat16, got {self.precision!r}")
+        if self.adjust_for not in ("icv", "brain"):
+            raise UsageError(f"--adjust-for is icv or brain, got {self.adjust_for!r}")
         for name in ("nprocs", "omp_nthreads", "mem"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is a whole number >= 0, got {getattr(self, name)}")

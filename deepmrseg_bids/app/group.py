@@ -192,7 +192,10 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
         for key in task.edited:
             _log.warning("%s: %s: %s", task.task, " ".join(filter(None, key)), EDITED)
         write_morphs(folder, task, people, absent)
-        found = [write_structures(folder, task), write_asymmetry(folder, task)]
+        found = [
+            write_structures(folder, task, size=config.adjust_for),
+            write_asymmetry(folder, task),
+        ]
         if task.part or not any(part.task == task.task for part in present if part.part):
             unusual += found  # regions stand for the many structures that they are made of
         write_change(folder, task, times)

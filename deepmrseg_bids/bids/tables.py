@@ -63,11 +63,13 @@ _ABOUT_SESSIONS: dict[str, dict[str, Any]] = {
     "source": {"Description": "Image of which there is a result, without its suffix"},
 }
 _COUNT = "lesion_count"
+_OF_BRAIN = "volume_brain_percent"
 _DECIMALS = {
     "volume_mm3": 2,
     "volume_low_mm3": 2,
     "volume_high_mm3": 2,
     "volume_icv_percent": 5,
+    "volume_brain_percent": 5,
     "confidence": 4,
 }
 MORPH_COLUMNS: dict[str, dict[str, str]] = {
@@ -83,6 +85,10 @@ MORPH_COLUMNS: dict[str, dict[str, str]] = {
         "Units": "mm^3",
     },
     "volume_icv_percent": {
+        "Description": "Volume as a percentage of the intracranial volume; n/a without a skull",
+        "Units": "percent",
+    },
+    _OF_BRAIN: {
         "Description": "Volume as a percentage of the volume of the brain mask",
         "Units": "percent",
     },
@@ -120,7 +126,7 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
 }
 _PLAIN = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII)
 _REDO = "remove the file and run the session again"
-_REQUIRED = tuple(key for key in MORPH_COLUMNS if key != _COUNT)
+_REQUIRED = tuple(key for key in MORPH_COLUMNS if key not in (_COUNT, _OF_BRAIN))
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,8 @@ class MorphRow:
 
     Attributes:
         volume_low_mm3, volume_high_mm3: the ends of the 90 % interval.
-        volume_icv_percent: relative to the brain mask, 0 to 100.
+        volume_icv_percent: relative to the intracranial volume, 0 to 100.
+        volume_brain_percent: relative to the brain mask.
         confidence: the Dice that the posteriors promise, 0 to 1.
         lesion_count: for lesions only; the column is there if any row has it.
     """
@@ -142,6 +149,7 @@ class MorphRow:
     volume_icv_percent: float | None
     confidence: float | None
     lesion_count: int | None = None
+    volume_brain_percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -206,7 +214,7 @@ def write_morph(
     Args:
         provenance: what else the JSON says, as from :func:`~.derivatives.sidecar`.
     """
-    columns = list(_REQUIRED)
+    columns = [key for key in MORPH_COLUMNS if key != _COUNT]
     if any(row.lesion_count is not None for row in rows):
         columns.append(_COUNT)
     lines = [[cell(getattr(row, column), _DECIMALS.get(column)) for column in columns]
@@ -313,15 +321,21 @@ def read_sessions(path: str | os.PathLike[str]) -> list[SessionRow]:
 
 def _morph_row(row: Mapping[str, str]) -> MorphRow:
     count = number_of(row.get(_COUNT, NOT_KNOWN))
+    of_icv, of_brain = _measured(row, "volume_icv_percent"), None
+    if _OF_BRAIN in row:
+        of_brain = _measured(row, _OF_BRAIN)
+    else:  # before version 0.3 the share of the brain had the other name
+        of_icv, of_brain = None, of_icv
     found = MorphRow(
         int(row["index"]) if _PLAIN.fullmatch(row["index"]) else 0,
         row["name"],
         _measured(row, "volume_mm3", needed=True) or 0.0,
         _measured(row, "volume_low_mm3"),
         _measured(row, "volume_high_mm3"),
-        _measured(row, "volume_icv_percent"),
+        of_icv,
         _measured(row, "confidence", most=1.0),
         None if count is None else int(count),
+        of_brain,
     )
     if found.index < 1 or found.name in ("", NOT_KNOWN):
         raise ValueError(f"a structure has an index from 1 on and a name, got {row['index']!r} "

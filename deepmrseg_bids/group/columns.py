@@ -58,13 +58,18 @@ STRUCTURES: Columns = {
     "volume_high_mm3": _of("Upper bound of the 90 % interval of the volume", "mm^3"),
     "confidence": _of("Confidence: Dice predicted from the posteriors of the network, 0 to 1"),
     "volume_icv_percent": _of(
+        "Volume adjusted for head size by proportion: percentage of the intracranial volume; n/a "
+        "where there is no skull",
+        "percent",
+    ),
+    "volume_brain_percent": _of(
         "Volume adjusted for brain size by proportion: percentage of the volume of the brain mask",
         "percent",
     ),
     "volume_residual_mm3": _of(
-        "Volume adjusted for brain size by the residual method: volume expected "
-        "in a brain of mean size, from a linear fit of the volume of this "
-        "structure over brain volume",
+        "Volume adjusted for head size by the residual method: volume expected "
+        "in a head of mean size, from a linear fit of the volume of this "
+        "structure over the size of the head that ResidualHeadSize names",
         "mm^3",
     ),
     **_DEVIATION,

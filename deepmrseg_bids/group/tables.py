@@ -46,6 +46,7 @@ __all__ = [
     "write_structures",
 ]
 
+_SIZES = {"icv": "intracranial volume", "brain": "volume of the brain mask"}
 _LIMITS = {"OutlierLimit": LIMIT, "OutlierFewestSessions": FEWEST}
 
 
@@ -88,18 +89,26 @@ def write_morphs(
     return path
 
 
-def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
-    """Write ``group_seg-<task>_structures.tsv``; returns the deviations, see :func:`deviating`."""
-    sizes, brains = volumes.wide("volume_mm3"), volumes.brains()
+def write_structures(out_dir: Path, volumes: TaskVolumes, *, size: str = "icv") -> pd.DataFrame:
+    """Write ``group_seg-<task>_structures.tsv``; returns the deviations, see :func:`deviating`.
+
+    Args:
+        size: of a head, for the residual method: ``icv`` (``brain``, where no session has one) or
+            ``brain``.
+    """
+    sizes = volumes.wide("volume_mm3")
+    if not np.isfinite(volumes.wholes(size)).any():
+        size = "brain"
     scores, flags = _deviations(sizes.apply(np.cbrt))
-    residual, lines = _adjusted(volumes, sizes, brains, scores)
+    residual, lines = _adjusted(volumes, sizes, volumes.wholes(size), scores)
     table = volumes.table.assign(
         volume_residual_mm3=volumes.long(residual),
         deviation=volumes.long(scores.where(flags.notna())),
         outlier=volumes.long(flags),
     )
     path = out_dir / group_path(volumes.name, "structures")
-    write_table(path, STRUCTURES, table, ResidualMethod=lines, **_LIMITS)
+    facts = {"ResidualMethod": lines, "ResidualHeadSize": _SIZES[size]}
+    write_table(path, STRUCTURES, table, **facts, **_LIMITS)
     what = f"{volumes.name}: volume of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 
@@ -112,22 +121,22 @@ def _deviations(values: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _adjusted(
-    volumes: TaskVolumes, sizes: pd.DataFrame, brains: pd.Series[float], scores: pd.DataFrame
+    volumes: TaskVolumes, sizes: pd.DataFrame, wholes: pd.Series[float], scores: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Volumes by the residual method, and the line of each structure for the JSON."""
     residual = pd.DataFrame(np.nan, index=sizes.index, columns=sizes.columns)
     lines: dict[str, Any] = {}
     if volumes.spec.brain_mask:
         return residual, lines
-    usual = ~(np.abs(deviations(np.cbrt(brains))) > LIMIT)
+    usual = ~(np.abs(deviations(np.cbrt(wholes))) > LIMIT)
     for name in sizes:
         usable = usual & ~(scores[name].abs() > LIMIT)
-        adjusted = adjust_by_residuals(sizes[name], brains, usable)
+        adjusted = adjust_by_residuals(sizes[name], wholes, usable)
         residual[name] = adjusted.volumes
         if math.isfinite(adjusted.slope):
             lines[str(name)] = {
                 "Slope": round(adjusted.slope, 8),
-                "MeanBrainVolume": round(adjusted.mean_brain, 2),
+                "MeanHeadSize": round(adjusted.mean_brain, 2),
                 "Sessions": adjusted.n,
             }
     return residual, lines

@@ -123,9 +123,13 @@ class TaskVolumes:
         rows = self.sessions.get_indexer(pd.MultiIndex.from_frame(self.table[SESSION]))
         return rows, pd.Index(self.names).get_indexer(pd.Index(self.table["name"]))
 
-    def brains(self) -> pd.Series[float]:
-        """The volume of the brain mask in each session, in mm3, from volumes and percents."""
-        volumes, percents = self.wide("volume_mm3"), self.wide("volume_icv_percent")
+    def wholes(self, size: str) -> pd.Series[float]:
+        """The size of each head, in mm3, from volumes and percents.
+
+        Args:
+            size: ``icv``, the intracranial volume, or ``brain``, the volume of the brain mask.
+        """
+        volumes, percents = self.wide("volume_mm3"), self.wide(f"volume_{size}_percent")
         brains = 100 * volumes / percents.where(percents > 0)
         known = volumes.where(np.isfinite(brains), -1.0).to_numpy()
         if not known.size:

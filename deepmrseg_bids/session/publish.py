@@ -124,17 +124,22 @@ def morph_rows(result: Segmentation) -> list[MorphRow]:
     """The rows of ``morph.tsv``."""
     lesions = result.lesions if isinstance(result, LesionSegmentation) else None
     count = None if lesions is None else len(lesions)
-    return [_morph_row(row, result.brain_mm3, count) for row in result.measures]
+    return [_morph_row(row, result, count) for row in result.measures]
 
 
-def _morph_row(row: Measure, brain_mm3: float | None, lesions: int | None = None) -> MorphRow:
+def _morph_row(row: Measure, result: Segmentation, lesions: int | None = None) -> MorphRow:
+    brain, icv = (
+        100 * row.volume_mm3 / whole if whole else None
+        for whole in (result.brain_mm3, result.icv_mm3)
+    )
     return MorphRow(
         index=row.index,
         name=row.name,
         volume_mm3=row.volume_mm3,
         volume_low_mm3=row.low_mm3,
         volume_high_mm3=row.high_mm3,
-        volume_icv_percent=100 * row.volume_mm3 / brain_mm3 if brain_mm3 else None,
+        volume_icv_percent=icv,
+        volume_brain_percent=brain,
         confidence=row.confidence,
         lesion_count=lesions,
     )
@@ -155,7 +160,7 @@ def stage_task(
     else:
         files = [*_stage_labels(job, result, about, staging), table]
     if spec.regions:
-        rows = [_morph_row(row, result.brain_mm3) for row in result.regions]
+        rows = [_morph_row(row, result) for row in result.regions]
         regions = names.morph_path(source, result.task, desc=REGIONS)
         sidecar = replace(sidecar, description="Volumes of composite regions")
         write_morph(staging.path(regions), rows, provenance=sidecar.to_json())

@@ -26,6 +26,7 @@ from deepmrseg_bids.imaging.grid import (
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
+from deepmrseg_bids.tasks.intracranial import Intracranial, find_inside
 from deepmrseg_bids.tasks.qc import check_brain, check_given_mask
 from deepmrseg_bids.tasks.results import (
     Posteriors,
@@ -88,6 +89,7 @@ class Brain:
         centre: middle of the deep structures, RAS+ millimetres; None if none were found.
         confidence: see :class:`deepmrseg_bids.tasks.results.Measure`.
         given: the mask of a skull-stripped scan, on the scan's grid; it is the brain.
+        inside: of the skull; None if it was not looked for, or if there is no skull.
         uneven: how its brightness changes from end to end, where that is a lot.
     """
 
@@ -97,12 +99,18 @@ class Brain:
     confidence: float | None
     findings: tuple[Finding, ...] = ()
     given: LabelMap | None = None
+    inside: Intracranial | None = None
     uneven: Gradient | None = None
 
     @property
     def volume_mm3(self) -> float:
         """Volume of the mask, at the network's resolution."""
         return float((self.probability > 0.5).sum()) * self.grid.voxel_volume
+
+    @property
+    def icv_mm3(self) -> float | None:
+        """The intracranial volume; None where it is not known."""
+        return None if self.inside is None else self.inside.volume_mm3
 
     @property
     def axes(self) -> NDArray[np.float64]:
@@ -425,7 +433,16 @@ def brain_of(context: SessionContext) -> Brain:
         SkippedTask: there is no T1w.
         SegmentationError: no brain was found.
     """
-    return context.once("brain", lambda: find_brain(context.t1w, context.predictors("brain")))
+    return context.once("brain", lambda: _found(context))
+
+
+def _found(context: SessionContext) -> Brain:
+    brain = find_brain(context.t1w, context.predictors("brain"))
+    if any(finding.code == "skull-stripped" for finding in brain.findings):
+        return brain
+    mask = brain.probability > 0.5
+    inside = find_inside(context.t1w, brain.grid, mask, context.predictors("icv"))
+    return replace(brain, inside=inside)
 
 
 def t1w_of(context: SessionContext) -> Volume:
@@ -467,7 +484,7 @@ TASK = TaskSpec(
     description="Brain mask",
     segment=_segment,
     segment_prepared=_segment_prepared,
-    models=("brain",),
+    models=("brain", "icv"),
     table=TABLE,
     output=Output({"desc": "brain"}, suffix="mask", kind="Brain"),
     brain_mask=True,

@@ -64,7 +64,7 @@ def task_of(bundle: ModelBundle) -> TaskSpec:
             description=title,
             segment=partial(_segment_slices, model=bundle.task),
             segment_prepared=partial(_slices_prepared, model=bundle.task),
-            models=("brain", bundle.task),
+            models=("brain", "icv", bundle.task),
             required=wml.TASK.required,
             optional=wml.TASK.optional,
             native=wml.TASK.native,
@@ -124,8 +124,8 @@ def _slices_prepared(
 def _models_before(where: Preparation) -> tuple[str, ...]:
     """The models that find the crop."""
     if set(where.around) - {WHOLE_BRAIN}:
-        return ("brain", "deepbrain")
-    return ("brain",) if _needs_brain(where) else ()
+        return ("brain", "icv", "deepbrain")
+    return ("brain", "icv") if _needs_brain(where) else ()
 
 
 def _needs_brain(where: Preparation) -> bool:

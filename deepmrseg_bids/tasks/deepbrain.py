@@ -129,7 +129,7 @@ TASK = TaskSpec(
     description="Deep brain structures",
     segment=_segment_session,
     segment_prepared=_segment_prepared,
-    models=("brain", "deepbrain"),
+    models=("brain", "icv", "deepbrain"),
     methods="Deep structures were segmented in a crop around them, within the brain.",
     costs=Costs(window_seconds=0.6, network_mib=430, labels=14, crop_mm3=96 * 96 * 80, passes=1.2),
 )

@@ -165,7 +165,7 @@ TASK = TaskSpec(
     description="Anterior and posterior hippocampus",
     segment=_segment_session,
     segment_prepared=_segment_prepared,
-    models=("brain", "deepbrain", "hippocampus"),
+    models=("brain", "icv", "deepbrain", "hippocampus"),
     table=TABLE,
     methods=("Each hippocampus was segmented in a crop around it and divided by a coronal plane."),
     figure=Figure(plane=0),

@@ -29,7 +29,7 @@ __all__ = [
 
 GROUP = "deepmrseg_bids.tasks"
 _log = logging.getLogger(__name__)
-_OWN = ("brain", "deepbrain", "hippocampus", "wholebrain", "wml")
+_OWN = ("brain", "icv", "deepbrain", "hippocampus", "wholebrain", "wml")
 """In the order in which they run; the file of each has the same name, and in it ``TASK``."""
 
 

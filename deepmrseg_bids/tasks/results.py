@@ -143,6 +143,8 @@ class BrainFound(Protocol):
     @property
     def volume_mm3(self) -> float: ...
     @property
+    def icv_mm3(self) -> float | None: ...
+    @property
     def findings(self) -> tuple[Finding, ...]: ...
 
 
@@ -155,6 +157,7 @@ class Segmentation:
         posteriors: what the labels were made from; several where a task works in parts.
         findings: what a careful reader should know.
         brain_mm3: volume of the brain mask of the same scan.
+        icv_mm3: its intracranial volume.
         regions: composite regions, see :mod:`deepmrseg_bids.tasks.regions`.
     """
 
@@ -165,6 +168,7 @@ class Segmentation:
     posteriors: tuple[Posteriors, ...] = ()
     findings: tuple[Finding, ...] = ()
     brain_mm3: float | None = None
+    icv_mm3: float | None = None
     regions: tuple[Measure, ...] = ()
 
 
@@ -176,7 +180,7 @@ def found_in(brain: BrainFound, result: Segmentation, *findings: Finding) -> Seg
         findings: more of the way to the result.
     """
     every = tuple(dict.fromkeys((*brain.findings, *findings, *result.findings)))
-    return replace(result, brain_mm3=brain.volume_mm3, findings=every)
+    return replace(result, brain_mm3=brain.volume_mm3, icv_mm3=brain.icv_mm3, findings=every)
 
 
 def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:

@@ -98,7 +98,8 @@ def segment(
     found = _segment(pair.flair, pair.t1w, pair.brain.mask_on, network, rigid=pair.rigid,
                      centre=pair.brain.centre)  # fmt: skip
     volume = pair.brain.volume_mm3
-    found = replace(found, brain_mm3=volume, findings=pair.findings, pair=pair)
+    icv = None if brain is None else brain.icv_mm3
+    found = replace(found, brain_mm3=volume, icv_mm3=icv, findings=pair.findings, pair=pair)
     if pair.t1w is None:
         return found
     there = replace(found.posteriors[0], grid=pair.in_t1w(found.posteriors[0].grid))
@@ -218,7 +219,7 @@ TASK = TaskSpec(
     description="White-matter lesions",
     segment=_segment_session,
     segment_prepared=_segment_prepared,
-    models=("brain", "wml"),
+    models=("brain", "icv", "wml"),
     required=(PAIRED,),
     optional=(T1W,),
     native=PAIRED,

@@ -33,7 +33,8 @@ __all__ = [
 Numbers = tuple[float | None, ...]
 _MEASURES = {
     "volume_mm3": ("Volume", "mm³"),
-    "volume_icv_percent": ("Percentage of brain volume", "%"),
+    "volume_icv_percent": ("Percentage of intracranial volume", "%"),
+    "volume_brain_percent": ("Percentage of brain volume", "%"),
     "volume_residual_mm3": ("Volume adjusted for brain size (residual method)", "mm³"),
     "confidence": ("Confidence", "0 to 1"),
     "deviation": ("Robust z (deviation from the median of all sessions)", "robust SD"),

@@ -30,7 +30,15 @@ from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
 from deepmrseg_bids.reports.subject.slices import Slice, SliceSet, draw_slices
 from deepmrseg_bids.reports.subject.viewer import Scene, ViewerMap, make_scene
-from deepmrseg_bids.reports.subject.volumes import Change, Pair, Standing, changes, paired, unit_of
+from deepmrseg_bids.reports.subject.volumes import (
+    Change,
+    Pair,
+    Standing,
+    changes,
+    is_of_icv,
+    paired,
+    unit_of,
+)
 from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["Alignment", "SessionResult", "TaskResult", "write_subject_report"]
@@ -194,6 +202,7 @@ class _Task:
     picture: _Picture
     pairs: tuple[Pair, ...]
     unit: str
+    whole: str
     made: Mapping[str, Sequence[tuple[str, str]]]
 
 
@@ -270,7 +279,8 @@ def _task(result: TaskResult, anchor: str, picture: _Picture) -> _Task:
     title = result.spec.title
     scale, unit = unit_of(result.rows)
     pairs = paired(result.rows, result.table, result.standing, scale)
-    return _Task(anchor, title, result, picture, pairs, unit, _made(result.provenance))
+    whole = "intracranial volume" if is_of_icv(result.rows) else "brain volume"
+    return _Task(anchor, title, result, picture, pairs, unit, whole, _made(result.provenance))
 
 
 def _made(provenance: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

@@ -68,6 +68,11 @@ def unit_of(rows: Sequence[MorphRow]) -> tuple[float, str]:
     return (1000.0, "ml") if largest >= _ML_FROM else (1.0, "mm³")
 
 
+def is_of_icv(rows: Sequence[MorphRow]) -> bool:
+    """Whether the intracranial volume is known that volumes can be a share of."""
+    return any(row.volume_icv_percent is not None for row in rows)
+
+
 def paired(
     rows: Sequence[MorphRow],
     table: LabelTable | None,
@@ -75,14 +80,16 @@ def paired(
     scale: float,
 ) -> tuple[Pair, ...]:
     """Rows in the table's order, with left and right of a structure together, left first."""
-    colours = _colours(table)
+    colours, of_icv = _colours(table), is_of_icv(rows)
     groups: dict[str, dict[str, MorphRow]] = {}
     for row in rows:
         side, structure = _side(row.name)
         groups.setdefault(structure if side else row.name, {})[side] = row
     pairs = []
     for group in groups.values():
-        shown = tuple(_row(group[side], colours, standing, scale) for side in sorted(group))
+        shown = tuple(
+            _row(group[side], colours, standing, scale, of_icv=of_icv) for side in sorted(group)
+        )
         left, right = group.get("left"), group.get("right")
         asymmetry = "" if left is None or right is None else _asymmetry(left, right)
         pairs.append(Pair(shown, asymmetry))
@@ -147,13 +154,18 @@ def _colours(table: LabelTable | None) -> dict[int, str]:
 
 
 def _row(
-    row: MorphRow, colours: Mapping[int, str], standing: Mapping[str, Standing], scale: float
+    row: MorphRow,
+    colours: Mapping[int, str],
+    standing: Mapping[str, Standing],
+    scale: float,
+    *,
+    of_icv: bool,
 ) -> Row:
     low, high = row.volume_low_mm3, row.volume_high_mm3
     interval = (
         "" if low is None or high is None else f"{_number(low, scale)} to {_number(high, scale)}"
     )
-    percent = row.volume_icv_percent
+    percent = row.volume_icv_percent if of_icv else row.volume_brain_percent
     return Row(
         row.index,
         row.name.replace("-", " "),

@@ -1,0 +1,65 @@
+"""All that lies inside the skull: brain, fluid and membranes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.imaging.grid import Grid, covered, resample
+from deepmrseg_bids.imaging.intensity import normalise
+from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.tasks.results import expected_dice
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference.predictor import Predictor
+
+__all__ = ["Intracranial", "find_inside"]
+
+
+@dataclass(frozen=True, eq=False)
+class Intracranial:
+    """The inside of a skull, at the resolution of its network.
+
+    Attributes:
+        probability: (I, J, K) of being inside.
+        confidence: see :class:`deepmrseg_bids.tasks.results.Measure`.
+    """
+
+    probability: NDArray[np.float32]
+    grid: Grid
+    confidence: float | None
+
+    @property
+    def volume_mm3(self) -> float:
+        """Its volume, by whole voxels of its network."""
+        return float((self.probability > 0.5).sum()) * self.grid.voxel_volume
+
+
+def find_inside(
+    volume: Volume, grid: Grid, brain: NDArray[np.bool_], predictor: Predictor
+) -> Intracranial:
+    """The inside of the skull of a raw head whose brain was found.
+
+    Args:
+        grid: around the brain, at the spacing of the network.
+        brain: (*grid.shape) the brain mask, which lies inside.
+    """
+    scanned = covered(volume.grid, grid)
+    image = normalise(resample(volume.data, volume.grid, grid), mode="head", scanned=scanned)
+    likely = predictor(image)[1]
+    pieces, count = ndimage.label((likely > 0.5) & scanned)
+    kept = brain.copy()
+    if count:
+        overlap = np.bincount(pieces[brain], minlength=count + 1)
+        overlap[0] = 0
+        kept |= (pieces == overlap.argmax()) & (overlap.max() > 0)
+    inside = ndimage.binary_fill_holes(kept)
+    near = ndimage.binary_dilation(inside)
+    probability = np.where(near, likely, 0)
+    probability = np.where(inside, np.maximum(probability, 0.501), np.minimum(probability, 0.499))
+    sure = expected_dice(likely * near, inside)
+    return Intracranial(probability.astype(np.float32), grid, sure)

@@ -110,6 +110,8 @@ def main() -> None:
         "brain": heads(data) + label_maps(data, 1.0),
         "deepbrain_manual": manual,
         "wholebrain_manual": [{**row, "protocol": "neuromorphometrics"} for row in manual],
+        "wholebrain": [{**row, "protocol": "neuromorphometrics"} for row in manual]
+        + [{**row, "mask": row["dseg"], "weight": "0.3"} for row in heads(data)],
         "sides": [{**row, "protocol": "neuromorphometrics"} for row in manual]
         + [{**row, "mask": row["dseg"]} for row in heads(data)]
         + label_maps(data, 0.5),

@@ -397,24 +397,33 @@ def _along(data: Array, axis: int, positions: Array, scale: float) -> Array:
 
 
 def _mixed(data: Array, axis: int, weights: NDArray[np.float32]) -> Array:
-    """(new edge, edge) weights times one axis of an array.
+    """(new edge, edge) weights times one axis of an array, for weights of few neighbours.
 
-    A very large array is done in parts, so that it is never copied as a whole.
+    The sums are written out, neighbour after neighbour: a library of linear algebra is slower
+    here, and rounds differently from one processor to the next. A very large array is done in
+    parts, so that it is never copied as a whole.
     """
-    moved = np.moveaxis(data, axis, 0)
-    if data.size <= _PART:
-        mixed = weights @ np.ascontiguousarray(moved).reshape(len(moved), -1)
-        return np.moveaxis(mixed.reshape(len(weights), *moved.shape[1:]), 0, axis)
-    out = np.empty((len(weights), *moved.shape[1:]), dtype=np.float32)
-    # parts are cut where neighbours lie furthest apart in memory
-    cut = max(range(1, data.ndim), key=lambda k: abs(moved.strides[k]))
-    count = max(1, _PART * moved.shape[cut] // data.size)
-    for start in range(0, moved.shape[cut], count):
-        part = (*[slice(None)] * cut, slice(start, start + count))
-        piece = np.ascontiguousarray(moved[part])
-        mixed = weights @ piece.reshape(len(piece), -1)
-        out[part] = mixed.reshape(len(weights), *piece.shape[1:])
-    return np.moveaxis(out, 0, axis)
+    new, edge = weights.shape
+    used = weights > 0
+    first = used.argmax(axis=1)
+    beyond = np.where(used.any(axis=1), edge - used[:, ::-1].argmax(axis=1), first + 1)
+    taps = np.minimum(first[:, None] + np.arange(int((beyond - first).max())), edge - 1)
+    shares = np.take_along_axis(weights, taps, axis=1)
+    shares[:, 1:][taps[:, 1:] == taps[:, :-1]] = 0  # the last voxel counts once
+    out = np.empty((*data.shape[:axis], new, *data.shape[axis + 1 :]), dtype=np.float32)
+    count = max(1, _PART * edge // max(data.size, 1))
+    lead, rest = (slice(None),) * axis, (1,) * (data.ndim - axis - 1)
+    for start in range(0, new, count):
+        rows = slice(start, start + count)
+        part = out[(*lead, rows)]
+        np.multiply(
+            np.take(data, taps[rows, 0], axis=axis), shares[rows, 0].reshape(-1, *rest), out=part
+        )
+        for tap in range(1, taps.shape[1]):
+            term = np.take(data, taps[rows, tap], axis=axis)
+            term *= shares[rows, tap].reshape(-1, *rest)
+            part += term
+    return out
 
 
 def _weights(positions: Array, edge: int, scale: float) -> NDArray[np.float32]:

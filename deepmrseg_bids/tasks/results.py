@@ -38,6 +38,7 @@ __all__ = [
 
 Box: TypeAlias = tuple[slice, ...]
 _ROUNDING = 1e-3  # of what a class needs
+_LEAST = 0.1  # it would take ten other classes, all as unlikely
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,11 @@ class Posteriors:
 
     def labels(self) -> NDArray[np.uint8]:
         """The most likely class in each voxel, (I, J, K)."""
-        likely: NDArray[np.uint8] = self.data.argmax(axis=0).astype(np.uint8)
+        best = self.data[0].copy()
+        likely = np.zeros(self.grid.shape, dtype=np.uint8)
+        for number, share in enumerate(self.data[1:], start=1):  # faster than argmax
+            likely[share > best] = number
+            np.maximum(best, share, out=best)
         return likely
 
     def chosen(self) -> NDArray[np.unsignedinteger[Any]]:
@@ -224,9 +229,10 @@ def _where_it_can_win(
 ) -> tuple[Box, _Part] | None:
     """The voxels of ``target`` that a class may get, and the part of its posterior they need.
 
-    The most likely class of a voxel has at least one share in ``classes``.
+    The most likely class of a voxel has at least one share in ``classes``; of many classes, none
+    wins with less than ``_LEAST``.
     """
-    core = box_above(posterior, (1 - _ROUNDING) / classes)
+    core = box_above(posterior, (1 - _ROUNDING) * max(1 / classes, _LEAST))
     if core is None:
         return None
     # as far as interpolation reaches, and averaging, where the target is coarser
@@ -391,9 +397,14 @@ def confidences(
 
 def box_above(posterior: Array, least: float) -> Box | None:
     """The box that holds every voxel above a value; None if there is none."""
-    box: Box | None
-    (box,) = ndimage.find_objects((posterior > least).view(np.uint8), max_label=1) or (None,)
-    return box
+    above = posterior > least
+    sides = []
+    for axis in range(above.ndim):
+        filled = np.flatnonzero(above.any(axis=tuple(k for k in range(above.ndim) if k != axis)))
+        if not len(filled):
+            return None
+        sides.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    return tuple(sides)
 
 
 def expected_dice(posterior: Array, chosen: NDArray[np.bool_]) -> float | None:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.imaging.grid import Array
-from deepmrseg_bids.tasks.results import Box, Posteriors, box_above
+from deepmrseg_bids.tasks.results import Posteriors, box_above
 
 __all__ = ["SoftCounts", "count"]
 
-_NEVER = 1e-3  # a probability below is none
+_SMALL = 0.02  # a probability below is not looked for in the voxels of other labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +63,31 @@ def count(posteriors: Posteriors) -> SoftCounts:
     place[list(indices)] = np.arange(len(indices))
     chosen = place[posteriors.chosen()]
     shared = np.zeros((len(indices) + 1, len(indices)))
-    for index, box, share in _shares(posteriors):
+    total = np.zeros(len(indices))
+    for index, whole, of_side in _shares(posteriors):
+        total[place[index]] = _sum(whole, of_side)
+        if (box := box_above(whole, _SMALL)) is None:
+            continue
+        share = whole[box] if of_side is None else whole[box] * of_side[box]
         where = chosen[box].ravel()
         shared[:, place[index]] = np.bincount(where, share.ravel(), minlength=len(shared))
     sizes = np.bincount(chosen.ravel(), minlength=len(shared))[:-1].astype(np.float64)
-    return SoftCounts(indices, sizes, shared[:-1], shared.sum(axis=0))
+    return SoftCounts(indices, sizes, shared[:-1], total)
 
 
-def _shares(posteriors: Posteriors) -> Iterator[tuple[int, Box, Array]]:
-    """Each label with the box outside of which it is out of the question, and what is in it."""
+def _shares(posteriors: Posteriors) -> Iterator[tuple[int, Array, Array | None]]:
+    """Each label with the probability of its class, and that of its side where it has one."""
     sides = posteriors.sides
+    left = None if sides is None else 1 - sides.right
     for index, data in zip(posteriors.indices[1:], posteriors.data[1:], strict=True):
-        box = box_above(data, _NEVER)
-        if box is None:
-            continue
-        whole = data[box]
         if sides is None or index not in sides.left_of:
-            yield index, box, whole
-            continue
-        right = whole * sides.right[box]
-        yield index, box, right
-        yield sides.left_of[index], box, whole - right
+            yield index, data, None
+        else:
+            yield index, data, sides.right
+            yield sides.left_of[index], data, left
+
+
+def _sum(whole: Array, of_side: Array | None) -> float:
+    if of_side is None:
+        return float(whole.sum(dtype=np.float64))
+    return float(np.einsum("ijk,ijk->i", whole, of_side, dtype=np.float32).sum(dtype=np.float64))

@@ -50,7 +50,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(_HEADS, "works within --mem", "0.5 mm voxels, 512^3"),
     *_rows(_HEADS, "failed or flagged: not a whole head", "20 mm slab", "a crop"),
     *_rows(_HEADS, "works", "skull-stripped", "defaced", "contrast-enhanced"),
-    *_rows(_HEADS, "flagged by QC", "a T2w named T1w"),
+    *_rows(_HEADS, "flagged by QC", "a T2w named T1w", "a CT named T1w"),
     *_rows(_HEADS, "failed or flagged", "a phantom"),
     *_rows(_HEADS, "task skipped with the reason", "no T1w", "no FLAIR"),
     *_rows(_HEADS, "task skipped with the cause", "no T1w, by a filter or by its name"),

@@ -43,6 +43,8 @@ ROWS: tuple[Row, ...] = (
            "oblique", "any of the 48 axis orientations"),
     *_rows(_HEADERS, "failed or flagged: not a whole head", "upside-down header"),
     *_rows(_HEADERS, "failed before voxels are read", "impossible size in the header"),
+    *_rows(_HEADERS, "failed before voxels are read, or a finding",
+           "a position that is no number, or impossible"),
     *_rows(_HEADERS, "a finding for each", "contradictory numbers in the header"),
     *_rows(_HEADERS, "label maps are placed as the scan by every program",
            "sform sheared by rounding, qform good"),

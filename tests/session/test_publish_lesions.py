@@ -90,7 +90,7 @@ def make(tmp_path, write_scan, monkeypatch):
     def segment(found, *, t1w=t1w, flair=flair, **changes):
         seen = {}
 
-        def run(images, tasks, pool):
+        def run(images, tasks, pool, **_):
             names = tuple(task.name for task in tasks)
             seen.update(t1w=images.get("T1w"), flair=images.get("FLAIR"), tasks=names)
             yield from ((task, found) for task in names)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.errors import DatasetError
@@ -19,7 +19,6 @@ from deepmrseg_bids.tasks.lesions import (
     PLACES,
     VENTRICLE_MM,
     Lesion,
-    Place,
 )
 from deepmrseg_bids.tsv import NOT_KNOWN, cell, frame_text, number_of, read_tsv, tsv_text
 
@@ -120,8 +119,8 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
         "Levels": {
             "infratentorial": "in the brain stem or the cerebellum",
             "periventricular": f"otherwise, at most {VENTRICLE_MM:g} mm from a lateral ventricle",
-            "juxtacortical": f"otherwise, at most {CORTEX_LABEL_MM:g} mm from the cortex of a label "
-            f"map, or at most {CORTEX_MM:g} mm from the brain surface or the fluid of a sulcus",
+            "juxtacortical": f"otherwise, at most {CORTEX_LABEL_MM:g} mm from the cortex of a "
+            f"label map, or {CORTEX_MM:g} mm from the brain surface or the fluid of a sulcus",
             "deep": "none of these",
         },
     },
@@ -304,16 +303,17 @@ def read_lesions(path: str | os.PathLike[str]) -> list[Lesion]:
 
 
 def _lesion(row: Mapping[str, str]) -> Lesion:
-    place, region = _text(row["location"]), _text(row.get("region", NOT_KNOWN))
-    if place and place not in PLACES:
-        raise ValueError(f"{place!r} is no location of a lesion")
+    location = row["location"]
+    place = next((one for one in PLACES if one == location), None)
+    if place is None and location != NOT_KNOWN:
+        raise ValueError(f"{location!r} is no location of a lesion")
     return Lesion(
         int(row["index"]),
         _measured(row, "volume_mm3", needed=True) or 0.0,
         (float(row["x_mm"]), float(row["y_mm"]), float(row["z_mm"])),
-        cast("Place", place) if place else None,
+        place,
         _measured(row, "confidence", needed=True, most=1.0) or 0.0,
-        region,
+        _text(row.get("region", NOT_KNOWN)),
     )
 
 

@@ -82,9 +82,9 @@ class Anatomy:
         """The same in another space.
 
         Args:
-            matrix: (4, 4) from points of its space to points of the other one.
+            matrix: (4, 4) from points of the other space to points of its own.
         """
-        grid = Grid(self.labels.grid.shape, matrix @ self.labels.grid.affine)
+        grid = Grid(self.labels.grid.shape, np.linalg.inv(matrix) @ self.labels.grid.affine)
         return Anatomy(self.task, LabelMap(self.labels.data, grid), self.table)
 
 

@@ -100,8 +100,7 @@ def segment(
         raise SkippedTask(f"{model} requires a FLAIR, but the session has none")
     network = predictors(model)
     pair = pair_scans(flair, t1w, predictors("brain"), brain=brain)
-    back = None if pair.rigid is None else np.linalg.inv(pair.rigid)
-    there = [] if back is None else [anatomy.moved(back) for anatomy in anatomies]
+    there = [] if pair.rigid is None else [one.moved(pair.rigid) for one in anatomies]
     found = _segment(pair.flair, pair.t1w, pair.brain.mask_on, network, rigid=pair.rigid,
                      centre=pair.brain.centre, anatomies=there)  # fmt: skip
     volume = pair.brain.volume_mm3

@@ -119,6 +119,7 @@ def _task(outcome: SessionOutcome, task: TaskOutcome, spec: TaskSpec, out_dir: P
         provenance=_sidecar(dseg),
         tsv=(morph.name, text),
         edited=EDITED in task.reason,
+        lesions=out_dir / names.lesions_path(source, task.task) if spec.lesions else None,
     )
 
 

@@ -11,23 +11,25 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bids.ownership import page_guard
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.bids.visits import Visits
 from deepmrseg_bids.errors import DeepMRSegError
-from deepmrseg_bids.files import write_bytes
+from deepmrseg_bids.files import read_json, write_bytes
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
 from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
+from deepmrseg_bids.reports.subject.lesions import LesionView, lesion_view
 from deepmrseg_bids.reports.subject.slices import Slice, SliceSet, draw_slices
 from deepmrseg_bids.reports.subject.viewer import Scene, ViewerMap, make_scene
 from deepmrseg_bids.reports.subject.volumes import Change, Pair, Standing, changes, paired, unit_of
@@ -54,6 +56,7 @@ class TaskResult:
         provenance: what the sidecar of the label map says about how it was made.
         tsv: the table of volumes as it was written, and its name, to download.
         edited: somebody changed the label map; the volumes are those of the original.
+        lesions: the table of single lesions, where the task writes one.
     """
 
     spec: TaskSpec
@@ -69,6 +72,7 @@ class TaskResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     tsv: tuple[str, str] = ("", "")
     edited: bool = False
+    lesions: Path | None = None
 
     @property
     def task(self) -> str:
@@ -141,7 +145,7 @@ def write_subject_report(
     visits = visits or Visits.of(_session_id(result) for result in results)
     page = render_page(
         "subject.html.j2",
-        scripts=["subject.js"],
+        scripts=["subject.js", "lesions.js"],
         libraries=["niivue"],
         subject=subjects.pop(),
         version=version,
@@ -195,6 +199,7 @@ class _Task:
     pairs: tuple[Pair, ...]
     unit: str
     made: Mapping[str, Sequence[tuple[str, str]]]
+    lesions: LesionView | None = None
 
 
 @dataclass(frozen=True)
@@ -242,6 +247,7 @@ _Read = Callable[[Path], Volume]
 def _sessions(results: Sequence[SessionResult]) -> list[_Session]:
     drawn = sum(task.finished for result in results for task in result.tasks)
     drawn += sum(result.alignment is not None for result in results)
+    drawn += sum(task.lesions is not None for result in results for task in result.tasks)
     limit = _PICTURE_BUDGET // max(drawn, 1)
     return [
         _session(result, number, limit, _VIEWER_BUDGET // len(results))
@@ -258,7 +264,8 @@ def _session(result: SessionResult, number: int, limit: int, viewer_limit: int) 
     tasks = []
     for task in result.tasks:
         picture, labels = _picture(task, read, limit) if task.finished else (_Picture(), None)
-        tasks.append(_task(task, f"{anchor}-{_slug(task.task)}", picture))
+        made = _task(task, f"{anchor}-{_slug(task.task)}", picture)
+        tasks.append(replace(made, lesions=_lesions(task, labels, read, limit)))
         if labels and task.table and task.image in scenes:
             scenes[task.image] = scenes[task.image].and_map(task.task, labels, task.table)
     title = f"Session {label}" if label else "Session"
@@ -311,6 +318,21 @@ def _picture(result: TaskResult, read: _Read, limit: int) -> tuple[_Picture, Lab
     spacing = " x ".join(f"{edge:.2f}" for edge in volume.grid.spacing)
     scan = f"{result.image.name}: {shape} voxels of {spacing} mm, {volume.grid.orientation}"
     return _Picture(slices=slices, scan=scan), labels
+
+
+def _lesions(
+    result: TaskResult, labels: LabelMap | None, read: _Read, limit: int
+) -> LesionView | None:
+    """The single lesions of a task; None where their table or the scan cannot be read."""
+    if result.lesions is None or result.image is None or labels is None:
+        return None
+    try:
+        facts = read_json(Path(sidecar_path(result.lesions)))
+    except (OSError, ValueError):
+        facts = {}
+    return lesion_view(
+        result.lesions, facts, read(result.image), labels, style=result.spec.figure, limit=limit
+    )
 
 
 def _scenes(result: SessionResult, read: _Read, limit: int) -> dict[Path | None, Scene]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepmrseg_bids.app.agreement import Agreement, find_agreement
 from deepmrseg_bids.app.request import check_owner
 from deepmrseg_bids.bids.derivatives import Staging, tasks_in
+from deepmrseg_bids.bids.keyed_tables import listed
 from deepmrseg_bids.bids.names import group_path, group_qc_path, group_report_path
 from deepmrseg_bids.bids.ownership import check_group_files
 from deepmrseg_bids.bids.participants import read_people
 from deepmrseg_bids.bids.query import check_bids_dir, check_output_dir, check_writable
+from deepmrseg_bids.bids.ratings import Ratings, read_ratings, unknown_sessions
 from deepmrseg_bids.bids.references import Reference, read_references
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
@@ -21,6 +23,7 @@ from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.group.agreement import old_agreement, write_agreement
 from deepmrseg_bids.group.columns import MISSING
 from deepmrseg_bids.group.qc import write_qc
+from deepmrseg_bids.group.ratings import write_rating_tables
 from deepmrseg_bids.group.tables import (
     write_asymmetry,
     write_change,
@@ -70,13 +73,14 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     references = read_references(config.reference)
     if any(one.folder.resolve() == config.out_dir.resolve() for one in references):
         raise UsageError("--reference: this is OUT_DIR; its label maps agree with themselves")
+    ratings = read_ratings(config.ratings) if config.ratings else None
     tasks = tasks_in(config.out_dir, measured_tasks(config.out_dir))
     if unknown := [task for task in config.tasks if task not in tasks]:
         raise UsageError(f"unknown tasks {unknown}; known are {', '.join(tasks)}")
-    study = _read_study(config, [tasks[task] for task in config.tasks or tasks])
+    study = _read_study(config, [tasks[task] for task in config.tasks or tasks], ratings)
     problems = _write_tables(config, study, references)
     if config.reports:
-        problems += _write_page(config, study.volumes, command, problems)
+        problems += _write_page(config, study, command, problems)
     for problem in dict.fromkeys(problems):
         _log.warning("%s", problem)
     if not any(task.sources for task in study.volumes):
@@ -93,12 +97,14 @@ class _Study:
         volumes: of each task, the sessions in the order of time.
         log: logs/sessions.tsv.
         problems: what could not be used, one line each.
+        ratings: None where none were given.
     """
 
     volumes: Sequence[TaskVolumes]
     log: Sequence[SessionRow]
     times: Times
     problems: Sequence[str]
+    ratings: Ratings | None = None
 
     @property
     def present(self) -> list[TaskVolumes]:
@@ -106,7 +112,7 @@ class _Study:
         return [task for task in self.volumes if task.sources]
 
 
-def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
+def _read_study(config: RunConfig, tasks: Sequence[TaskSpec], ratings: Ratings | None) -> _Study:
     log, unread = read_log(config.out_dir)
     volumes = [read_volumes(config.out_dir, task, log, bids_dir=config.bids_dir) for task in tasks]
     problems = [f"{task.task}: {line}" for task in volumes for line in task.problems]
@@ -118,7 +124,26 @@ def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
     log = [row for row in log if row.task in {task.name for task in tasks}]
     times = Times.read(config.bids_dir, volumes, all_sessions(volumes, log))
     ordered = [task.in_order(times.in_order(task.sources)) for task in volumes]
-    return _Study(ordered, log, times, problems + unread)
+    if ratings is not None:
+        ordered = [replace(task, ratings=ratings.of(task.task)) for task in ordered]
+        _tell_ratings(ratings, ordered)
+    return _Study(ordered, log, times, problems + unread, ratings)
+
+
+def _tell_ratings(ratings: Ratings, volumes: Sequence[TaskVolumes]) -> None:
+    """Say what ratings are about, what they exclude, and whose sessions are not here."""
+    for note in ratings.notes:
+        _log.warning("%s", note)
+    there = {key for task in volumes for key in task.sources}
+    if strange := unknown_sessions(ratings, there):
+        names = listed([" ".join(filter(None, key)) for key in strange])
+        _log.warning("--ratings: no results of %s; these ratings are not used", names)
+    for task in filter(lambda task: task.sources, volumes):
+        own = (task.ratings or {}).keys() & task.sources.keys()
+        excluded = [key for key in task.sources if key in task.excluded]
+        names = f": {listed([' '.join(filter(None, key)) for key in excluded])}" if excluded else ""
+        _log.info("%s: %d of %s rated, %d excluded%s", task.task, len(own),
+                  counted(len(task.sources), "session"), len(excluded), names)  # fmt: skip
 
 
 def _write_tables(config: RunConfig, study: _Study, references: Sequence[Reference]) -> list[str]:
@@ -131,7 +156,12 @@ def _write_tables(config: RunConfig, study: _Study, references: Sequence[Referen
         if study.present or study.log:
             problems += _stage_tables(config, study, folder)
         for agreement in agreements:
-            write_agreement(folder, agreement.task, agreement.rows, agreement.facts)
+            excluded = next(t.excluded for t in study.volumes if t.task == agreement.task)
+            write_agreement(
+                folder, agreement.task, agreement.rows, agreement.facts, excluded=excluded
+            )
+        if study.ratings is not None:
+            write_rating_tables(folder, study.present, study.ratings)
         staged = {path.name for path in folder.iterdir()}
     for name in sorted(staged):
         if not name.endswith(".json"):  # each table has one
@@ -154,6 +184,9 @@ def _outdated(
             path = out / group_path(task.task, table)
             if path.name not in staged:
                 yield from (path, path.with_suffix(".json"))
+    for name in ("group_ratings.tsv", "group_ratings_agreement.tsv"):
+        if name not in staged:
+            yield from (out / name, (out / name).with_suffix(".json"))
     if config.reference:
         fresh = {agreement.task for agreement in agreements}
         for task in volumes:
@@ -211,7 +244,7 @@ def _agreements(
 
 
 def _write_page(
-    config: RunConfig, volumes: Sequence[TaskVolumes], command: str, problems: Sequence[str]
+    config: RunConfig, study: _Study, command: str, problems: Sequence[str]
 ) -> list[str]:
     """Write ``group.html`` and its mosaics from the tables; what went wrong besides."""
     if not (config.out_dir / "group_qc.tsv").is_file():
@@ -220,6 +253,7 @@ def _write_page(
     from deepmrseg_bids.reports.group.data import read_cohort
     from deepmrseg_bids.reports.group.page import write_group_report
 
+    volumes = study.volumes
     cohort = read_cohort(config.out_dir, [task.task for task in volumes])
     mosaics = draw_mosaics(
         config.out_dir,
@@ -233,7 +267,13 @@ def _write_page(
     shown = list(dict.fromkeys([*problems, *cohort.problems]))
     titles = {task.task: task.spec.title for task in volumes}
     write_group_report(
-        path, cohort, titles=titles, command=command, mosaics=mosaics, problems=shown
+        path,
+        cohort,
+        titles=titles,
+        command=command,
+        mosaics=mosaics,
+        ratings=study.ratings.ratings if study.ratings else (),
+        problems=shown,
     )
     _log.info("%s: group report", path)
     missing = [tile.problem for tiles in mosaics.values() for tile in tiles if tile.problem]

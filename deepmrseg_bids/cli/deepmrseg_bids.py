@@ -160,6 +160,9 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--reference", nargs="+", action="extend", metavar="[NAME=]DIR",
                        help="group level: compare with the label maps of these BIDS derivatives "
                        "data sets (default name: that of the folder)")  # fmt: skip
+    group.add_argument("--ratings", nargs="+", action="extend", type=_path, metavar="FILE",
+                       help="group level: quality ratings exported from the reports; results "
+                            "rated fail are excluded from statistics")  # fmt: skip
     group.add_argument("--probabilities", action="store_true", help="also write posteriors")
     group.add_argument(*both("--reports-only"), action="store_true",
                        help="only write the HTML reports, from existing results")  # fmt: skip
@@ -195,7 +198,14 @@ def config_from(args: argparse.Namespace) -> RunConfig:
     if "model" in given:
         models = model_paths(given.pop("model"))
         given["models"] = tuple((task, path.absolute()) for task, path in models.items())
-    for name in ("participant_label", "session_label", "tasks", "output_spaces", "reference"):
+    for name in (
+        "participant_label",
+        "session_label",
+        "tasks",
+        "output_spaces",
+        "reference",
+        "ratings",
+    ):
         if name in given:
             given[name] = tuple(given[name])
     values |= given

@@ -19,6 +19,7 @@ from deepmrseg_bids.group.columns import (
     ASYMMETRY,
     CHANGE,
     MISSING,
+    RATED,
     RETEST,
     STRUCTURES,
     Columns,
@@ -81,6 +82,9 @@ def write_morphs(
         **{name: {"Description": f"Volume of {name}", "Units": "mm^3"} for name in volumes.names},
     }
     table = people.table.join(volumes.wide("volume_mm3"))
+    if volumes.ratings is not None:
+        columns |= RATED
+        table = volumes.rated(table.reset_index()).set_index(SESSION)
     if absent:
         columns |= ABSENT
         table[MISSING] = [absent.get(key) for key in table.index]
@@ -91,7 +95,7 @@ def write_morphs(
 def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
     """Write ``group_seg-<task>_structures.tsv``; returns the deviations, see :func:`deviating`."""
     sizes, brains = volumes.wide("volume_mm3"), volumes.brains()
-    scores, flags = _deviations(sizes.apply(np.cbrt))
+    scores, flags = _deviations(volumes.usable(sizes.apply(np.cbrt)))
     residual, lines = _adjusted(volumes, sizes, brains, scores)
     table = volumes.table.assign(
         volume_residual_mm3=volumes.long(residual),
@@ -99,7 +103,8 @@ def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
         outlier=volumes.long(flags),
     )
     path = out_dir / group_path(volumes.task, "structures")
-    write_table(path, STRUCTURES, table, ResidualMethod=lines, **_LIMITS)
+    columns = STRUCTURES if volumes.ratings is None else {**STRUCTURES, **RATED}
+    write_table(path, columns, volumes.rated(table), ResidualMethod=lines, **_LIMITS)
     what = f"{volumes.task}: volume of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 
@@ -121,7 +126,7 @@ def _adjusted(
         return residual, lines
     usual = ~(np.abs(deviations(np.cbrt(brains))) > LIMIT)
     for name in sizes:
-        usable = usual & ~(scores[name].abs() > LIMIT)
+        usable = usual & ~(scores[name].abs() > LIMIT) & volumes.usable(sizes)[name].notna()
         adjusted = adjust_by_residuals(sizes[name], brains, usable)
         residual[name] = adjusted.volumes
         if math.isfinite(adjusted.slope):
@@ -152,7 +157,7 @@ def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame | None:
         for side in ("Left", "Right")
     )
     percent = pd.DataFrame(asymmetry_percent(left, right), index=sizes.index, columns=pairs)
-    scores, flags = _deviations(percent)
+    scores, flags = _deviations(volumes.usable(percent))
     table = volumes.sessions.to_frame(index=False).merge(pd.DataFrame({"name": pairs}), "cross")
     wide = {
         "left_mm3": left,
@@ -163,7 +168,8 @@ def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame | None:
     }
     table = table.assign(**{column: values.to_numpy().ravel() for column, values in wide.items()})
     path = out_dir / group_path(volumes.task, "asymmetry")
-    write_table(path, ASYMMETRY, table, **_LIMITS)
+    columns = ASYMMETRY if volumes.ratings is None else {**ASYMMETRY, **RATED}
+    write_table(path, columns, volumes.rated(table), **_LIMITS)
     what = f"{volumes.task}: asymmetry of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 
@@ -175,6 +181,9 @@ def _visits(volumes: TaskVolumes, times: Times) -> pd.DataFrame:
     table = table[table["name"] == table["index"].map(volumes.structures)]
     order = {key: place for place, key in enumerate(times.in_order(volumes.sources))}
     keys = list(zip(table["participant_id"], table["session_id"], strict=True))
+    if volumes.excluded:
+        kept = [key not in volumes.excluded for key in keys]
+        table, keys = table[kept], [key for key, keep in zip(keys, kept, strict=True) if keep]
     years = [times.of(who, (when,)).years.get(when, math.nan) for who, when in keys]
     table = table.assign(years=years, place=[order[key] for key in keys])
     return table.sort_values("place", kind="stable")

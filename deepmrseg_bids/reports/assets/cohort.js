@@ -34,18 +34,28 @@ const cohort = {
     });
   },
 
+  /** The most severe rating of a session by the present rater; unrated if a task has none. */
+  rating(k) {
+    const own = cohort.tasks.filter((one) => cohort.qc[`${one.task}_status`]?.[k] === "done")
+      .map((one) => ratings.of(cohort.participants[k], cohort.sessions[k], one.task)?.rating || "");
+    if (own.includes("fail")) return "fail";
+    if (own.length === 0 || own.includes("")) return "unrated";
+    return own.includes("doubtful") ? "doubtful" : "pass";
+  },
+
   isOutlier(k) {
     return cohort.qc.outlier?.[k] === "yes";
   },
 
   /** Words that must all be found, and chosen values that must all hold. */
-  filter({ words, status, severity, outlier, people }) {
+  filter({ words, status, severity, outlier, rating, people }) {
     const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
     const severe = { error: ["error"], warning: ["error", "warning"], none: ["none", ""] }[severity];
     cohort.shown = [...cohort.names.keys()].filter((k) => {
       if (!wanted.every((word) => cohort.haystacks[k].includes(word))) return false;
       if (severe && !severe.includes(cohort.qc.severity?.[k] ?? "")) return false;
       if (outlier && !cohort.isOutlier(k)) return false;
+      if (rating && cohort.rating(k) !== rating) return false;
       if (people.some(([column, value]) => cohort.people[column][k] !== value)) return false;
       const found = cohort.statuses.map((c) => cohort.qc[c][k]).filter(Boolean);
       if (status === "clean") return found.every((one) => one === "done");
@@ -60,19 +70,6 @@ function sentences(tags) {
     const [severity, code] = [tag.slice(0, tag.indexOf(":")), tag.slice(tag.indexOf(":") + 1)];
     return `${cohort.codes[code] || code} (${severity})`;
   }).join("; ");
-}
-
-/** An element with properties and children; texts are texts, never markup. */
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-/** Cells as a tab-separated table; white space within a cell becomes one space. */
-function asTsv(rows) {
-  const clean = (cell) => (cell === null || cell === undefined || cell === "" ? "n/a" : String(cell).replace(/\s+/g, " "));
-  return rows.map((row) => row.map(clean).join("\t") + "\n").join("");
 }
 
 /** A table of sessions: pages of 15 rows, sorted by a click on a title. */

@@ -285,6 +285,8 @@ const mosaic = {
     if (!tasks.length) return;
     choices("m-task", tasks.map((task) => [task, taskTitle(task)]));
     byId("m-task").addEventListener("change", () => { mosaic.limit = 60; mosaic.draw(); });
+    byId("m-tiles").addEventListener("keydown", mosaic.key);
+    ratings.told.add(() => [...byId("m-tiles").children].forEach((tile) => tile.box.show()));
     byId("m-more").addEventListener("click", () => { mosaic.limit += 120; mosaic.draw(); });
     mosaic.ready = true;
     mosaic.draw();
@@ -313,9 +315,35 @@ const mosaic = {
       cut.style.backgroundPosition = [column, row].map((at) => `${(100 * at) / (sheets.columns - 1)}%`).join(" ");
     }
     const text = `${cohort.names[k]}, ${confidence[k] === null ? "no confidence" : "confidence " + score(confidence[k])}`;
-    const tile = element(cohort.pages[k] ? "a" : "div", { className: "tile" }, cut, text);
-    if (cohort.pages[k]) tile.href = encodeURI(cohort.pages[k]);
+    const link = element(cohort.pages[k] ? "a" : "span", { className: "open", textContent: text });
+    if (cohort.pages[k]) link.href = encodeURI(cohort.pages[k]);
+    const holder = element("div", { className: "rating screen" });
+    const tile = element("div", { className: "tile", tabIndex: 0 }, cut, link, holder);
+    cut.addEventListener("click", () => cohort.pages[k] && Panel.open(k));
+    const task = byId("m-task").value;
+    tile.box = new RatingBox(holder, cohort.participants[k], cohort.sessions[k], task, `${cohort.names[k]}, ${taskTitle(task)}`);
+    tile.box.comment.hidden = !tile.box.comment.value;
+    tile.box.leave = () => tile.focus();
     return tile;
+  },
+
+  /** Keys on a tile: ratings go on to the next one, arrows move, Enter opens the report. */
+  key(event) {
+    const tile = event.target.closest(".tile");
+    if (!tile || isWriting(event)) return;
+    const tiles = [...byId("m-tiles").children];
+    const columns = tiles.findIndex((one) => one.offsetTop > tiles[0].offsetTop);
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
+    if (event.key === "Enter" && event.target === tile) tile.querySelector("a.open")?.click();
+    if (step) event.preventDefault();
+    if (!step && !tile.box.key(event)) return;
+    let to = tiles.indexOf(tile) + (step || 1);
+    if (to >= tiles.length && !byId("m-more").hidden) {
+      mosaic.limit += 120;
+      mosaic.draw();
+    }
+    to = Math.min(Math.max(to, 0), byId("m-tiles").children.length - 1);
+    byId("m-tiles").children[to].focus();
   },
 
   seen: new IntersectionObserver((entries) => {
@@ -325,6 +353,22 @@ const mosaic = {
       mosaic.seen.unobserve(target);
     }
   }, { rootMargin: "300px" }),
+};
+
+const summary = {
+  /** How many results of each task the present rater has rated, and which sessions are not. */
+  ratings() {
+    const rows = cohort.tasks.map((one) => {
+      const own = [...cohort.names.keys()].filter((k) => cohort.qc[`${one.task}_status`]?.[k] === "done");
+      const found = own.map((k) => ratings.of(cohort.participants[k], cohort.sessions[k], one.task)?.rating || "");
+      const count = (level) => found.filter((rating) => rating === level).length;
+      const left = own.filter((_, n) => !found[n]).map((k) => cohort.names[k]);
+      const names = left.slice(0, 5).join(", ") + (left.length > 5 ? ` and ${left.length - 5} more` : "");
+      const cells = [...[...LEVELS, ""].map((level) => element("td", { className: "number", textContent: count(level) })), element("td", { className: "quiet", textContent: names })];
+      return element("tr", {}, element("th", { scope: "row", textContent: taskTitle(one.task) }), ...cells);
+    });
+    byId("ratings-rows").replaceChildren(...rows);
+  },
 };
 
 const tables = {
@@ -349,6 +393,7 @@ const tables = {
         name: "sessions", caption: "All sessions", sort: { column: "Lowest confidence", down: false }, empty: "No session matches the filters.",
         columns: [
           ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word })), qc("Confidence", "confidence_mean", decimals),
+          { title: "Rating", key: "rating", value: cohort.rating, word: (text) => `rated ${text}` },
           qc("Lowest confidence", "confidence_worst", decimals), qc("Structure", "confidence_worst_structure"),
           qc("Severity", "severity", { word: (text) => `severity ${text}` }), qc("Findings", "findings", { show: sentences }), qc("Robust z", "outlier_score", decimals), ...people,
           qc("Reasons", "reasons"),
@@ -369,10 +414,10 @@ const filters = {
     });
     let timer;
     byId("search").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filters.apply, 120); });
-    for (const one of [byId("by-status"), byId("by-severity"), byId("by-outlier"), ...filters.people]) one.addEventListener("change", filters.apply);
+    for (const one of [byId("by-status"), byId("by-severity"), byId("by-outlier"), byId("by-rating"), ...filters.people]) one.addEventListener("change", filters.apply);
     byId("reset").addEventListener("click", () => {
       byId("search").value = "";
-      for (const one of [byId("by-status"), byId("by-severity"), ...filters.people]) one.value = "";
+      for (const one of [byId("by-status"), byId("by-severity"), byId("by-rating"), ...filters.people]) one.value = "";
       byId("by-outlier").checked = false;
       filters.apply();
     });
@@ -389,6 +434,7 @@ const filters = {
   apply() {
     cohort.filter({
       words: byId("search").value, status: byId("by-status").value, severity: byId("by-severity").value, outlier: byId("by-outlier").checked,
+      rating: byId("by-rating").value,
       people: filters.people.filter((one) => one.value).map((one) => [one.dataset.column, one.value]),
     });
     byId("shown").textContent = `${cohort.shown.length} of ${cohort.size} session${cohort.size === 1 ? "" : "s"}`;
@@ -406,6 +452,8 @@ function dress(print = false) {
 
 (async () => {
   await cohort.load();
+  ratings.start(cohort.ratings);
+  ratings.told.add(() => { tables.all?.[1].update(); summary.ratings(); });
   tables.start();
   filters.start();
   dress();
@@ -413,6 +461,7 @@ function dress(print = false) {
   ages.start();
   agreement.start();
   mosaic.start();
+  summary.ratings();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dress());
   addEventListener("beforeprint", () => dress(true));
   addEventListener("afterprint", () => dress());

@@ -259,4 +259,38 @@ class Viewer {
   }
 }
 
+/** Rate with the keyboard: a rating goes on to the next result. */
+const rater = {
+  current: 0,
+
+  start() {
+    ratings.start();
+    rater.boxes = Array.from(document.querySelectorAll(".rating"), (holder) => {
+      const { participant, session, task, name } = holder.dataset;
+      const box = new RatingBox(holder, participant, session, task, name);
+      box.leave = () => document.activeElement.blur();
+      return box;
+    });
+    ratings.told.add(() => rater.boxes.forEach((box) => box.show()));
+    document.addEventListener("keydown", (event) => {
+      if (isWriting(event) || !rater.boxes.length) return;
+      const step = { j: 1, k: -1 }[event.key.toLowerCase()];
+      if (step) rater.go(rater.current + step);
+      else if (rater.boxes[rater.current].key(event)) rater.go(rater.current + 1);
+    });
+    rater.mark();
+  },
+
+  go(number) {
+    rater.current = Math.min(Math.max(number, 0), rater.boxes.length - 1);
+    rater.mark();
+    rater.boxes[rater.current].holder.closest("section").scrollIntoView({ block: "start" });
+  },
+
+  mark() {
+    rater.boxes.forEach((box, n) => box.holder.classList.toggle("current", n === rater.current));
+  },
+};
+rater.start();
+
 const viewers = Array.from(document.querySelectorAll(".viewer"), (section) => new Viewer(section));

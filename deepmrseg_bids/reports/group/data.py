@@ -16,7 +16,7 @@ from typing import Any
 
 from deepmrseg_bids.bids.names import group_path, report_path
 from deepmrseg_bids.errors import DatasetError
-from deepmrseg_bids.group.columns import MISSING, QC
+from deepmrseg_bids.group.columns import MISSING, QC, RATED
 from deepmrseg_bids.tsv import read_tsv, tsv_text
 
 __all__ = [
@@ -123,6 +123,7 @@ class Cohort:
         pages: the page of each session's subject, relative to OUT_DIR; empty if there is none.
         problems: tables that could not be used, one line each.
         files: the tables that lie beside the page.
+        raters: how far raters agree.
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -132,6 +133,7 @@ class Cohort:
     tasks: tuple[TaskTables, ...]
     problems: tuple[str, ...] = ()
     files: tuple[str, ...] = field(default=())
+    raters: Table | None = None
 
     def statuses(self) -> dict[str, Counter[str]]:
         """For each task that was asked for, how many sessions are done, failed and so on."""
@@ -187,8 +189,10 @@ def read_cohort(out_dir: Path, tasks: Sequence[str]) -> Cohort:
     pages = tuple(
         page if (page := str(report_path(participant))) in there else "" for participant, _ in keys
     )
+    raters = reader.table("", "", "group_ratings_agreement.tsv")
+    reader.rows("", "", "group_ratings.tsv")
     files = ("group_qc.tsv", *reader.files)
-    return Cohort(keys, qc, people, pages, found, tuple(reader.problems), files)
+    return Cohort(keys, qc, people, pages, found, tuple(reader.problems), files, raters)
 
 
 @dataclass(frozen=True)
@@ -200,8 +204,10 @@ class _Reader:
     problems: list[str]
     files: list[str]
 
-    def rows(self, task: str, table: str) -> tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]:
-        path = self.out_dir / group_path(task, table)
+    def rows(
+        self, task: str, table: str, name: str = ""
+    ) -> tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]:
+        path = self.out_dir / (name or group_path(task, table))
         if not path.is_file():
             return (), ()
         try:
@@ -212,12 +218,12 @@ class _Reader:
         self.files.append(path.name)
         return read.columns, read.rows
 
-    def table(self, task: str, table: str) -> Table | None:
-        columns, rows = self.rows(task, table)
+    def table(self, task: str, table: str, name: str = "") -> Table | None:
+        columns, rows = self.rows(task, table, name)
         if not rows:
             return None
         cells = tuple(tuple(row[column] for column in columns) for row in rows)
-        return Table(group_path(task, table).name, tuple(columns), cells)
+        return Table(name or group_path(task, table).name, tuple(columns), cells)
 
     def matrices(
         self, rows: Sequence[Mapping[str, str]], columns: Mapping[str, tuple[str, str]],
@@ -284,7 +290,7 @@ def _people(
         columns, rows = reader.rows(task, "morph")
         structures = {name for measure in tables.measures for name in measure.names}
         for column in columns[2:]:
-            if column in structures or column == MISSING:
+            if column in structures or column == MISSING or column in RATED:
                 continue
             cells = people.setdefault(column, [""] * len(reader.place))
             for row in rows:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deepmrseg_bids.bids.names import mosaic_path
+from deepmrseg_bids.bids.ratings import RATING_COLUMNS, Rating
 from deepmrseg_bids.files import write_bytes
 from deepmrseg_bids.findings import CODES
 from deepmrseg_bids.metrics.cohort import FEWEST
@@ -25,6 +26,7 @@ def write_group_report(
     titles: Mapping[str, str] | None = None,
     command: str,
     mosaics: Mapping[str, Sequence[Tile]] | None = None,
+    ratings: Sequence[Rating] = (),
     problems: Sequence[str] | None = None,
     version: str | None = None,
 ) -> None:
@@ -35,6 +37,7 @@ def write_group_report(
         command: the command line that was run.
         problems: what could not be used, one line each; those of the cohort unless given.
         mosaics: by task, the position of each session's picture.
+        ratings: that were given.
         version: that of this package, unless given.
     """
     if titles is None:
@@ -43,16 +46,18 @@ def write_group_report(
         "titles": titles,
         "codes": CODES,
         "fewest": FEWEST,
+        "ratings": [_row(one) for one in ratings],
         "mosaics": {task: _mosaic(task, tiles) for task, tiles in (mosaics or {}).items()},
     }
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     values = {} if version is None else {"version": version}
     page = render_page(
         "group.html.j2",
-        scripts=["cohort.js", "charts.js", "group.js"],
+        scripts=["ratings.js", "cohort.js", "charts.js", "group.js"],
         libraries=["echarts"],
         beside=True,
         cohort=cohort,
+        rating_columns=RATING_COLUMNS,
         problems=cohort.problems if problems is None else problems,
         titles=titles,
         codes=CODES,
@@ -64,6 +69,13 @@ def write_group_report(
         **values,
     )
     write_bytes(path, page, anew=True)
+
+
+def _row(one: Rating) -> dict[str, str]:
+    """A rating as a row of ``ratings.tsv``."""
+    who, when = one.session
+    values = (who, when, one.task, one.rating, one.comment, one.rater, one.time)
+    return dict(zip(RATING_COLUMNS, values, strict=True))
 
 
 def _mosaic(task: str, tiles: Sequence[Tile]) -> dict[str, object]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bids.ownership import page_guard
+from deepmrseg_bids.bids.ratings import RATING_COLUMNS
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.bids.visits import Visits
 from deepmrseg_bids.errors import DeepMRSegError
@@ -145,9 +146,10 @@ def write_subject_report(
     visits = visits or Visits.of(_session_id(result) for result in results)
     page = render_page(
         "subject.html.j2",
-        scripts=["subject.js", "lesions.js"],
+        scripts=["ratings.js", "subject.js", "lesions.js"],
         libraries=["niivue"],
         subject=subjects.pop(),
+        rating_columns=RATING_COLUMNS,
         version=version,
         command=command,
         models=models,

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deepmrseg_bids.app.agreement import Agreement, find_agreement
 from deepmrseg_bids.app.request import check_owner
 from deepmrseg_bids.bids.derivatives import Staging, tasks_in
 from deepmrseg_bids.bids.keyed_tables import listed
-from deepmrseg_bids.bids.names import group_path, group_qc_path, group_report_path
+from deepmrseg_bids.bids.names import group_path, group_qc_path, group_report_path, report_path
 from deepmrseg_bids.bids.ownership import check_group_files
 from deepmrseg_bids.bids.participants import read_people
 from deepmrseg_bids.bids.query import check_bids_dir, check_output_dir, check_writable
@@ -44,6 +45,9 @@ from deepmrseg_bids.group.volumes import (
 from deepmrseg_bids.session.inventory import EDITED
 from deepmrseg_bids.tasks.spec import TaskSpec
 from deepmrseg_bids.wording import counted
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.reports.group.data import Cohort
 
 __all__ = ["run_group"]
 
@@ -243,6 +247,27 @@ def _agreements(
     return [], []
 
 
+def _refresh_pages(config: RunConfig, cohort: Cohort, tasks: Sequence[str]) -> None:
+    """Bring what subject reports say of the study up to date."""
+    from deepmrseg_bids.reports.subject.study import Study, refresh
+
+    study = Study(config.out_dir)
+    sessions: dict[str, list[str]] = {}
+    for who, session in cohort.keys:
+        sessions.setdefault(who, []).append(session)
+    pages = {who: config.out_dir / report_path(who) for who in sessions}
+    there = {who: page for who, page in pages.items() if page.is_file()}
+    old = [
+        page.name
+        for who, page in there.items()
+        if not refresh(page, study.facts(who, sessions[who], tasks))
+    ]
+    if old:
+        _log.warning("%s: from an older version; --reports-only writes them again", listed(old))
+    if len(there) > len(old):
+        _log.info("%s updated", counted(len(there) - len(old), "subject report"))
+
+
 def _write_page(
     config: RunConfig, study: _Study, command: str, problems: Sequence[str]
 ) -> list[str]:
@@ -255,6 +280,7 @@ def _write_page(
 
     volumes = study.volumes
     cohort = read_cohort(config.out_dir, [task.task for task in volumes])
+    cohort = replace(cohort, ratings=study.ratings.ratings if study.ratings else ())
     mosaics = draw_mosaics(
         config.out_dir,
         config.bids_dir,
@@ -272,10 +298,10 @@ def _write_page(
         titles=titles,
         command=command,
         mosaics=mosaics,
-        ratings=study.ratings.ratings if study.ratings else (),
         problems=shown,
     )
     _log.info("%s: group report", path)
+    _refresh_pages(config, cohort, [task.task for task in volumes])
     missing = [tile.problem for tiles in mosaics.values() for tile in tiles if tile.problem]
     if missing:
         rest = f" (and {len(missing) - 1} more like this)" if len(missing) > 1 else ""

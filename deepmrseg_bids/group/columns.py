@@ -192,6 +192,11 @@ QC: Columns = {
         "deviations above the median session; n/a with fewer than 10 sessions"
     ),
     "outlier_reasons": _of("Reasons for the outlier, the most extreme first, separated by '; '"),
+    "verdict": _of(
+        "problem: a task failed, a finding has the severity error, or a result is rated fail; "
+        "check: a finding has the severity warning, or the session is an outlier; ok otherwise"
+    ),
+    "verdict_reason": _of("The reasons for the verdict, in a sentence"),
 }
 """``group_qc.tsv``: one row a session."""
 

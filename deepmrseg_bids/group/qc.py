@@ -14,6 +14,7 @@ from deepmrseg_bids.bids.names import group_qc_path
 from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.ratings import LEVELS
 from deepmrseg_bids.bids.tables import SessionRow, write_table
+from deepmrseg_bids.findings import CODES
 from deepmrseg_bids.group.columns import QC, Columns
 from deepmrseg_bids.group.tables import deviating
 from deepmrseg_bids.group.volumes import (
@@ -25,6 +26,7 @@ from deepmrseg_bids.group.volumes import (
     tags_of,
 )
 from deepmrseg_bids.metrics.cohort import FEWEST, LIMIT, deviations, flagged, joint_deviations
+from deepmrseg_bids.session.verdict import verdict
 
 __all__ = ["joint_of", "write_qc"]
 
@@ -96,6 +98,7 @@ def write_qc(
         axis=1,
     ).reindex(sessions)
     table["severity"] = table["severity"].fillna("none")
+    table[["verdict", "verdict_reason"]] = _verdicts(table, tasks)
     path = out_dir / group_qc_path()
     columns = _with_tasks(tasks)
     if any(task.ratings is not None for task in volumes):
@@ -134,6 +137,27 @@ def _ratings(volumes: Sequence[TaskVolumes], sessions: pd.MultiIndex) -> pd.Data
         "excluded": [tasks or "no" for tasks in excluded],
     }
     return pd.DataFrame(cells, index=sessions, dtype=object)
+
+
+def _verdicts(table: pd.DataFrame, tasks: Sequence[str]) -> list[tuple[str, str]]:
+    """The verdict of each session, and its reason."""
+    found = []
+    for row in table.to_dict("records"):
+        tags = [tag.partition(":") for tag in _text(row["findings"]).split(",") if tag]
+        failed = [task for task in tasks if row[f"{task}_status"] in ("failed", "missing")]
+        excluded = [task for task in _text(row.get("excluded")).split(",") if task in tasks]
+        one = verdict(
+            [(severity, CODES.get(code, code)) for severity, _, code in tags],
+            failed=failed,
+            outlier=_text(row["outlier_reasons"]),
+            excluded=excluded,
+        )
+        found.append((one.level, one.reason))
+    return found
+
+
+def _text(cell: Any) -> str:
+    return cell if isinstance(cell, str) else ""
 
 
 def _with_tasks(tasks: Sequence[str]) -> Columns:

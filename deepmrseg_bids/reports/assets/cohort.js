@@ -114,12 +114,14 @@ class SessionTable {
     this.sort = { column: column.title, down };
     this.first = 0;
     this.update();
+    this.sorted?.();
   }
 
   /** Take the sessions that the filters leave. */
   update() {
     const column = this.columns.find((one) => one.title === this.sort.column);
     const value = (k) => {
+      if (column.rank) return column.rank(k);
       const cell = column.value(k);
       return column.number && cell !== null && cell !== "" ? Number(cell) : cell;
     };

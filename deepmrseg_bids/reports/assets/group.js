@@ -371,6 +371,9 @@ const summary = {
   },
 };
 
+/** The worst verdict first; of equal ones the least confident session. */
+const verdictRank = (k) => ["problem", "check", "ok"].indexOf(cohort.qc.verdict?.[k]) + Number(cohort.qc.confidence_worst?.[k] || 0) / 2;
+
 const tables = {
   start() {
     const qc = (title, key, more = {}) => ({ title, key, value: (k) => cohort.qc[key]?.[k] ?? "", ...more });
@@ -390,9 +393,9 @@ const tables = {
         columns: [...who, qc("Robust z", "outlier_score", decimals), qc("Reasons", "outlier_reasons"), qc("Confidence", "confidence_mean", decimals), qc("Findings", "findings", { show: sentences })],
       }),
       new SessionTable(byId("sessions-table"), {
-        name: "sessions", caption: "All sessions", sort: { column: "Lowest confidence", down: false }, empty: "No session matches the filters.",
+        name: "sessions", caption: "All sessions", sort: { column: cohort.qc.verdict?.some(Boolean) ? "Verdict" : "Lowest confidence", down: false }, empty: "No session matches the filters.",
         columns: [
-          ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word })), qc("Confidence", "confidence_mean", decimals),
+          ...who, qc("Verdict", "verdict", { word: (text) => `light ${text}`, rank: verdictRank }), qc("Reason", "verdict_reason"), ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word })), qc("Confidence", "confidence_mean", decimals),
           { title: "Rating", key: "rating", value: cohort.rating, word: (text) => `rated ${text}` },
           qc("Lowest confidence", "confidence_worst", decimals), qc("Structure", "confidence_worst_structure"),
           qc("Severity", "severity", { word: (text) => `severity ${text}` }), qc("Findings", "findings", { show: sentences }), qc("Robust z", "outlier_score", decimals), ...people,
@@ -400,6 +403,16 @@ const tables = {
         ],
       }),
     ];
+  },
+};
+
+/** The order of the sessions table, for the links between subject reports. */
+const order = {
+  keep() {
+    const pages = [...new Set(tables.all[1].found.map((k) => cohort.pages[k]).filter(Boolean))];
+    try {
+      localStorage.setItem(ratings.place.replace("ratings", "order"), JSON.stringify(pages));
+    } catch { /* the reports then use the order of the group level */ }
   },
 };
 
@@ -439,6 +452,7 @@ const filters = {
     });
     byId("shown").textContent = `${cohort.shown.length} of ${cohort.size} session${cohort.size === 1 ? "" : "s"}`;
     for (const table of tables.all) table.update();
+    order.keep();
     Panel.refresh();
     mosaic.draw();
   },
@@ -456,6 +470,7 @@ function dress(print = false) {
   ratings.told.add(() => { tables.all?.[1].update(); summary.ratings(); });
   tables.start();
   filters.start();
+  tables.all[1].sorted = order.keep;
   dress();
   distributions.start();
   ages.start();

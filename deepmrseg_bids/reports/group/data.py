@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.names import group_path, report_path
+from deepmrseg_bids.bids.ratings import Rating
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.group.columns import MISSING, QC, RATED
 from deepmrseg_bids.tsv import read_tsv, tsv_text
@@ -124,6 +125,7 @@ class Cohort:
         problems: tables that could not be used, one line each.
         files: the tables that lie beside the page.
         raters: how far raters agree.
+        ratings: that were given.
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -134,6 +136,7 @@ class Cohort:
     problems: tuple[str, ...] = ()
     files: tuple[str, ...] = field(default=())
     raters: Table | None = None
+    ratings: tuple[Rating, ...] = ()
 
     def statuses(self) -> dict[str, Counter[str]]:
         """For each task that was asked for, how many sessions are done, failed and so on."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deepmrseg_bids.bids.description import raw_folder, read_description
 from deepmrseg_bids.bids.names import mosaic_path
 from deepmrseg_bids.bids.ratings import RATING_COLUMNS, Rating
 from deepmrseg_bids.files import write_bytes
@@ -26,7 +27,6 @@ def write_group_report(
     titles: Mapping[str, str] | None = None,
     command: str,
     mosaics: Mapping[str, Sequence[Tile]] | None = None,
-    ratings: Sequence[Rating] = (),
     problems: Sequence[str] | None = None,
     version: str | None = None,
 ) -> None:
@@ -37,7 +37,6 @@ def write_group_report(
         command: the command line that was run.
         problems: what could not be used, one line each; those of the cohort unless given.
         mosaics: by task, the position of each session's picture.
-        ratings: that were given.
         version: that of this package, unless given.
     """
     if titles is None:
@@ -46,7 +45,7 @@ def write_group_report(
         "titles": titles,
         "codes": CODES,
         "fewest": FEWEST,
-        "ratings": [_row(one) for one in ratings],
+        "ratings": [_row(one) for one in cohort.ratings],
         "mosaics": {task: _mosaic(task, tiles) for task, tiles in (mosaics or {}).items()},
     }
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -64,11 +63,19 @@ def write_group_report(
         fewest=FEWEST,
         mosaics=sorted(data["mosaics"]),
         command=command,
+        dataset=_dataset(path.parent),
         # what no UTF-8 can say becomes a question mark, as in the rest of the page
         data=packed(text.encode("utf-8", "replace")),
         **values,
     )
     write_bytes(path, page, anew=True)
+
+
+def _dataset(out_dir: Path) -> str:
+    """The name of the raw data set, where that is on this disk."""
+    raw = raw_folder(out_dir)
+    name = read_description(raw).get("Name") if raw else None
+    return name if isinstance(name, str) else ""
 
 
 def _row(one: Rating) -> dict[str, str]:

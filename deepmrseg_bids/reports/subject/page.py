@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bids.ownership import page_guard
@@ -32,8 +33,10 @@ from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
 from deepmrseg_bids.reports.subject.lesions import LesionView, lesion_view
 from deepmrseg_bids.reports.subject.slices import Slice, SliceSet, draw_slices
+from deepmrseg_bids.reports.subject.study import block
 from deepmrseg_bids.reports.subject.viewer import Scene, ViewerMap, make_scene
 from deepmrseg_bids.reports.subject.volumes import Change, Pair, Standing, changes, paired, unit_of
+from deepmrseg_bids.session.verdict import Verdict, verdict
 from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["Alignment", "SessionResult", "TaskResult", "write_subject_report"]
@@ -107,6 +110,7 @@ class SessionResult:
 
     Attributes:
         findings: about the images and the results, those that matter most first.
+        dataset, person: the name of the data set; age and sex, for the title.
     """
 
     subject: str
@@ -115,6 +119,19 @@ class SessionResult:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     alignment: Alignment | None = None
+    dataset: str = ""
+    person: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the run itself says of the session; the group level may add an outlier."""
+        failed = [task.spec.title for task in self.tasks if task.status == "failed"]
+        return verdict([(one.severity, one.message) for one in self.findings], failed=failed)
+
+    @property
+    def label(self) -> str:
+        """With ``ses-``; empty without sessions."""
+        return _session_id(self)
 
 
 def write_subject_report(
@@ -125,6 +142,7 @@ def write_subject_report(
     command: str,
     models: Mapping[str, str],
     visits: Visits | None = None,
+    study: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page of one subject, in one step: a broken run leaves the old page or none.
 
@@ -136,6 +154,7 @@ def write_subject_report(
         command: the command line that was run.
         models: for each task, its model's version and the start of its SHA-256.
         visits: what is known of the order of the sessions; what their labels say unless given.
+        study: what the group level says, see :meth:`.study.Study.facts`.
 
     Raises:
         ValueError: no results, or results of several subjects.
@@ -150,6 +169,9 @@ def write_subject_report(
         libraries=["niivue"],
         subject=subjects.pop(),
         rating_columns=RATING_COLUMNS,
+        study=Markup(block(study or {}).decode("ascii")),  # it escapes all markup itself
+        dataset=results[0].dataset,
+        people=list(dict.fromkeys(one.person for one in results if one.person)),
         version=version,
         command=command,
         models=models,

@@ -43,7 +43,9 @@ from deepmrseg_bids.group.volumes import (
     sessions_of,
 )
 from deepmrseg_bids.session.inventory import EDITED
+from deepmrseg_bids.session.verdict import LEVELS
 from deepmrseg_bids.tasks.spec import TaskSpec
+from deepmrseg_bids.tsv import read_tsv
 from deepmrseg_bids.wording import counted
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["run_group"]
 
 _log = logging.getLogger("deepmrseg-bids")
+_NAMED = 10  # sessions that are named at the end
 _TABLES = ("morph", "structures", "asymmetry", "change", "retest")
 
 
@@ -87,10 +90,32 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
         problems += _write_page(config, study, command, problems)
     for problem in dict.fromkeys(problems):
         _log.warning("%s", problem)
+    _tell_verdicts(config)
     if not any(task.sources for task in study.volumes):
         _log.error("%s contains no results: run the participant level first", config.out_dir)
         return 4
     return 3 if problems else 0
+
+
+def _tell_verdicts(config: RunConfig) -> None:
+    """The last lines of the group level: whom to look at, worst first, and where."""
+    table = config.out_dir / group_qc_path()
+    if not table.is_file():
+        return
+    rows = sorted(read_tsv(table).rows, key=lambda row: LEVELS.index(row["verdict"]))
+    odd = [row for row in rows if row["verdict"] != "ok"]
+    _log.info("Summary: %s, %d ok, %d to look at", counted(len(rows), "session"),
+              len(rows) - len(odd), len(odd))  # fmt: skip
+    for row in odd[:_NAMED]:
+        name = " ".join(
+            part for part in (row["participant_id"], row["session_id"]) if part != "n/a"
+        )
+        _log.info("  %s: %s: %s", row["verdict"], name, row["verdict_reason"])
+    if len(odd) > _NAMED:
+        more = counted(len(odd) - _NAMED, "more session", "more sessions")
+        _log.info("  and %s; see the column verdict in %s", more, table)
+    if config.reports:
+        _log.info("  Next: open %s and rate the results", config.out_dir / group_report_path())
 
 
 @dataclass(frozen=True)

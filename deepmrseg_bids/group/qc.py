@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -98,7 +99,7 @@ def write_qc(
         axis=1,
     ).reindex(sessions)
     table["severity"] = table["severity"].fillna("none")
-    table[["verdict", "verdict_reason"]] = _verdicts(table, tasks)
+    table[["verdict", "verdict_reason"]] = _verdicts(table, volumes)
     path = out_dir / group_qc_path()
     columns = _with_tasks(tasks)
     if any(task.ratings is not None for task in volumes):
@@ -139,18 +140,22 @@ def _ratings(volumes: Sequence[TaskVolumes], sessions: pd.MultiIndex) -> pd.Data
     return pd.DataFrame(cells, index=sessions, dtype=object)
 
 
-def _verdicts(table: pd.DataFrame, tasks: Sequence[str]) -> list[tuple[str, str]]:
+def _verdicts(table: pd.DataFrame, volumes: Sequence[TaskVolumes]) -> list[tuple[str, str]]:
     """The verdict of each session, and its reason."""
+    titles = {task.task: task.spec.title for task in volumes}
+    between = re.compile(f"; (?=(?:{'|'.join(titles)}): )")
     found = []
     for row in table.to_dict("records"):
         tags = [tag.partition(":") for tag in _text(row["findings"]).split(",") if tag]
-        failed = [task for task in tasks if row[f"{task}_status"] in ("failed", "missing")]
-        excluded = [task for task in _text(row.get("excluded")).split(",") if task in tasks]
+        parts = [part.partition(": ") for part in between.split(_text(row["reasons"]))]
+        reasons = {task: reason for task, _, reason in parts}
+        lost = [task for task in titles if row[f"{task}_status"] in ("failed", "missing")]
+        excluded = _text(row.get("excluded")).split(",")
         one = verdict(
             [(severity, CODES.get(code, code)) for severity, _, code in tags],
-            failed=failed,
+            failed=[(titles[task], reasons.get(task, "")) for task in lost],
             outlier=_text(row["outlier_reasons"]),
-            excluded=excluded,
+            excluded=[titles[task] for task in excluded if task in titles],
         )
         found.append((one.level, one.reason))
     return found

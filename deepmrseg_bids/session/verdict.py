@@ -29,7 +29,7 @@ class Verdict:
 def verdict(
     findings: Iterable[tuple[str, str]],
     *,
-    failed: Iterable[str] = (),
+    failed: Iterable[tuple[str, str]] = (),
     outlier: str = "",
     excluded: Iterable[str] = (),
 ) -> Verdict:
@@ -37,7 +37,7 @@ def verdict(
 
     Args:
         findings: severity and text of each.
-        failed: the tasks that failed, as users call them.
+        failed: the title of each task that failed, and why.
         outlier: why the group level finds it unusual; empty if it does not.
         excluded: the tasks whose result raters have rated fail.
 
@@ -48,7 +48,11 @@ def verdict(
     """
     known = list(dict.fromkeys(findings))
     bad = [f"{', '.join(tasks)} rated fail" for tasks in [list(excluded)] if tasks]
-    bad += [f"{', '.join(tasks)} failed" for tasks in [list(failed)] if tasks]
+    alike: dict[str, list[str]] = {}
+    for title, reason in failed:
+        alike.setdefault(reason, []).append(title)
+    for reason, titles in alike.items():
+        bad.append(f"{', '.join(titles)} failed" + (f": {reason}" if reason else ""))
     bad += [text for severity, text in known if severity == "error"]
     doubtful = [text for severity, text in known if severity == "warning"]
     doubtful += [f"outlier: {outlier}"] if outlier else []

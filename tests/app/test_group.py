@@ -12,12 +12,14 @@ import pytest
 
 from deepmrseg_bids.app.group import run_group
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.tables import MorphRow, write_morph
+from deepmrseg_bids.bids.tables import MorphRow, SessionRow, write_morph, write_sessions
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
+from deepmrseg_bids.reports.group.data import read_cohort
+from deepmrseg_bids.reports.subject.study import Study
 from deepmrseg_bids.tasks.registry import find_task
 from deepmrseg_bids.tsv import read_tsv
 
@@ -494,3 +496,28 @@ def test_a_result_that_is_rated_fail_stays_in_the_tables_and_leaves_the_statisti
     page = (study / "out" / "group.html").read_text(encoding="utf-8")
     assert "Agreement of raters" in page
     assert run(study) == 0 and not (study / "out" / "group_ratings.tsv").exists()
+
+
+def test_a_failed_session_is_first_and_keeps_its_demographics(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (study / "raw" / "participants.tsv").write_text(
+        "participant_id\tage\tsex\nsub-1\t30\tF\nsub-2\t40\tM\nsub-9\t50\tF\n"
+    )
+    (study / "out" / "logs").mkdir()
+    write_sessions(
+        study / "out" / "logs" / "sessions.tsv",
+        [SessionRow("sub-9", "", "deepbrain", "failed", "no brain found")],
+    )
+    caplog.set_level(logging.INFO)
+    run(study)
+    cohort = read_cohort(study / "out", ["deepbrain"])
+    place = cohort.keys.index(("sub-9", ""))
+    assert cohort.people["sex"][place] == "F" and cohort.people["age"][place] == "50"
+    assert cohort.qc["verdict"][place] == "problem"
+    assert cohort.qc["verdict_reason"][place] == "Deep brain structures failed: no brain found."
+    page = study / "out" / "sub-9.html"
+    page.touch()
+    (study / "out" / "sub-1.html").touch()
+    assert Study(study / "out").order[0] == page.name
+    assert "  problem: sub-9: Deep brain structures failed: no brain found." in caplog.messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -218,12 +219,22 @@ def test_agreement_and_age_have_their_plots(watched: Watched, report: Path) -> N
     )
     assert curves == 2  # F and M
     plots(page, "agreement")
-    titles = page.locator("#g-panels h4").all_inner_texts()
+    titles = page.locator("#g-panels h3").all_inner_texts()
     assert [title.split(":")[0] for title in titles[:2]] == ["Dice", "Left Caudate"]
     assert "Bland-Altman" in titles[2]
     assert "CCC 0.75" in page.inner_text("#g-note")
     page.select_option("#g-structure", "Right-Caudate")
     assert "Right Caudate, 30 sessions" in page.inner_text("#g-note")
+    table = page.locator("#agreement table.static").first
+    assert "Bias (mm³)" in table.locator("thead").inner_text()
+    table.get_by_role("button", name="Structure").click()
+    table.get_by_role("button", name="Structure").click()
+    names = table.locator("tbody td:nth-child(2)").all_inner_texts()
+    assert names == sorted(names, reverse=True) and len(names) == 4
+    levels = page.locator("h1, h2, h3, h4").evaluate_all(
+        "all => all.map((h) => Number(h.tagName[1]))"
+    )
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
 
 
 def test_the_mosaic_shows_the_worst_first_and_says_what_has_no_picture(

@@ -17,7 +17,7 @@ WARNING, ERROR, INFO = ("warning", "thick slices"), ("error", "no brain"), ("inf
         ({"findings": [INFO, WARNING]}, "check"),
         ({"outlier": "volume of Brain: +4.0"}, "check"),
         ({"findings": [WARNING, ERROR]}, "problem"),
-        ({"failed": ["Brain"]}, "problem"),
+        ({"failed": [("Brain", "")]}, "problem"),
         ({"excluded": ["brain"], "outlier": "x"}, "problem"),
     ],
 )
@@ -27,5 +27,11 @@ def test_the_level_is_that_of_the_worst_reason(options: dict[str, object], level
 
 def test_the_reason_is_one_sentence_worst_first_and_short() -> None:
     assert verdict([INFO]).reason == "No errors or warnings, and no outlier."
-    found = verdict([WARNING, ERROR, ERROR], failed=["Brain"], outlier="volume")
-    assert found.reason == "Brain failed; no brain; thick slices; and 1 more reason."
+    found = verdict(
+        [WARNING, ERROR, ERROR],
+        failed=[("Brain", "no head"), ("Lesions", "no head")],
+        outlier="volume",
+    )
+    assert (
+        found.reason == "Brain, Lesions failed: no head; no brain; thick slices; and 1 more reason."
+    )

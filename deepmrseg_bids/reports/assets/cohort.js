@@ -84,7 +84,8 @@ class SessionTable {
 
   build() {
     this.body = element("tbody");
-    this.heads = this.columns.map((column) => {
+    this.shown = this.columns.filter((column) => !column.hidden); // all are in the TSV
+    this.heads = this.shown.map((column) => {
       const button = element("button", { type: "button", textContent: column.title });
       button.addEventListener("click", () => this.sortBy(column));
       return element("th", { scope: "col", className: column.number ? "number" : "" }, button);
@@ -141,9 +142,9 @@ class SessionTable {
     const last = Math.max(0, Math.floor((this.found.length - 1) / SessionTable.rows) * SessionTable.rows);
     this.first = Math.min(Math.max(0, this.first), last);
     const rows = this.found.slice(this.first, this.first + SessionTable.rows);
-    this.body.replaceChildren(...rows.map((k) => element("tr", {}, ...this.columns.map((column) => this.cell(column, k)))));
+    this.body.replaceChildren(...rows.map((k) => element("tr", {}, ...this.shown.map((column) => this.cell(column, k)))));
     this.heads.forEach((head, n) => {
-      const own = this.columns[n].title === this.sort.column;
+      const own = this.shown[n].title === this.sort.column;
       if (own) head.setAttribute("aria-sort", this.sort.down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     });

@@ -374,6 +374,12 @@ const summary = {
 /** The worst verdict first; of equal ones the least confident session. */
 const verdictRank = (k) => ["problem", "check", "ok"].indexOf(cohort.qc.verdict?.[k]) + Number(cohort.qc.confidence_worst?.[k] || 0) / 2;
 
+/** The tasks of a session that are not done, in words. */
+function undone(k) {
+  const left = cohort.statuses.filter((key) => cohort.qc[key][k] && cohort.qc[key][k] !== "done");
+  return left.map((key) => `${taskTitle(key.replace("_status", ""))} ${cohort.qc[key][k]}`).join(", ") || "all done";
+}
+
 const tables = {
   start() {
     const qc = (title, key, more = {}) => ({ title, key, value: (k) => cohort.qc[key]?.[k] ?? "", ...more });
@@ -395,11 +401,13 @@ const tables = {
       new SessionTable(byId("sessions-table"), {
         name: "sessions", caption: "All sessions", sort: { column: cohort.qc.verdict?.some(Boolean) ? "Verdict" : "Lowest confidence", down: false }, empty: "No session matches the filters.",
         columns: [
-          ...who, qc("Verdict", "verdict", { word: (text) => `light ${text}`, rank: verdictRank }), qc("Reason", "verdict_reason"), ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word })), qc("Confidence", "confidence_mean", decimals),
+          ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word, hidden: true })),
+          qc("Verdict", "verdict", { word: (text) => `light ${text}`, rank: verdictRank }), qc("Reason", "verdict_reason"),
+          { title: "Tasks", key: "tasks", value: undone, word: (text) => `status ${text === "all done" ? "done" : text.includes("failed") ? "failed" : "other"}` }, qc("Confidence", "confidence_mean", decimals),
           { title: "Rating", key: "rating", value: cohort.rating, word: (text) => `rated ${text}` },
-          qc("Lowest confidence", "confidence_worst", decimals), qc("Structure", "confidence_worst_structure"),
-          qc("Severity", "severity", { word: (text) => `severity ${text}` }), qc("Findings", "findings", { show: sentences }), qc("Robust z", "outlier_score", decimals), ...people,
-          qc("Reasons", "reasons"),
+          qc("Lowest confidence", "confidence_worst", decimals), qc("Structure", "confidence_worst_structure", { show: plain }),
+          qc("Severity", "severity", { hidden: true }), qc("Findings", "findings", { show: sentences, hidden: true }), qc("Robust z", "outlier_score", decimals), ...people,
+          qc("Reasons", "reasons", { hidden: true }),
         ],
       }),
     ];
@@ -415,6 +423,25 @@ const order = {
     } catch { /* the reports then use the order of the group level */ }
   },
 };
+
+/** Tables that stand in the page: a click on a title sorts their rows. */
+function sortable(table) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, n) => {
+    const button = element("button", { type: "button", textContent: head.textContent });
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      for (const one of heads) one.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const value = (row) => row.cells[n].textContent.replaceAll(",", "");
+      const order = new Intl.Collator("en", { numeric: true }).compare;
+      const compare = (a, b) => (Number.isNaN(Number(a) + Number(b)) ? (a === "n/a") - (b === "n/a") || order(a, b) : a - b);
+      const rows = [...table.tBodies[0].rows].sort((a, b) => (down ? -1 : 1) * compare(value(a), value(b)));
+      table.tBodies[0].append(...rows);
+    });
+  });
+}
 
 const filters = {
   start() {
@@ -477,6 +504,7 @@ function dress(print = false) {
   agreement.start();
   mosaic.start();
   summary.ratings();
+  document.querySelectorAll("table.static").forEach(sortable);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dress());
   addEventListener("beforeprint", () => dress(true));
   addEventListener("afterprint", () => dress());

@@ -29,6 +29,8 @@ __all__ = [
     "TaskTables",
     "payload",
     "read_cohort",
+    "readable",
+    "titled",
 ]
 
 Numbers = tuple[float | None, ...]
@@ -313,6 +315,43 @@ def _number(cell: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+_WORDS = {
+    "index": "Label", "name": "Structure", "reference": "Reference", "n": "Number",
+    "n_volumes": "Number (volumes)", "n_ordered": "Number (known order)", "ccc": "CCC",
+    "icc": "ICC", "f1": "Dice", "f2": "F2", "bacc": "Balanced accuracy", "hd95_mm": "HD95",
+    "asd_mm": "Surface distance", "volume_difference_mm3": "Absolute volume difference",
+    "bias_mm3": "Bias", "limit_low_mm3": "Lower limit of agreement",
+    "limit_high_mm3": "Upper limit of agreement", "cv_percent": "Within-subject CV",
+    "years_median": "Interval, median", "agreement_percent": "Same rating", "kappa": "Kappa",
+    "kappa_weighted": "Kappa, linear weights", "task": "Task", "rater_1": "Rater 1",
+    "rater_2": "Rater 2", "lesion_recall": "Lesion recall",
+    "lesion_precision": "Lesion precision", "lesion_f1": "Lesion F1",
+}  # fmt: skip
+_PARTS = {"mean": "mean", "sd": "SD", "low": "95 % CI, lower", "high": "95 % CI, upper"}
+_UNITS = (("_mm3", "mm³"), ("_mm", "mm"), ("_percent", "%"), ("years", "years"))
+
+
+def titled(column: str) -> str:
+    """A column of a table of agreement for people, with its unit.
+
+    >>> titled("hd95_mm_mean"), titled("ccc_low"), titled("bias_mm3")
+    ('HD95, mean (mm)', 'CCC, 95 % CI, lower', 'Bias (mm³)')
+    """
+    base, _, part = column.rpartition("_")
+    known = column in _WORDS or base not in _WORDS
+    text = _WORDS.get(column, column) if known else f"{_WORDS[base]}, {_PARTS.get(part, part)}"
+    unit = next((unit for mark, unit in _UNITS if mark in column), "")
+    return f"{text} ({unit})" if unit else text
+
+
+def readable(cell: str) -> str:
+    """A number of a table with two decimals, or none where it is large; other text as it is."""
+    value = _number(cell)
+    if value is None or "." not in cell:
+        return cell
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
 def payload(cohort: Cohort) -> dict[str, Any]:

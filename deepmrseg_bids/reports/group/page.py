@@ -12,7 +12,7 @@ from deepmrseg_bids.bids.ratings import RATING_COLUMNS, Rating
 from deepmrseg_bids.files import write_bytes
 from deepmrseg_bids.findings import CODES
 from deepmrseg_bids.metrics.cohort import FEWEST
-from deepmrseg_bids.reports.group.data import Cohort, payload
+from deepmrseg_bids.reports.group.data import Cohort, payload, readable, titled
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.page import packed, render_page
 from deepmrseg_bids.tasks.registry import find_task, task_names
@@ -64,6 +64,8 @@ def write_group_report(
         mosaics=sorted(data["mosaics"]),
         command=command,
         dataset=_dataset(path.parent),
+        titled=titled,
+        readable=readable,
         # what no UTF-8 can say becomes a question mark, as in the rest of the page
         data=packed(text.encode("utf-8", "replace")),
         **values,

@@ -125,7 +125,7 @@ class SessionResult:
     @property
     def verdict(self) -> Verdict:
         """What the run itself says of the session; the group level may add an outlier."""
-        failed = [task.spec.title for task in self.tasks if task.status == "failed"]
+        failed = [(task.spec.title, task.reason) for task in self.tasks if task.status == "failed"]
         return verdict([(one.severity, one.message) for one in self.findings], failed=failed)
 
     @property

@@ -47,6 +47,7 @@ class RunConfig:
         output_spaces: label maps are written in these, besides the scan's own; as
             ``NAME[:cohort-N][:res-N]``.
         same_source: OUT_DIR is of BIDS_DIR, even if its results do not show that.
+        ratings: tables of quality ratings, for the group level.
         reference: data sets to compare with at the group level, as ``DIR`` or ``NAME=DIR``.
         adjust_for: what volumes are adjusted for at the group level: ``icv`` or ``brain``.
 
@@ -88,6 +89,7 @@ class RunConfig:
     same_source: bool = False
     reference: tuple[str, ...] = ()
     adjust_for: str = "icv"
+    ratings: tuple[Path, ...] = ()
     verbosity: int = 0
 
     def __post_init__(self) -> None:
@@ -111,8 +113,9 @@ class RunConfig:
         if self.level == "group" and (self.dry_run or self.reports_only):
             flag = "--dry-run" if self.dry_run else "--reports-only"
             raise UsageError(f"{flag} is only available at the participant level")
-        if self.level == "participant" and self.reference:
-            raise UsageError("--reference is only available at the group level")
+        for name in ("reference", "ratings"):
+            if self.level == "participant" and getattr(self, name):
+                raise UsageError(f"--{name} is only available at the group level")
         output_spaces(self.output_spaces)  # an error if one is none
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))
         cores = usable_cores()
@@ -139,7 +142,7 @@ class RunConfig:
             if field.name == "models":
                 value = {task: str(folder) for task, folder in value}
             elif isinstance(value, tuple):
-                value = list(value)
+                value = [str(one) for one in value]
             elif isinstance(value, Path):
                 value = str(value)
             if value is not None:
@@ -240,6 +243,8 @@ def _value(key: str, value: Any, kind: Any) -> Any:
         if key != "verbosity" and number < 1:  # as of the flags
             raise ValueError(f"must be a whole number of at least 1, got {value!r}")
         return number
+    if kind == tuple[Path, ...]:
+        return tuple(map(_path, _typed(value, list, "a list of paths")))
     texts = _typed(value, list, "a list of strings")
     return tuple(_typed(text, str, "a list of strings") for text in texts)
 

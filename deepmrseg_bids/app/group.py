@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deepmrseg_bids.app.agreement import Agreement, find_agreement
 from deepmrseg_bids.app.request import check_owner
 from deepmrseg_bids.bids.derivatives import Staging, tasks_in
-from deepmrseg_bids.bids.names import group_path, group_qc_path, group_report_path
+from deepmrseg_bids.bids.keyed_tables import listed
+from deepmrseg_bids.bids.names import group_path, group_qc_path, group_report_path, report_path
 from deepmrseg_bids.bids.ownership import check_group_files
 from deepmrseg_bids.bids.participants import read_people
 from deepmrseg_bids.bids.query import check_bids_dir, check_output_dir, check_writable
+from deepmrseg_bids.bids.ratings import Ratings, read_ratings, unknown_sessions
 from deepmrseg_bids.bids.references import Reference, read_references
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
@@ -21,6 +24,7 @@ from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.group.agreement import old_agreement, write_agreement
 from deepmrseg_bids.group.columns import MISSING
 from deepmrseg_bids.group.qc import write_qc
+from deepmrseg_bids.group.ratings import write_rating_tables
 from deepmrseg_bids.group.tables import (
     write_asymmetry,
     write_change,
@@ -40,12 +44,18 @@ from deepmrseg_bids.group.volumes import (
 )
 from deepmrseg_bids.session.inventory import EDITED
 from deepmrseg_bids.session.publish import REGIONS
+from deepmrseg_bids.session.verdict import LEVELS
 from deepmrseg_bids.tasks.spec import TaskSpec
+from deepmrseg_bids.tsv import read_tsv
 from deepmrseg_bids.wording import counted
+
+if TYPE_CHECKING:
+    from deepmrseg_bids.reports.group.data import Cohort
 
 __all__ = ["run_group"]
 
 _log = logging.getLogger("deepmrseg-bids")
+_NAMED = 10  # sessions that are named at the end
 _TABLES = ("morph", "structures", "asymmetry", "change", "retest")
 
 
@@ -71,19 +81,42 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     references = read_references(config.reference)
     if any(one.folder.resolve() == config.out_dir.resolve() for one in references):
         raise UsageError("--reference: this is OUT_DIR; its label maps agree with themselves")
+    ratings = read_ratings(config.ratings) if config.ratings else None
     tasks = tasks_in(config.out_dir, measured_tasks(config.out_dir))
     if unknown := [task for task in config.tasks if task not in tasks]:
         raise UsageError(f"unknown tasks {unknown}; known are {', '.join(tasks)}")
-    study = _read_study(config, [tasks[task] for task in config.tasks or tasks])
+    study = _read_study(config, [tasks[task] for task in config.tasks or tasks], ratings)
     problems = _write_tables(config, study, references)
     if config.reports:
         problems += _write_page(config, study, command, problems)
     for problem in dict.fromkeys(problems):
         _log.warning("%s", problem)
+    _tell_verdicts(config)
     if not any(task.sources for task in study.volumes):
         _log.error("%s contains no results: run the participant level first", config.out_dir)
         return 4
     return 3 if problems else 0
+
+
+def _tell_verdicts(config: RunConfig) -> None:
+    """The last lines of the group level: whom to look at, worst first, and where."""
+    table = config.out_dir / group_qc_path()
+    if not table.is_file():
+        return
+    rows = sorted(read_tsv(table).rows, key=lambda row: LEVELS.index(row["verdict"]))
+    odd = [row for row in rows if row["verdict"] != "ok"]
+    _log.info("Summary: %s, %d ok, %d to look at", counted(len(rows), "session"),
+              len(rows) - len(odd), len(odd))  # fmt: skip
+    for row in odd[:_NAMED]:
+        name = " ".join(
+            part for part in (row["participant_id"], row["session_id"]) if part != "n/a"
+        )
+        _log.info("  %s: %s: %s", row["verdict"], name, row["verdict_reason"])
+    if len(odd) > _NAMED:
+        more = counted(len(odd) - _NAMED, "more session", "more sessions")
+        _log.info("  and %s; see the column verdict in %s", more, table)
+    if config.reports:
+        _log.info("  Next: open %s and rate the results", config.out_dir / group_report_path())
 
 
 @dataclass(frozen=True)
@@ -95,6 +128,7 @@ class _Study:
         regions: the same of composite regions, of the tasks that have them.
         log: logs/sessions.tsv.
         problems: what could not be used, one line each.
+        ratings: None where none were given.
     """
 
     volumes: Sequence[TaskVolumes]
@@ -102,6 +136,7 @@ class _Study:
     log: Sequence[SessionRow]
     times: Times
     problems: Sequence[str]
+    ratings: Ratings | None = None
 
     @property
     def present(self) -> list[TaskVolumes]:
@@ -109,7 +144,7 @@ class _Study:
         return [task for task in (*self.volumes, *self.regions) if task.sources]
 
 
-def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
+def _read_study(config: RunConfig, tasks: Sequence[TaskSpec], ratings: Ratings | None) -> _Study:
     log, unread = read_log(config.out_dir)
     volumes = [read_volumes(config.out_dir, task, log, bids_dir=config.bids_dir) for task in tasks]
     regions = [
@@ -126,6 +161,9 @@ def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
     ]
     log = [row for row in log if row.task in {task.name for task in tasks}]
     times = Times.read(config.bids_dir, volumes, all_sessions(volumes, log))
+    if ratings is not None:
+        read = tuple(replace(task, ratings=ratings.of(task.task)) for task in read)
+        _tell_ratings(ratings, read[: len(volumes)])
     ordered = {task.name: task.in_order(times.in_order(task.sources)) for task in read}
     return _Study(
         [ordered[task.name] for task in volumes],
@@ -133,7 +171,24 @@ def _read_study(config: RunConfig, tasks: Sequence[TaskSpec]) -> _Study:
         log,
         times,
         problems + unread,
+        ratings,
     )
+
+
+def _tell_ratings(ratings: Ratings, volumes: Sequence[TaskVolumes]) -> None:
+    """Say what ratings are about, what they exclude, and whose sessions are not here."""
+    for note in ratings.notes:
+        _log.warning("%s", note)
+    there = {key for task in volumes for key in task.sources}
+    if strange := unknown_sessions(ratings, there):
+        names = listed([" ".join(filter(None, key)) for key in strange])
+        _log.warning("--ratings: no results of %s; these ratings are not used", names)
+    for task in filter(lambda task: task.sources, volumes):
+        own = (task.ratings or {}).keys() & task.sources.keys()
+        excluded = [key for key in task.sources if key in task.excluded]
+        names = f": {listed([' '.join(filter(None, key)) for key in excluded])}" if excluded else ""
+        _log.info("%s: %d of %s rated, %d excluded%s", task.task, len(own),
+                  counted(len(task.sources), "session"), len(excluded), names)  # fmt: skip
 
 
 def _write_tables(config: RunConfig, study: _Study, references: Sequence[Reference]) -> list[str]:
@@ -146,7 +201,12 @@ def _write_tables(config: RunConfig, study: _Study, references: Sequence[Referen
         if study.present or study.log:
             problems += _stage_tables(config, study, folder)
         for agreement in agreements:
-            write_agreement(folder, agreement.task, agreement.rows, agreement.facts)
+            excluded = next(t.excluded for t in study.volumes if t.task == agreement.task)
+            write_agreement(
+                folder, agreement.task, agreement.rows, agreement.facts, excluded=excluded
+            )
+        if study.ratings is not None:
+            write_rating_tables(folder, study.present, study.ratings)
         staged = {path.name for path in folder.iterdir()}
     for name in sorted(staged):
         if not name.endswith(".json"):  # each table has one
@@ -169,6 +229,9 @@ def _outdated(
             path = out / group_path(task.name, table)
             if path.name not in staged:
                 yield from (path, path.with_suffix(".json"))
+    for name in ("group_ratings.tsv", "group_ratings_agreement.tsv"):
+        if name not in staged:
+            yield from (out / name, (out / name).with_suffix(".json"))
     if config.reference:
         fresh = {agreement.task for agreement in agreements}
         for task in study.volumes:
@@ -230,6 +293,27 @@ def _agreements(
     return [], []
 
 
+def _refresh_pages(config: RunConfig, cohort: Cohort, tasks: Sequence[str]) -> None:
+    """Bring what subject reports say of the study up to date."""
+    from deepmrseg_bids.reports.subject.study import Study, refresh
+
+    study = Study(config.out_dir)
+    sessions: dict[str, list[str]] = {}
+    for who, session in cohort.keys:
+        sessions.setdefault(who, []).append(session)
+    pages = {who: config.out_dir / report_path(who) for who in sessions}
+    there = {who: page for who, page in pages.items() if page.is_file()}
+    old = [
+        page.name
+        for who, page in there.items()
+        if not refresh(page, study.facts(who, sessions[who], tasks))
+    ]
+    if old:
+        _log.warning("%s: from an older version; --reports-only writes them again", listed(old))
+    if len(there) > len(old):
+        _log.info("%s updated", counted(len(there) - len(old), "subject report"))
+
+
 def _write_page(
     config: RunConfig, study: _Study, command: str, problems: Sequence[str]
 ) -> list[str]:
@@ -242,6 +326,7 @@ def _write_page(
 
     every = (*study.volumes, *(part for part in study.regions if part.sources))
     cohort = read_cohort(config.out_dir, [task.name for task in every])
+    cohort = replace(cohort, ratings=study.ratings.ratings if study.ratings else ())
     mosaics = draw_mosaics(
         config.out_dir,
         config.bids_dir,
@@ -254,9 +339,15 @@ def _write_page(
     shown = list(dict.fromkeys([*problems, *cohort.problems]))
     titles = {task.name: task.title for task in every}
     write_group_report(
-        path, cohort, titles=titles, command=command, mosaics=mosaics, problems=shown
+        path,
+        cohort,
+        titles=titles,
+        command=command,
+        mosaics=mosaics,
+        problems=shown,
     )
     _log.info("%s: group report", path)
+    _refresh_pages(config, cohort, [task.task for task in study.volumes])
     missing = [tile.problem for tiles in mosaics.values() for tile in tiles if tile.problem]
     if missing:
         rest = f" (and {len(missing) - 1} more like this)" if len(missing) > 1 else ""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from deepmrseg_bids.app.session_log import DONE
 from deepmrseg_bids.bids.tables import SessionRow
+from deepmrseg_bids.findings import worst_first
 from deepmrseg_bids.session.job import SessionJob, SessionOutcome, TaskOutcome
 from deepmrseg_bids.session.resume import FinishedWork
 from deepmrseg_bids.session.segment import finished_session
+from deepmrseg_bids.session.verdict import LEVELS, Verdict, verdict
 from deepmrseg_bids.wording import counted
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "exit_code",
     "log_findings",
     "log_rows",
+    "log_summary",
     "session_outcome",
 ]
 
@@ -129,6 +133,60 @@ def log_findings(outcomes: Sequence[SessionOutcome]) -> None:
     if len(lines) > _LISTED:
         _log.warning("and %s; see the column findings in logs/sessions.tsv",
                      counted(len(lines) - _LISTED, "more session", "more sessions"))  # fmt: skip
+
+
+def log_summary(
+    outcomes: Sequence[SessionOutcome],
+    titles: Mapping[str, str],
+    *,
+    pages: Sequence[Path] = (),
+    following: str,
+) -> None:
+    """The last word of a run: how many sessions are done, whom to look at, and what is next.
+
+    Args:
+        titles: of the tasks.
+        pages: the reports.
+        following: the next command.
+    """
+    ended = [_status([task.status for task in one.tasks if task.asked]) for one in outcomes]
+    counts = {word: ended.count(word) for word in ("done", "failed", "skipped", "incomplete")}
+    told = ", ".join(f"{number} {word}" for word, number in counts.items()
+                     if number or word in ("done", "failed"))  # fmt: skip
+    judged = [(_verdict(one, titles), one.name) for one in outcomes]
+    odd = sorted(
+        ((one, name) for one, name in judged if one.level != "ok"),
+        key=lambda pair: LEVELS.index(pair[0].level),
+    )
+    _log.info("Summary: %s: %s; %s", counted(len(outcomes), "session"), told,
+              f"{len(odd)} to look at" if odd else "none to look at")  # fmt: skip
+    for one, name in odd[:_LISTED]:
+        _log.info("  %s: %s: %s", one.level, name.replace("_", " "), one.reason)
+    if len(odd) > _LISTED:
+        _log.info("  and %s; see the verdicts in the reports",
+                  counted(len(odd) - _LISTED, "more session", "more sessions"))  # fmt: skip
+    there = [page for page in pages if page.is_file()]
+    if there:
+        every = there[0] if len(there) == 1 else there[0].parent / "sub-*.html"
+        _log.info("  Reports: %s", every)
+    _log.info("  Next: %s", following)
+
+
+def _status(statuses: Sequence[str]) -> str:
+    """One word for all tasks of a session that the run asks for."""
+    if "failed" in statuses:
+        return "failed"
+    done = [status in DONE for status in statuses]
+    return "done" if done and all(done) else "incomplete" if any(done) else "skipped"
+
+
+def _verdict(outcome: SessionOutcome, titles: Mapping[str, str]) -> Verdict:
+    tasks = [task for task in outcome.tasks if task.asked]
+    found = worst_first([*outcome.findings, *(one for task in tasks for one in task.findings)])
+    failed = [
+        (titles.get(task.task, task.task), task.reason) for task in tasks if task.status == "failed"
+    ]
+    return verdict([(one.severity, one.message) for one in found], failed=failed)
 
 
 def exit_code(rows: Sequence[SessionRow], *, pages_lost: int = 0) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -24,12 +25,14 @@ from deepmrseg_bids.app.outcomes import (
     exit_code,
     log_findings,
     log_rows,
+    log_summary,
     session_outcome,
 )
 from deepmrseg_bids.app.planning import Plan, make_plan
 from deepmrseg_bids.app.request import Request, check_owner, validate
 from deepmrseg_bids.app.session_log import SessionLog
 from deepmrseg_bids.bids.derivatives import write_dataset_files
+from deepmrseg_bids.bids.names import report_path
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.execution.monitoring import draw_graph, record_resources
@@ -125,6 +128,8 @@ def run_participant(config: RunConfig, *, command: str) -> int:
             run = _execute(execution, log)
             with undisturbed():
                 rows = _summarise(execution, run, log)
+                if not run.interrupted:
+                    _tell(execution, run)
     if run.interrupted:
         raise KeyboardInterrupt
     return exit_code(rows, pages_lost=run.pages_lost)
@@ -285,6 +290,21 @@ def _summarise(execution: Execution, run: RunOutcome, log: SessionLog) -> list[S
             ]
             _write_page(execution, subject, of_subject)
     return rows
+
+
+def _tell(execution: Execution, run: RunOutcome) -> None:
+    """The last lines of a run."""
+    plan, config = execution.plan, execution.config
+    outcomes = [session_outcome(job, run, plan.finished) for job in plan.jobs]
+    titles = {task: job.spec(task).title for job in plan.jobs for task in job.tasks}
+    pages = dict.fromkeys(config.out_dir / report_path(one.subject) for one in outcomes)
+    command = ["deepmrseg-bids", str(config.bids_dir), str(config.out_dir), "group"]
+    log_summary(
+        outcomes,
+        titles,
+        pages=list(pages) if config.reports else (),
+        following=shlex.join(command) + (" (when all shards are done)" if config.shard else ""),
+    )
 
 
 def _write_page(execution: Execution, subject: str, outcomes: Sequence[SessionOutcome]) -> None:

@@ -357,7 +357,10 @@ def check_group_files(out_dir: Path) -> None:
         ForeignFileError: one is not.
     """
     page_guard(out_dir / "group.html")
-    tables = [out_dir / "group_qc.tsv", *sorted(out_dir.glob("group_seg-*.tsv"))]
+    tables = [out_dir / "group_qc.tsv"]
+    tables += [
+        path for kind in ("seg-", "ratings") for path in sorted(out_dir.glob(f"group_{kind}*.tsv"))
+    ]
     for table in tables:
         if table.exists() and not (out_dir / sidecar_path(table.name)).exists():
             raise ForeignFileError(

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import write_json, write_text
-from deepmrseg_bids.tasks.lesions import CORTEX_MM, VENTRICLE_MM, Lesion
+from deepmrseg_bids.tasks.lesions import (
+    CORTEX_LABEL_MM,
+    CORTEX_MM,
+    PLACES,
+    VENTRICLE_MM,
+    Lesion,
+)
 from deepmrseg_bids.tsv import NOT_KNOWN, cell, frame_text, number_of, read_tsv, tsv_text
 
 if TYPE_CHECKING:
@@ -24,6 +30,7 @@ __all__ = [
     "MORPH_COLUMNS",
     "MorphRow",
     "SessionRow",
+    "read_lesions",
     "read_morph",
     "read_sessions",
     "write_lesions",
@@ -113,16 +120,21 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
         "Units": "mm",
     },
     "location": {
-        "Description": "Location of the lesion, from distances in the FLAIR; n/a if it cannot "
-        "be determined",
+        "Description": "Location of the lesion; n/a if it cannot be determined. LocationSources "
+        "names what each landmark was found with",
         "Levels": {
-            "periventricular": f"at most {VENTRICLE_MM:g} mm from a ventricle",
-            "juxtacortical": f"otherwise, at most {CORTEX_MM:g} mm from the brain surface or "
-            "from the fluid of a sulcus",
-            "deep": "neither",
+            "infratentorial": "in the brain stem or the cerebellum",
+            "periventricular": f"otherwise, at most {VENTRICLE_MM:g} mm from a lateral ventricle",
+            "juxtacortical": f"otherwise, at most {CORTEX_LABEL_MM:g} mm from the cortex of a "
+            f"label map, or {CORTEX_MM:g} mm from the brain surface or the fluid of a sulcus",
+            "deep": "none of these",
         },
     },
     "confidence": {"Description": "Mean probability of its voxels, 0 to 1"},
+    "region": {
+        "Description": "Side and lobe of the nearest cortex, or part of the brain below the "
+        "tentorium; n/a without a label map of the whole brain"
+    },
 }
 _PLAIN = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII)
 _REDO = "remove the file and run the session again"
@@ -274,11 +286,43 @@ def write_lesions(
     """
     lines = [
         [str(one.index), cell(one.volume_mm3, 2), *(cell(mm, 1) for mm in one.centre),
-         one.place or "n/a", cell(one.confidence, 4)]
+         one.place or NOT_KNOWN, cell(one.confidence, 4), one.region or NOT_KNOWN]
         for one in lesions
     ]  # fmt: skip
     write_text(path, tsv_text(list(LESION_COLUMNS), lines))
     write_json(sidecar_path(path), {**(provenance or {}), **LESION_COLUMNS})
+
+
+def read_lesions(path: str | os.PathLike[str]) -> list[Lesion]:
+    """Read what :func:`write_lesions` wrote, also before it wrote regions.
+
+    Raises:
+        DatasetError: missing, half-written, or not such a table.
+    """
+    path = Path(path)
+    table = read_tsv(path)
+    missing = [name for name in LESION_COLUMNS if name not in (*table.columns, "region")]
+    if missing:
+        raise DatasetError(f"{path}: not a table of lesions, it lacks {', '.join(missing)}")
+    try:
+        return [_lesion(row) for row in table.rows]
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
+
+
+def _lesion(row: Mapping[str, str]) -> Lesion:
+    location = row["location"]
+    place = next((one for one in PLACES if one == location), None)
+    if place is None and location != NOT_KNOWN:
+        raise ValueError(f"{location!r} is no location of a lesion")
+    return Lesion(
+        int(row["index"]),
+        _measured(row, "volume_mm3", needed=True) or 0.0,
+        (float(row["x_mm"]), float(row["y_mm"]), float(row["z_mm"])),
+        place,
+        _measured(row, "confidence", needed=True, most=1.0) or 0.0,
+        _text(row.get("region", NOT_KNOWN)),
+    )
 
 
 def write_sessions(path: str | os.PathLike[str], rows: Iterable[SessionRow]) -> None:

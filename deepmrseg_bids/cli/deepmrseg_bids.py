@@ -164,6 +164,9 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
                        help="group level: what volumes are adjusted for: the intracranial volume "
                             "(default; the brain mask, if no session has a skull) or the brain "
                             "mask")  # fmt: skip
+    group.add_argument("--ratings", nargs="+", action="extend", type=_path, metavar="FILE",
+                       help="group level: quality ratings exported from the reports; results "
+                            "rated fail are excluded from statistics")  # fmt: skip
     group.add_argument("--probabilities", action="store_true", help="also write posteriors")
     group.add_argument(*both("--reports-only"), action="store_true",
                        help="only write the HTML reports, from existing results")  # fmt: skip
@@ -199,7 +202,14 @@ def config_from(args: argparse.Namespace) -> RunConfig:
     if "model" in given:
         models = model_paths(given.pop("model"))
         given["models"] = tuple((task, path.absolute()) for task, path in models.items())
-    for name in ("participant_label", "session_label", "tasks", "output_spaces", "reference"):
+    for name in (
+        "participant_label",
+        "session_label",
+        "tasks",
+        "output_spaces",
+        "reference",
+        "ratings",
+    ):
         if name in given:
             given[name] = tuple(given[name])
     values |= given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from deepmrseg_bids.bids.names import group_path
+from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.bids.tables import write_table
 from deepmrseg_bids.errors import DeepMRSegError, MetricError
 from deepmrseg_bids.files import write_text
@@ -130,23 +131,38 @@ def _row(job: PairJob, one: StructureAgreement, found: Comparison) -> dict[str, 
 
 
 def write_agreement(
-    out_dir: Path, task: str, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+    out_dir: Path,
+    task: str,
+    rows: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any],
+    *,
+    excluded: Collection[SessionKey] = (),
 ) -> list[Path]:
     """Write ``_agreement.tsv``, ``_agreement_summary.tsv`` and ``_agreement_table.md``.
 
     Args:
         facts: what the sidecars say besides the columns.
+        excluded: sessions that the summaries leave out.
     """
     lesions = any("lesion_f1" in row for row in rows)
     paths = [out_dir / group_path(task, f"agreement{part}") for part in ("", "_summary", "_table")]
     columns: Columns = {**AGREEMENT, **(LESION_AGREEMENT if lesions else {})}
     write_table(paths[0], columns, pd.DataFrame(rows), **facts)
-    summaries = _summaries(pd.DataFrame(rows))
+    kept = [row for row in rows if _key(row) not in excluded]
+    if not kept:
+        for path in paths[1:]:
+            path.with_suffix(".md").unlink(missing_ok=True)
+        return paths[:1]
+    summaries = _summaries(pd.DataFrame(kept))
     columns = {**SUMMARY, **(LESION_SUMMARY if lesions else {})}
     write_table(paths[1], columns, summaries, **facts)
     paths[2] = paths[2].with_suffix(".md")
     write_text(paths[2], paper_table(summaries))
     return paths
+
+
+def _key(row: Mapping[str, Any]) -> SessionKey:
+    return row["participant_id"], row["session_id"] or ""
 
 
 def old_agreement(out_dir: Path, task: str) -> list[Path]:

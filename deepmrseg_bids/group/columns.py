@@ -16,6 +16,9 @@ __all__ = [
     "LESION_AGREEMENT",
     "LESION_SUMMARY",
     "QC",
+    "RATED",
+    "RATINGS",
+    "RATINGS_AGREEMENT",
     "RETEST",
     "STRUCTURES",
     "SUMMARY",
@@ -49,6 +52,36 @@ _DEVIATION = {
 MISSING = "missing_reason"
 ABSENT: Columns = {MISSING: _of("Reason why the session has no volumes of this task")}
 """The last column of ``group_seg-<task>_morph.tsv``, where sessions have no volumes."""
+
+RATED: Columns = {
+    "rating": _of(
+        "Rating of the result (--ratings): pass, doubtful or fail; of several raters the most "
+        "severe one; n/a if it is not rated"
+    ),
+    "excluded": _of("yes if the rating is fail: the result is excluded from statistics"),
+}
+"""More columns of tables with one row per session, where ratings were given."""
+
+RATINGS: Columns = {
+    **_WHO,
+    "task": _of("Task"),
+    "rating": RATED["rating"],
+    "comment": _of("Comments of the raters"),
+}
+"""``group_ratings.tsv``: one row per session and task with volumes."""
+
+RATINGS_AGREEMENT: Columns = {
+    "task": _of("Task"),
+    "rater_1": _of("First rater"),
+    "rater_2": _of("Second rater"),
+    "n": _of("Number of results that both have rated"),
+    "agreement_percent": _of("Results with the same rating", "percent"),
+    "kappa": _of("Cohen's kappa; n/a if both gave one rating to all results"),
+    "kappa_low": _of("Lower bound of the 95 % interval of kappa"),
+    "kappa_high": _of("Upper bound of the 95 % interval of kappa"),
+    "kappa_weighted": _of("Cohen's kappa with linear weights for pass, doubtful, fail"),
+}
+"""``group_ratings_agreement.tsv``: one row per task and pair of raters."""
 
 STRUCTURES: Columns = {
     **_WHO,
@@ -164,6 +197,11 @@ QC: Columns = {
         "deviations above the median session; n/a with fewer than 10 sessions"
     ),
     "outlier_reasons": _of("Reasons for the outlier, the most extreme first, separated by '; '"),
+    "verdict": _of(
+        "problem: a task failed, a finding has the severity error, or a result is rated fail; "
+        "check: a finding has the severity warning, or the session is an outlier; ok otherwise"
+    ),
+    "verdict_reason": _of("The reasons for the verdict, in a sentence"),
 }
 """``group_qc.tsv``: one row a session."""
 

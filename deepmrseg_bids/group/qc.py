@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -12,7 +13,9 @@ import pandas as pd
 
 from deepmrseg_bids.bids.names import group_qc_path
 from deepmrseg_bids.bids.participants import SessionKey
+from deepmrseg_bids.bids.ratings import LEVELS
 from deepmrseg_bids.bids.tables import SessionRow, write_table
+from deepmrseg_bids.findings import CODES
 from deepmrseg_bids.group.columns import QC, Columns
 from deepmrseg_bids.group.tables import deviating
 from deepmrseg_bids.group.volumes import (
@@ -24,6 +27,7 @@ from deepmrseg_bids.group.volumes import (
     tags_of,
 )
 from deepmrseg_bids.metrics.cohort import FEWEST, LIMIT, deviations, flagged, joint_deviations
+from deepmrseg_bids.session.verdict import verdict
 
 __all__ = ["joint_of", "write_qc"]
 
@@ -40,7 +44,9 @@ def joint_of(volumes: Sequence[TaskVolumes]) -> pd.DataFrame:
     """
     sessions = sessions_of(sorted({key for task in volumes for key in task.sources}))
     who = sessions.to_frame(index=False)
-    sizes = pd.concat([task.wide("volume_mm3").reindex(sessions) for task in volumes], axis=1)
+    sizes = pd.concat(
+        [task.usable(task.wide("volume_mm3")).reindex(sessions) for task in volumes], axis=1
+    )
     if len(sizes.columns) < 2:
         return deviating(who, "", np.nan, None)  # one volume is no space
     joint = joint_deviations(deviations(np.cbrt(sizes)))
@@ -88,12 +94,16 @@ def write_qc(
             _confidence(volumes),
             _findings(results or out_dir, volumes, logged["findings"].to_dict()),
             _unusual(unusual, joint_of(volumes)),
+            _ratings(volumes, sessions),
         ],
         axis=1,
     ).reindex(sessions)
     table["severity"] = table["severity"].fillna("none")
+    table[["verdict", "verdict_reason"]] = _verdicts(table, volumes)
     path = out_dir / group_qc_path()
     columns = _with_tasks(tasks)
+    if any(task.ratings is not None for task in volumes):
+        columns = {**columns, **_RATED}
     write_table(
         path, columns, table.reset_index(), OutlierLimit=LIMIT, OutlierFewestSessions=FEWEST
     )
@@ -104,6 +114,55 @@ def write_qc(
         if sessions[row] not in volumes[column].broken
     ]
     return path, gone
+
+
+_RATED: Columns = {
+    "rating": {"Description": "Most severe rating of a task: pass, doubtful or fail; n/a if none "
+                              "is rated"},
+    "excluded": {"Description": "Tasks whose result is rated fail and excluded from statistics, "
+                                "separated by commas; no if there are none"},
+}  # fmt: skip
+
+
+def _ratings(volumes: Sequence[TaskVolumes], sessions: pd.MultiIndex) -> pd.DataFrame:
+    """What raters say of each session; nothing where no ratings were given."""
+    if all(task.ratings is None for task in volumes):
+        return pd.DataFrame(index=sessions)
+    given = [
+        [rating for task in volumes if (rating := (task.ratings or {}).get(key))]
+        for key in sessions
+    ]
+    excluded = [",".join(task.task for task in volumes if key in task.excluded) for key in sessions]
+    cells = {
+        "rating": [max(of, key=LEVELS.index) if of else None for of in given],
+        "excluded": [tasks or "no" for tasks in excluded],
+    }
+    return pd.DataFrame(cells, index=sessions, dtype=object)
+
+
+def _verdicts(table: pd.DataFrame, volumes: Sequence[TaskVolumes]) -> list[tuple[str, str]]:
+    """The verdict of each session, and its reason."""
+    titles = {task.task: task.spec.title for task in volumes}
+    between = re.compile(f"; (?=(?:{'|'.join(titles)}): )")
+    found = []
+    for row in table.to_dict("records"):
+        tags = [tag.partition(":") for tag in _text(row["findings"]).split(",") if tag]
+        parts = [part.partition(": ") for part in between.split(_text(row["reasons"]))]
+        reasons = {task: reason for task, _, reason in parts}
+        lost = [task for task in titles if row[f"{task}_status"] in ("failed", "missing")]
+        excluded = _text(row.get("excluded")).split(",")
+        one = verdict(
+            [(severity, CODES.get(code, code)) for severity, _, code in tags],
+            failed=[(titles[task], reasons.get(task, "")) for task in lost],
+            outlier=_text(row["outlier_reasons"]),
+            excluded=[titles[task] for task in excluded if task in titles],
+        )
+        found.append((one.level, one.reason))
+    return found
+
+
+def _text(cell: Any) -> str:
+    return cell if isinstance(cell, str) else ""
 
 
 def _with_tasks(tasks: Sequence[str]) -> Columns:

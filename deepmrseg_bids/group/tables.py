@@ -19,6 +19,7 @@ from deepmrseg_bids.group.columns import (
     ASYMMETRY,
     CHANGE,
     MISSING,
+    RATED,
     RETEST,
     STRUCTURES,
     Columns,
@@ -82,6 +83,9 @@ def write_morphs(
         **{name: {"Description": f"Volume of {name}", "Units": "mm^3"} for name in volumes.names},
     }
     table = people.table.join(volumes.wide("volume_mm3"))
+    if volumes.ratings is not None:
+        columns |= RATED
+        table = volumes.rated(table.reset_index()).set_index(SESSION)
     if absent:
         columns |= ABSENT
         table[MISSING] = [absent.get(key) for key in table.index]
@@ -99,7 +103,7 @@ def write_structures(out_dir: Path, volumes: TaskVolumes, *, size: str = "icv") 
     sizes = volumes.wide("volume_mm3")
     if not np.isfinite(volumes.wholes(size)).any():
         size = "brain"
-    scores, flags = _deviations(sizes.apply(np.cbrt))
+    scores, flags = _deviations(volumes.usable(sizes.apply(np.cbrt)))
     residual, lines = _adjusted(volumes, sizes, volumes.wholes(size), scores)
     table = volumes.table.assign(
         volume_residual_mm3=volumes.long(residual),
@@ -107,8 +111,9 @@ def write_structures(out_dir: Path, volumes: TaskVolumes, *, size: str = "icv") 
         outlier=volumes.long(flags),
     )
     path = out_dir / group_path(volumes.name, "structures")
+    columns = STRUCTURES if volumes.ratings is None else {**STRUCTURES, **RATED}
     facts = {"ResidualMethod": lines, "ResidualHeadSize": _SIZES[size]}
-    write_table(path, STRUCTURES, table, **facts, **_LIMITS)
+    write_table(path, columns, volumes.rated(table), **facts, **_LIMITS)
     what = f"{volumes.name}: volume of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 
@@ -130,7 +135,7 @@ def _adjusted(
         return residual, lines
     usual = ~(np.abs(deviations(np.cbrt(wholes))) > LIMIT)
     for name in sizes:
-        usable = usual & ~(scores[name].abs() > LIMIT)
+        usable = usual & ~(scores[name].abs() > LIMIT) & volumes.usable(sizes)[name].notna()
         adjusted = adjust_by_residuals(sizes[name], wholes, usable)
         residual[name] = adjusted.volumes
         if math.isfinite(adjusted.slope):
@@ -161,7 +166,7 @@ def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame | None:
         for side in ("Left", "Right")
     )
     percent = pd.DataFrame(asymmetry_percent(left, right), index=sizes.index, columns=pairs)
-    scores, flags = _deviations(percent)
+    scores, flags = _deviations(volumes.usable(percent))
     table = volumes.sessions.to_frame(index=False).merge(pd.DataFrame({"name": pairs}), "cross")
     wide = {
         "left_mm3": left,
@@ -172,7 +177,8 @@ def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame | None:
     }
     table = table.assign(**{column: values.to_numpy().ravel() for column, values in wide.items()})
     path = out_dir / group_path(volumes.name, "asymmetry")
-    write_table(path, ASYMMETRY, table, **_LIMITS)
+    columns = ASYMMETRY if volumes.ratings is None else {**ASYMMETRY, **RATED}
+    write_table(path, columns, volumes.rated(table), **_LIMITS)
     what = f"{volumes.name}: asymmetry of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 
@@ -184,6 +190,9 @@ def _visits(volumes: TaskVolumes, times: Times) -> pd.DataFrame:
     table = table[table["name"] == table["index"].map(volumes.structures)]
     order = {key: place for place, key in enumerate(times.in_order(volumes.sources))}
     keys = list(zip(table["participant_id"], table["session_id"], strict=True))
+    if volumes.excluded:
+        kept = [key not in volumes.excluded for key in keys]
+        table, keys = table[kept], [key for key, keep in zip(keys, kept, strict=True) if keep]
     years = [times.of(who, (when,)).years.get(when, math.nan) for who, when in keys]
     table = table.assign(years=years, place=[order[key] for key in keys])
     return table.sort_values("place", kind="stable")

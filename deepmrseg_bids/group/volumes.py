@@ -58,6 +58,7 @@ class TaskVolumes:
         broken: the sessions of files that could not be used, and why.
         edited: the sessions whose label map was changed by somebody after it was measured.
         part: ``regions``, if these are the volumes of composite regions; empty otherwise.
+        ratings: by session, what raters say of the result; None where no ratings were given.
     """
 
     spec: TaskSpec
@@ -67,6 +68,36 @@ class TaskVolumes:
     broken: Mapping[SessionKey, str] = field(default_factory=dict)
     edited: tuple[SessionKey, ...] = ()
     part: str = ""
+    ratings: Mapping[SessionKey, str] | None = None
+
+    @cached_property
+    def excluded(self) -> frozenset[SessionKey]:
+        """The sessions that raters have found to be unusable: statistics leave them out."""
+        return frozenset(key for key, rating in (self.ratings or {}).items() if rating == "fail")
+
+    def usable(self, wide: pd.DataFrame) -> pd.DataFrame:
+        """What enters statistics of ``(sessions, names)``: nan in excluded sessions."""
+        if not self.excluded:
+            return wide
+        kept = wide.copy()
+        excluded = [key in self.excluded for key in self._keys(wide)]
+        kept.loc[np.array(excluded)] = np.nan
+        return kept
+
+    @staticmethod
+    def _keys(table: pd.DataFrame) -> list[SessionKey]:
+        who, when = (table.index.get_level_values(level) for level in SESSION)
+        return list(zip(who, when, strict=True))
+
+    def rated(self, sessions: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table with the columns ``rating`` and ``excluded``, if there are some."""
+        if self.ratings is None:
+            return sessions
+        keys = list(zip(sessions["participant_id"], sessions["session_id"], strict=True))
+        return sessions.assign(
+            rating=np.array([self.ratings.get(key) for key in keys], dtype=object),
+            excluded=np.where([key in self.excluded for key in keys], "yes", "no"),
+        )
 
     @cached_property
     def sessions(self) -> pd.MultiIndex:

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array
+from deepmrseg_bids.imaging.hounsfield import zero_of_hounsfield
 
 __all__ = ["Air", "find_air", "with_air_at_zero"]
 
@@ -26,7 +27,6 @@ _GAP = 0.5  # of that range: a background further below the brain was not measur
 _BELOW = 0.15  # of that range: how far air lies below the darkest of a brain
 _FLAT = 0.05  # of that range: spread of negated air on a face
 _QUARTILES = (25, 50, 75)
-_CT_AIR, _CT_TISSUE = (-1100.0, -900.0), 150.0  # Hounsfield units
 _SIDES = 4  # faces of six that are air around a negated head
 _ENDS = [(axis, end) for axis in range(3) for end in (False, True)]
 _PADDINGS = 4  # around one scan, one after the other
@@ -55,8 +55,12 @@ class Air:
             share = 100 * float((data < 0).mean())
             text = f"{share:.2g} % of the voxels are negative, the minimum is {least:g}"
             found.append(Finding("negative-values", "info", text))
-        if self._hounsfield(data):
-            text = "intensities are those of a CT (air at -1000, soft tissue near 0), not of an MRI"
+        zero = None if self.negated else zero_of_hounsfield(_thinned(data))
+        if zero is not None:
+            text = (
+                f"intensities are those of a CT (air near {zero - 1000:g}, soft tissue near "
+                f"{zero:g}), not of an MRI"
+            )
             found.append(Finding("computed-tomography", "error", text))
         if self.negated:
             text = (
@@ -70,14 +74,6 @@ class Air:
             text = f"voxels outside the scan have the {several} {values}: taken as air"
             found.append(Finding("scan-padded", "info", text))
         return found
-
-    def _hounsfield(self, data: NDArray[np.float32]) -> bool:
-        low, high = _CT_AIR
-        if self.negated or not low <= self.level <= high:
-            return False
-        thin = _thinned(data)
-        head = thin[thin > self.level / 2]
-        return bool(head.size) and abs(float(np.median(head))) <= _CT_TISSUE
 
 
 def find_air(data: NDArray[np.float32]) -> Air:

@@ -28,7 +28,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.air import find_air, with_air_at_zero
 from deepmrseg_bids.imaging.file_kinds import PEEK, folder_hint, is_compressed, opened, what_it_is
 from deepmrseg_bids.imaging.grid import Array, Forms, Grid
-from deepmrseg_bids.imaging.placement import place
+from deepmrseg_bids.imaging.placement import check_rotation, place
 from deepmrseg_bids.imaging.scaling import in_range, odd_scaling, rescaled
 from deepmrseg_bids.system import usable_memory_mib
 from deepmrseg_bids.wording import counted
@@ -325,6 +325,7 @@ def _load(path: Path) -> _Stored:
             raise ImageReadError(f"{path}: not a readable NIfTI image: it is {found}")
         stored = kind.header_class.stored(first)
         _check_numbers(stored, path)
+        check_rotation(stored, path)
         with opened(path) as stream:
             image = _from_stream(kind, stream)
     except _READ_ERRORS as error:

@@ -18,7 +18,7 @@ from deepmrseg_bids.errors import HeaderError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Forms, Grid
 
-__all__ = ["place"]
+__all__ = ["check_rotation", "place"]
 
 _Matrix = NDArray[np.float64]
 
@@ -29,9 +29,13 @@ _EDGE_MM = (0.05, 20.0)
 _LARGEST_MM = 600.0  # 350 is a large field of view; grids of this extent are made in memory
 _SMALLEST_MM = 60.0  # a crop may be so small, but not with
 _MANY, _FINE_MM = 96, 0.25  # so many voxels along each axis, or voxels as fine as that
+_FAR_MM, _FARTHEST_MM = 2000.0, 1e5  # of the middle from the scanner's: a table moves by 1 m
+_ABSURD = 1e9  # sums of squares of larger numbers tell nothing
+_ROUNDED = 3.5e-7  # by which a unit quaternion may be too long
 _SHEAR_DEG, _MOST_SHEAR_DEG = 0.1, 45.0  # rounding makes less than a hundredth of a degree
 _SPACES = {3: "Talairach space", 4: "MNI space", 5: "a template"}
 _KNOWN_CODES = range(6)
+_AGAIN = "convert the scan again, or correct its header"
 _UNITS = {1: ("metres", 1000.0), 2: ("millimetres", 1.0), 3: ("micrometres", 0.001)}
 _LOW_BITS = 7  # of xyzt_units: the unit of length
 
@@ -78,8 +82,7 @@ def place(
     affine = sform if sform is not None else qform
     if affine is None:
         affine = _assumed(header, force=force)
-    if not np.isfinite(affine).all():
-        raise HeaderError(f"{path}: the affine contains NaN or infinite values")
+    _check_numbers(header, affine)
     scale = _unit(header, affine)
     if scale != 1:
         affine, sform, qform = (_scaled(form, scale) for form in (affine, sform, qform))
@@ -87,6 +90,7 @@ def place(
     _check_edges(header, affine)
     grid = Grid(shape, affine, _forms(header, affine, sform, qform))
     _check_extent(header, grid)
+    _check_distance(header, grid)
     _check_shear(header, grid)
     if sform is None:
         _check_used_sizes(header)
@@ -107,13 +111,54 @@ def _form(header: _Header, name: str) -> _Matrix | None:
         return None
     if name == "sform":
         return np.asarray(header.mended.get_sform(), dtype=np.float64)
+    used = not int(header.stored["sform_code"])
+    if used:
+        _check_qfac(header)
     try:
         with np.errstate(all="ignore"):
             form = np.asarray(header.mended.get_qform(), dtype=np.float64)
     except (ValueError, np.linalg.LinAlgError):
-        return None
-    used = not int(header.stored["sform_code"])
-    return form if used or np.isfinite(form).all() else None
+        form = np.full((4, 4), np.nan)
+    if used or _possible(form):
+        return form
+    text = "the qform contains impossible numbers: it is not used"
+    header.note("header-values", "warning", text)
+    return None
+
+
+def _possible(form: _Matrix) -> bool:
+    """Whether a form is of numbers that a scanner could mean."""
+    return bool(np.isfinite(form).all() and np.abs(form).max() <= _FARTHEST_MM)
+
+
+def check_rotation(stored: Any, path: Path) -> None:
+    """See that the quaternion of a header is a rotation, where its qform is what counts.
+
+    Args:
+        stored: the NIfTI header as it is in the file.
+
+    Raises:
+        HeaderError: it is none.
+    """
+    if int(stored["sform_code"]) or not int(stored["qform_code"]):
+        return
+    numbers = [float(stored[f"quatern_{letter}"]) for letter in "bcd"]
+    if not sum(number**2 for number in numbers) <= 1 + _ROUNDED:
+        raise HeaderError(
+            f"{path}: the qform is no rotation (quaternion "
+            f"{', '.join(f'{number:.4g}' for number in numbers)}), and there is no sform; {_AGAIN}"
+        )
+
+
+def _check_qfac(header: _Header) -> None:
+    """Note a direction of the third axis that is neither of the two."""
+    qfac = float(header.stored["pixdim"][0])
+    if qfac not in (-1, 0, 1):
+        text = (
+            f"the direction of the third axis in the header (pixdim[0]) is {qfac:g}: taken as 1; "
+            "the image may be mirrored"
+        )
+        header.note("header-values", "warning", text)
 
 
 def _assumed(header: _Header, *, force: bool) -> _Matrix:
@@ -169,6 +214,36 @@ def _could_be_head(shape: tuple[int, int, int], edges: _Matrix) -> bool:
 
 def _scaled(form: _Matrix | None, scale: float) -> _Matrix | None:
     return None if form is None else np.diag([scale, scale, scale, 1.0]) @ form
+
+
+def _check_numbers(header: _Header, affine: _Matrix) -> None:
+    """See that a position is made of numbers.
+
+    Raises:
+        HeaderError: it is not.
+    """
+    if not np.isfinite(affine).all():
+        raise HeaderError(f"{header.path}: the affine contains NaN or infinite values; {_AGAIN}")
+    if (largest := float(np.abs(affine).max())) > _ABSURD:
+        raise HeaderError(
+            f"{header.path}: the affine contains impossible values ({largest:.3g} mm); {_AGAIN}"
+        )
+
+
+def _check_distance(header: _Header, grid: Grid) -> None:
+    """See that the image lies near the middle of the scanner, or of its space.
+
+    Raises:
+        HeaderError: it lies where positions in 32 bit are no longer exact.
+    """
+    middle = (np.array(grid.shape) - 1) / 2
+    away = float(np.linalg.norm(grid.to_world(middle[None])[0]))
+    where = f"the header places the image {away / 1000:.3g} m from the centre of the scanner"
+    if away > _FARTHEST_MM:
+        raise HeaderError(f"{header.path}: {where}: impossible; {_AGAIN}")
+    if away > _FAR_MM:
+        text = f"{where}: other programs may not show it; check the origin in the header"
+        header.note("header-values", "warning", text)
 
 
 def _check_edges(header: _Header, affine: _Matrix) -> None:

@@ -16,11 +16,13 @@ from deepmrseg_bids.wording import counted
 
 __all__ = [
     "BlandAltman",
+    "Kappa",
     "PairedTest",
     "bland_altman",
     "concordance",
     "concordance_interval",
     "icc",
+    "kappa",
     "paired_test",
 ]
 
@@ -36,6 +38,19 @@ class BlandAltman:
     lower: float
     upper: float
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kappa:
+    """Cohen's kappa of two raters: with its 95 % interval, and with linear weights.
+
+    nan where both gave one and the same rating to everything.
+    """
+
+    kappa: float
+    low: float
+    high: float
+    weighted: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +202,26 @@ def paired_test(x: npt.ArrayLike, y: npt.ArrayLike) -> PairedTest:
     p = float(stats.wilcoxon(moved).pvalue)
     effect = (above - below) / (above + below)
     return PairedTest(n, mean, median, min(above, below), p, effect, dz)
+
+
+def kappa(x: npt.ArrayLike, y: npt.ArrayLike, *, levels: int) -> Kappa:
+    """Cohen's kappa (Educ. Psychol. Meas. 20, 1960) of ratings from 0 to ``levels - 1``.
+
+    >>> round(kappa([0, 0, 1, 2], [0, 1, 1, 2], levels=3).kappa, 3)
+    0.636
+    """
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    a, b = _pairs(x, y, minimum=1)
+    table = np.zeros((levels, levels))
+    np.add.at(table, (a.astype(int), b.astype(int)), 1)
+    if np.count_nonzero(table.sum(axis=0) + table.sum(axis=1)) < 2:
+        return Kappa(math.nan, math.nan, math.nan, math.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):  # its tests, where no rating differs
+        found = cohens_kappa(table)
+        weighted = float(cohens_kappa(table, wt="linear").kappa)
+    low, high = max(-1.0, float(found.kappa_low)), min(1.0, float(found.kappa_upp))
+    return Kappa(float(found.kappa), low, high, weighted)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

@@ -168,6 +168,11 @@ class SessionOutcome:
     spaces: tuple[TaskOutcome, ...] = ()
 
     @property
+    def name(self) -> str:
+        """``sub-01_ses-2``, or ``sub-01``."""
+        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
+
+    @property
     def failed(self) -> bool:
         """Whether any task or output space failed."""
         return any(task.status == "failed" for task in (*self.tasks, *self.spaces))

@@ -21,9 +21,11 @@ from deepmrseg_bids.files import Staging, read_json, write_json, write_text
 from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import RigidFit, itk_text
 from deepmrseg_bids.session.job import SessionJob
+from deepmrseg_bids.tasks.lesions import PLACES, SMALLEST_MM3
 from deepmrseg_bids.tasks.results import native_posteriors
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 from deepmrseg_bids.tasks.wml import LesionSegmentation
+from deepmrseg_bids.tsv import NOT_KNOWN
 
 if TYPE_CHECKING:
     from deepmrseg_bids.session.publish import Publication
@@ -113,6 +115,22 @@ def registration_facts(fit: RigidFit | None, *, used: bool) -> dict[str, Any]:
     }
 
 
+def location_facts(result: LesionSegmentation) -> dict[str, Any]:
+    """What the sidecar of the table of lesions says of all lesions of a place, and of landmarks."""
+    if result.lesions is None:
+        return {}
+    places: dict[str, Any] = {}
+    for place in (*PLACES, None):
+        volumes = [one.volume_mm3 for one in result.lesions if one.place == place]
+        places[place or NOT_KNOWN] = {"Count": len(volumes), "VolumeMM3": round(sum(volumes), 2)}
+    return {
+        "Locations": places,
+        "LocationSources": dict(result.sources),
+        "SmallestVolumeMM3": SMALLEST_MM3,
+        "Connectivity": 26,
+    }
+
+
 def stage_lesions(
     job: SessionJob, result: LesionSegmentation, about: Publication, staging: Staging
 ) -> list[PurePosixPath]:
@@ -136,7 +154,7 @@ def stage_lesions(
         f"Single lesions, in the space of the {spec.native}",
         about.made,
         about.findings,
-        more=facts,
+        more={**facts, **location_facts(result)},
     )
     if files.lesions is not None:
         lesions = result.lesions or ()

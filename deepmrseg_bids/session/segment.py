@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepmrseg_bids.bids.label_tables import label_table_of
 from deepmrseg_bids.bids.ownership import FileGuard
 from deepmrseg_bids.bids.provenance import FileDigest
 from deepmrseg_bids.bids.sidecar_check import check_beside
@@ -27,13 +28,14 @@ from deepmrseg_bids.errors import (
 )
 from deepmrseg_bids.files import Staging, write_text
 from deepmrseg_bids.findings import Finding, worst_first
-from deepmrseg_bids.imaging.nifti import Volume, read_volume
+from deepmrseg_bids.imaging.nifti import Volume, read_labels, read_volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.session.job import SessionJob, SessionOutcome, TaskOutcome
 from deepmrseg_bids.session.publish import Publication, provenance_of, stage_task
 from deepmrseg_bids.session.template_spaces import Carrier, SpaceJob
 from deepmrseg_bids.system import forget_peak_memory, peak_memory_mib, prepare_process
 from deepmrseg_bids.tasks.brain import TASK as BRAIN
+from deepmrseg_bids.tasks.lesion_landmarks import Anatomy, is_anatomy
 from deepmrseg_bids.tasks.methods import methods_facts
 from deepmrseg_bids.tasks.pipeline import Result, lost_tasks, run
 from deepmrseg_bids.tasks.qc import check_image
@@ -204,7 +206,7 @@ def _run_tasks(job: SessionJob, scans: _Scans, out_dir: Path, work: Path) -> Ite
     clock = _Clock()
     guard = FileGuard(out_dir, force=job.force)
     results: dict[str, Result] = {}
-    for task, result in _results(job, scans, pool):
+    for task, result in _results(job, scans, pool, out_dir):
         if job.spaces:
             results[task] = _in_t1w(result)
         if task in job.tasks:  # others are only carried over
@@ -218,12 +220,32 @@ def _run_tasks(job: SessionJob, scans: _Scans, out_dir: Path, work: Path) -> Ite
         yield from map(clock.stamped, _resampled(job, scans, results, pool, (out_dir, work)))
 
 
-def _results(job: SessionJob, scans: _Scans, pool: PredictorPool) -> Iterator[tuple[str, Result]]:
+def _results(
+    job: SessionJob, scans: _Scans, pool: PredictorPool, out_dir: Path
+) -> Iterator[tuple[str, Result]]:
     """Each task with its result; an image that cannot be read costs the tasks that need it."""
     specs = [job.spec(task) for task in job.runs]
     lost = lost_tasks(specs, scans.errors)
     yield from lost.items()
-    yield from run(scans.volumes, [spec for spec in specs if spec.name not in lost], pool)
+    left = [spec for spec in specs if spec.name not in lost]
+    earlier = _earlier(job, out_dir) if any(spec.lesions for spec in left) else []
+    yield from run(scans.volumes, left, pool, anatomies=earlier)
+
+
+def _earlier(job: SessionJob, out_dir: Path) -> list[Anatomy]:
+    """Label maps in OUT_DIR of tasks that do not run now and tell the places of lesions."""
+    found = []
+    for outcome in job.finished:
+        if outcome.status != "resumed" or outcome.task in job.runs or not outcome.files:
+            continue
+        path = out_dir / outcome.files[0]
+        try:
+            table = label_table_of(out_dir, outcome.task, path)
+            if job.spec(outcome.task).native == T1W and is_anatomy(table):
+                found.append(Anatomy(outcome.task, read_labels(path), table))
+        except (DeepMRSegError, OSError):  # then the places are told without it
+            _log.warning("%s: %s cannot be read for the places of lesions", job.name, path.name)
+    return found
 
 
 def _published(

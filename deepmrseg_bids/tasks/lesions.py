@@ -1,15 +1,18 @@
 """Single lesions of a lesion map: how large, where, and beside what.
 
-The three places follow the criteria for multiple sclerosis (MAGNIMS, Filippi et al. 2016), as
-far as a FLAIR tells them: **periventricular** lesions touch a ventricle, **juxtacortical** ones
-the cortex, **deep** ones neither. Ventricles are found as fluid, dark in a FLAIR, far inside
-the brain; the cortex follows the rim of the brain and the fluid of the sulci.
+The places follow the criteria for multiple sclerosis (MAGNIMS, Filippi et al. 2016):
+**infratentorial** lesions lie in brain stem or cerebellum; of the others **periventricular** ones
+touch a lateral ventricle, **juxtacortical** ones the cortex, **deep** ones neither. Ventricles and
+cortex come from a label map of the whole brain, if there is one. Otherwise ventricles are found
+as fluid, dark in a FLAIR, far inside the brain; the cortex follows the rim of the brain and the
+fluid of the sulci.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +20,21 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, sample
+from deepmrseg_bids.tasks.lesion_landmarks import (
+    CORTEX,
+    VENTRICLES,
+    Anatomy,
+    Lobes,
+    Tentorium,
+    find_labels,
+    mask_of,
+    tentorium_of,
+)
 
 __all__ = [
+    "CORTEX_LABEL_MM",
     "CORTEX_MM",
+    "PLACES",
     "SMALLEST_MM3",
     "VENTRICLE_MM",
     "Lesion",
@@ -30,14 +45,19 @@ __all__ = [
     "find_lesions",
 ]
 
-Place = Literal["periventricular", "juxtacortical", "deep"]
+Place = Literal["periventricular", "juxtacortical", "deep", "infratentorial"]
+PLACES: tuple[Place, ...] = get_args(Place)
 
 SMALLEST_MM3 = 5.0
 """Smaller pieces are noise more often than lesions."""
 VENTRICLE_MM, CORTEX_MM = 3.0, 5.0
-"""How near counts as touching: 1 mm pixels and thick slices; a cortex 2 to 4 mm thick."""
+"""How near counts as touching: 1 mm pixels and thick slices; a cortex 2 to 4 mm thick, with its
+outer rim."""
+CORTEX_LABEL_MM = 2.0
+"""The same of the cortex in a label map, whose inner rim is known."""
 
 _TOUCH = np.ones((3, 3, 3), dtype=bool)  # voxels that share a corner belong to one lesion
+_FLUID_SOURCE = "fluid of the FLAIR"
 _FLUID = 0.6  # of the brain's median intensity: darker is fluid
 _OPEN_MM = 1.5  # thinner fluid is a sulcus
 _INSIDE_MM = 16.0  # ventricles lie deeper in the brain than the sulci
@@ -59,6 +79,7 @@ class Lesion:
         centre: of mass, RAS+ millimetres of the scan.
         place: None where it cannot be told.
         confidence: mean posterior of its voxels.
+        region: side and lobe, or part below the tentorium; empty where that is not known.
     """
 
     index: int
@@ -66,6 +87,7 @@ class Lesion:
     centre: tuple[float, float, float]
     place: Place | None
     confidence: float
+    region: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +95,23 @@ class Surroundings:
     """How far each voxel of a brain lies from what tells lesions apart.
 
     Attributes:
-        cortex: (I, J, K) millimetres to the rim of the brain or to fluid of the sulci.
-        ventricle: (I, J, K) millimetres to a ventricle; None where none was found.
+        cortex: (I, J, K) millimetres to the cortex: that of a label map, or the rim of the brain
+            and fluid of the sulci.
+        ventricle: (I, J, K) millimetres to a lateral ventricle; None where none was found.
         grid: where both lie.
+        cortex_mm: how near to ``cortex`` counts as touching it.
+        tentorium: what lies below it; None where nothing is known of that.
+        lobes: None without a label map of the whole brain.
+        sources: where each landmark comes from, in words.
     """
 
     cortex: NDArray[np.float32]
     ventricle: NDArray[np.float32] | None
     grid: Grid
+    cortex_mm: float = CORTEX_MM
+    tentorium: Tentorium | None = None
+    lobes: Lobes | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -91,36 +122,100 @@ class Surroundings:
         grid: Grid,
         *,
         centre: tuple[float, float, float] | None,
+        anatomies: Sequence[Anatomy] = (),
     ) -> Surroundings:
-        """Find ventricles and sulci in a FLAIR.
+        """Find the landmarks in label maps of the head, or in a FLAIR.
 
         Args:
             flair: (I, J, K) intensities; no signal is zero.
             brain, lesions: (I, J, K); what is dark in a lesion is no fluid.
             centre: the middle of the deep structures, RAS+ millimetres; without it ventricles
                 cannot be told from sulci.
+            anatomies: label maps of other tasks, in the space of the FLAIR.
         """
+        seen = cls._in_flair(flair, brain, lesions, grid, centre)
+        return seen._labelled(anatomies, centre)
+
+    @classmethod
+    def _in_flair(
+        cls,
+        flair: Array,
+        brain: NDArray[np.bool_],
+        lesions: NDArray[np.bool_],
+        grid: Grid,
+        centre: tuple[float, float, float] | None,
+    ) -> Surroundings:
+        """Ventricles and sulci as the fluid that is dark in a FLAIR."""
         dark = brain & ~lesions & (flair < _FLUID * float(np.median(flair[brain])))
         depth = _away(~brain, grid, beyond=True)
         ventricles = None if centre is None else _ventricles(dark, depth, grid, centre)
+        cortex = {"cortex": "brain surface"}
         if ventricles is None:
-            return cls(depth, None, grid)
+            return cls(depth, None, grid, sources=cortex)
         rim = ~brain | (dark & ~ventricles)
-        return cls(_away(rim, grid, beyond=True), _away(ventricles, grid), grid)
+        sources = {"ventricles": _FLUID_SOURCE, "cortex": "brain surface and fluid of the sulci"}
+        away = _away(rim, grid, beyond=True), _away(ventricles, grid)
+        return cls(*away, grid, sources=sources)
 
-    def place(self, points: Array) -> Place | None:
-        """Beside what a lesion lies: ventricles before cortex before neither.
+    def _labelled(
+        self, anatomies: Sequence[Anatomy], centre: tuple[float, float, float] | None
+    ) -> Surroundings:
+        """The same with the landmarks that label maps know better, and the tentorium."""
+        found = replace(
+            self,
+            tentorium=tentorium_of(anatomies, self.grid, centre=centre),
+            lobes=Lobes.of(anatomies),
+        )
+        sources = dict(self.sources)
+        if labelled := find_labels(anatomies, VENTRICLES):
+            away = _away(mask_of(*labelled, self.grid), self.grid)
+            found = replace(found, ventricle=away)
+            sources["ventricles"] = f"label map of {labelled[0].task}"
+        if labelled := find_labels(anatomies, CORTEX):
+            away = _away(mask_of(*labelled, self.grid), self.grid)
+            found = replace(found, cortex=away, cortex_mm=CORTEX_LABEL_MM)
+            sources["cortex"] = f"label map of {labelled[0].task}"
+        if found.tentorium is not None:
+            sources["infratentorial"] = found.tentorium.source
+        if found.lobes is not None:
+            sources["region"] = found.lobes.source
+        return replace(found, sources=sources)
+
+    def below(self, points: Array) -> bool | None:
+        """Whether a lesion lies below the tentorium; None where that cannot be told.
 
         Args:
             points: (3, N) its voxels, RAS+ millimetres.
         """
+        if self.tentorium is None:
+            return None
+        share = float(sample(self.tentorium.below, self.grid, points, fill=0.5).mean())
+        if share > self.tentorium.sure:
+            return True
+        return False if share <= 1 - self.tentorium.sure else None
+
+    def place(self, points: Array) -> Place | None:
+        """Below the tentorium, or beside what: ventricles before cortex before neither.
+
+        Args:
+            points: (3, N) its voxels, RAS+ millimetres.
+        """
+        below = self.below(points)
+        if below is None:
+            return None
+        if below:
+            return "infratentorial"
+        near = sample(self.cortex, self.grid, points, fill=0.0).min() <= self.cortex_mm
         if self.ventricle is None:
-            near = sample(self.cortex, self.grid, points, fill=0.0).min() <= CORTEX_MM
             return "juxtacortical" if near else None
         if sample(self.ventricle, self.grid, points, fill=np.inf).min() <= VENTRICLE_MM:
             return "periventricular"
-        near = sample(self.cortex, self.grid, points, fill=0.0).min() <= CORTEX_MM
         return "juxtacortical" if near else "deep"
+
+    def region(self, points: Array) -> str:
+        """Side and lobe; empty where that is not known."""
+        below = self.below(points)
+        return "" if self.lobes is None or below is None else self.lobes.name(points, below=below)
 
 
 def _ventricles(
@@ -199,13 +294,11 @@ def find_lesions(
                 centre=(x, y, z),
                 place=around.place(points),
                 confidence=float(sample(posterior, around.grid, points).mean()),
+                region=around.region(points),
             )
         )
     found.sort(key=lambda lesion: (-lesion.volume_mm3, lesion.centre))
-    return tuple(
-        Lesion(index, one.volume_mm3, one.centre, one.place, one.confidence)
-        for index, one in enumerate(found, start=1)
-    )
+    return tuple(replace(one, index=index) for index, one in enumerate(found, start=1))
 
 
 def check_lesions(chosen: NDArray[np.bool_], grid: Grid) -> tuple[Finding, ...]:

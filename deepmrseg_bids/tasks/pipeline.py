@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
 from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.tasks.lesion_landmarks import Anatomy, is_anatomy
 from deepmrseg_bids.tasks.registry import find_task, task_names
 from deepmrseg_bids.tasks.results import Segmentation
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
@@ -28,10 +29,13 @@ class SessionContext:
     Attributes:
         images: by modality.
         predictors: gives the predictor of a model.
+        anatomies: label maps on the T1w that tell the places of lesions: of tasks that ran
+            before, in this run or an earlier one.
     """
 
     images: Mapping[str, Volume]
     predictors: Callable[[str], Predictor]
+    anatomies: list[Anatomy] = field(default_factory=list)
     _made: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -44,6 +48,11 @@ class SessionContext:
         if T1W not in self.images:
             raise SkippedTask(f"the session has no {T1W} image")
         return self.images[T1W]
+
+    def remember(self, task: TaskSpec, result: Segmentation) -> None:
+        """Keep the labels of a task on the T1w, if they tell the places of lesions."""
+        if task.native == T1W and isinstance(result, Segmentation) and is_anatomy(result.table):
+            self.anatomies.append(Anatomy(task.name, result.labels, result.table))
 
     def once(self, what: str, make: Callable[[], T]) -> T:
         """What several tasks need, made when it is first asked for; so is the error it ends in."""
@@ -78,6 +87,8 @@ def run(
     images: Mapping[str, Volume],
     tasks: Iterable[str | TaskSpec],
     predictors: Callable[[str], Predictor],
+    *,
+    anatomies: Iterable[Anatomy] = (),
 ) -> Iterator[tuple[str, Result]]:
     """Run tasks on one session, one after the other; a task that fails does not stop the rest.
 
@@ -85,6 +96,7 @@ def run(
         images: by modality (``T1w``, ``FLAIR``).
         tasks: names, or tasks of one's own; they run in the order of the registry.
         predictors: gives the predictor of a model (and may keep it for the next session).
+        anatomies: label maps of the session that an earlier run has made.
 
     Yields:
         The name of each task with its segmentation, or with the error that says why there is none.
@@ -97,7 +109,7 @@ def run(
     wanted = {
         task.name: task for task in sorted(asked, key=lambda t: order.get(t.name, len(order)))
     }
-    context = SessionContext(images, predictors)
+    context = SessionContext(images, predictors, list(anatomies))
     # said first: what cannot be done for want of an image beside the T1w
     hopeless = {
         name: task.missing(images) for name, task in wanted.items() if not task.suits(images)
@@ -112,6 +124,7 @@ def run(
             if reason := task.missing(images):
                 raise SkippedTask(reason)
             result = task.segment(context)
+            context.remember(task, result)
         except DeepMRSegError as error:
             result = error
         yield name, result

@@ -33,6 +33,7 @@ _UNEVEN = 2.5
 _HEAD_MM = {"left to right": 120.0, "back to front": 150.0, "bottom to top": 110.0}  # small brains
 _SLAB = 0.6  # of those: too little to be a head, whatever is in it
 _FEW = 24  # an 8-bit head has more than 100 intensities, a label map rarely more than 20
+_LABELS = 512  # whole numbers: an atlas has at most so many
 _MOST_EQUAL = 0.4  # neighbours in all three directions
 _SAMPLED = 500_000  # voxels that are looked at for the count of intensities
 _GRIDS = {
@@ -131,11 +132,13 @@ def _view(volume: Volume) -> list[Finding]:
 def _values(volume: Volume) -> list[Finding]:
     data, found = volume.data, []
     step = max(1, data.size // _SAMPLED)
-    count = len(np.unique(data.ravel(order="K")[::step]))
-    if count < _FEW:
+    values = np.unique(data.ravel(order="K")[::step])
+    count, share = len(values), _plateaus(data)
+    labels = share > _MOST_EQUAL and count < _LABELS and bool(np.all(values == np.rint(values)))
+    if count < _FEW or labels:
         text = f"only {count} different intensities: is this a label map?"
         found.append(Finding("few-intensities", "warning", text))
-    if (share := _plateaus(data)) > _MOST_EQUAL:
+    if share > _MOST_EQUAL:
         text = (
             f"{100 * share:.0f} % of the voxels have exactly the value of their neighbours: "
             "a label map, a mask or a phantom, not an MRI?"

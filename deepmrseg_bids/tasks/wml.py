@@ -5,8 +5,8 @@ The network sees the slices of the FLAIR as they were scanned, and the T1w laid 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.brain import Brain, brain_of
 from deepmrseg_bids.tasks.coregistration import Pair, pair_scans
 from deepmrseg_bids.tasks.flair_slices import across, prepare_pair, slice_grid
+from deepmrseg_bids.tasks.lesion_landmarks import Anatomy
 from deepmrseg_bids.tasks.lesions import (
     Lesion,
     Surroundings,
@@ -48,11 +49,13 @@ class LesionSegmentation(Segmentation):
     Attributes:
         on_flair: the lesions on the FLAIR's own grid.
         lesions: each of them; None for structures that are no lesions.
+        sources: where the landmarks come from that tell the places of the lesions, in words.
         pair: the two scans; None for prepared ones.
     """
 
     on_flair: LabelMap
     lesions: tuple[Lesion, ...] | None
+    sources: Mapping[str, str] = field(default_factory=dict)
     pair: Pair | None = None
 
     @property
@@ -79,6 +82,7 @@ def segment(
     predictors: Callable[[str], Predictor],
     *,
     model: str = "wml",
+    anatomies: Sequence[Anatomy] = (),
 ) -> LesionSegmentation:
     """White-matter lesions of one session.
 
@@ -86,6 +90,7 @@ def segment(
         t1w: where there is one; it may lie anywhere.
         brain: of the T1w.
         model: whose network sees the slices.
+        anatomies: label maps of the T1w that tell the places of lesions.
 
     Raises:
         SkippedTask: there is no FLAIR.
@@ -95,16 +100,17 @@ def segment(
         raise SkippedTask(f"{model} requires a FLAIR, but the session has none")
     network = predictors(model)
     pair = pair_scans(flair, t1w, predictors("brain"), brain=brain)
+    there = [] if pair.rigid is None else [one.moved(pair.rigid) for one in anatomies]
     found = _segment(pair.flair, pair.t1w, pair.brain.mask_on, network, rigid=pair.rigid,
-                     centre=pair.brain.centre)  # fmt: skip
+                     centre=pair.brain.centre, anatomies=there)  # fmt: skip
     volume = pair.brain.volume_mm3
     icv = None if brain is None else brain.icv_mm3
     found = replace(found, brain_mm3=volume, icv_mm3=icv, findings=pair.findings, pair=pair)
     if pair.t1w is None:
         return found
-    there = replace(found.posteriors[0], grid=pair.in_t1w(found.posteriors[0].grid))
+    posteriors = replace(found.posteriors[0], grid=pair.in_t1w(found.posteriors[0].grid))
     labels = _lesions_on(pair.t1w.grid, found.on_flair, pair)
-    return replace(found, labels=labels, posteriors=(there,))
+    return replace(found, labels=labels, posteriors=(posteriors,))
 
 
 def _lesions_on(grid: Grid, on_flair: LabelMap, pair: Pair) -> LabelMap:
@@ -149,6 +155,7 @@ def _segment(
     *,
     rigid: NDArray[np.float64] | None = None,
     centre: tuple[float, float, float] | None = None,
+    anatomies: Sequence[Anatomy] = (),
 ) -> LesionSegmentation:
     """Lesions on the FLAIR's grid, with posteriors in its space."""
     bundle = predictor.bundle
@@ -161,7 +168,7 @@ def _segment(
     posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))
     labels = label_map(posteriors, flair.grid)
     fluid = resample(flair.data, flair.grid, grid)
-    around = Surroundings.of(fluid, mask, chosen, grid, centre=centre)
+    around = Surroundings.of(fluid, mask, chosen, grid, centre=centre, anatomies=anatomies)
     return LesionSegmentation(
         task=bundle.task,
         labels=labels,
@@ -170,6 +177,7 @@ def _segment(
         posteriors=(posteriors,),
         on_flair=labels,
         lesions=_lesions(labels, posteriors, around),
+        sources=around.sources,
     )
 
 
@@ -197,7 +205,14 @@ def segment_pair_of(context: SessionContext, model: str) -> LesionSegmentation:
             brain = brain_of(context)
         except DeepMRSegError:  # that of the FLAIR is looked for all the same
             brain = None
-    return segment(t1w, brain, context.images.get(PAIRED), context.predictors, model=model)
+    return segment(
+        t1w,
+        brain,
+        context.images.get(PAIRED),
+        context.predictors,
+        model=model,
+        anatomies=context.anatomies,
+    )
 
 
 def _segment_session(context: SessionContext) -> LesionSegmentation:

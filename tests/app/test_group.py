@@ -12,13 +12,16 @@ import pytest
 
 from deepmrseg_bids.app.group import run_group
 from deepmrseg_bids.bids import names
-from deepmrseg_bids.bids.tables import MorphRow, write_morph
+from deepmrseg_bids.bids.tables import MorphRow, SessionRow, write_morph, write_sessions
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
+from deepmrseg_bids.reports.group.data import read_cohort
+from deepmrseg_bids.reports.subject.study import Study
 from deepmrseg_bids.tasks.registry import find_task
+from deepmrseg_bids.tsv import read_tsv
 
 NAMES = ("Left-Caudate", "Right-Caudate", "Left-Putamen", "Right-Putamen")
 LABELS = LabelTable(tuple(Label(36 + number, name) for number, name in enumerate(NAMES)))
@@ -451,3 +454,70 @@ def test_without_reports_there_is_no_page(study: Path) -> None:
     assert run(study, reports=False) == 0
     assert not (study / "out" / "group.html").exists()
     assert not (study / "out" / "figures").exists()
+
+
+def test_a_result_that_is_rated_fail_stays_in_the_tables_and_leaves_the_statistics(
+    study: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(4, 16):
+        add_session(
+            study / "out",
+            f"sub-{number:02}",
+            "deepbrain",
+            LABELS,
+            blocks(LABELS.indices, number % 2),
+        )
+    add_session(study / "out", "sub-16", "deepbrain", LABELS, blocks(LABELS.indices[:1]))
+    assert run(study) == 0
+    plain = {row["participant_id"]: row for row in rows(study, "structures")}
+    assert "rating" not in plain["sub-16"]
+    file = tmp_path / "r.tsv"
+    file.write_text(
+        "participant_id\ttask\trating\trater\nsub-16\tdeepbrain\tfail\tA\n"
+        "sub-04\tdeepbrain\tpass\tA\nsub-04\tdeepbrain\tdoubtful\tB\nsub-99\tbrain\tpass\tA\n"
+    )
+    caplog.set_level(logging.INFO)
+    assert run(study, ratings=(file,), reports=True) == 0
+    assert "1 excluded: sub-16" in caplog.text and "no results of sub-99" in caplog.text
+    found = rows(study, "structures")
+    mine = [row for row in found if row["participant_id"] == "sub-16"]
+    assert {row["excluded"] for row in mine} == {"yes"} and {row["outlier"] for row in mine} == {
+        "n/a"
+    }
+    assert all(float(row["volume_mm3"]) >= 0 for row in mine)  # nothing is deleted
+    assert len(rows(study, "morph")) == 17
+    qc = {row["participant_id"]: row for row in read_tsv(study / "out" / "group_qc.tsv").rows}
+    assert (qc["sub-16"]["rating"], qc["sub-16"]["excluded"]) == ("fail", "deepbrain")
+    assert (qc["sub-04"]["rating"], qc["sub-04"]["excluded"]) == ("doubtful", "no")
+    table = read_tsv(study / "out" / "group_ratings.tsv")
+    assert table.columns[-2:] == ("rating_A", "rating_B")
+    (pair,) = read_tsv(study / "out" / "group_ratings_agreement.tsv").rows
+    assert (pair["n"], pair["agreement_percent"], pair["kappa"]) == ("1", "0.00000", "0.00000")
+    page = (study / "out" / "group.html").read_text(encoding="utf-8")
+    assert "Agreement of raters" in page
+    assert run(study) == 0 and not (study / "out" / "group_ratings.tsv").exists()
+
+
+def test_a_failed_session_is_first_and_keeps_its_demographics(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (study / "raw" / "participants.tsv").write_text(
+        "participant_id\tage\tsex\nsub-1\t30\tF\nsub-2\t40\tM\nsub-9\t50\tF\n"
+    )
+    (study / "out" / "logs").mkdir()
+    write_sessions(
+        study / "out" / "logs" / "sessions.tsv",
+        [SessionRow("sub-9", "", "deepbrain", "failed", "no brain found")],
+    )
+    caplog.set_level(logging.INFO)
+    run(study)
+    cohort = read_cohort(study / "out", ["deepbrain"])
+    place = cohort.keys.index(("sub-9", ""))
+    assert cohort.people["sex"][place] == "F" and cohort.people["age"][place] == "50"
+    assert cohort.qc["verdict"][place] == "problem"
+    assert cohort.qc["verdict_reason"][place] == "Deep brain structures failed: no brain found."
+    page = study / "out" / "sub-9.html"
+    page.touch()
+    (study / "out" / "sub-1.html").touch()
+    assert Study(study / "out").order[0] == page.name
+    assert "  problem: sub-9: Deep brain structures failed: no brain found." in caplog.messages

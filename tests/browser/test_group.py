@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
+from deepmrseg_bids.app.group import run_group
 from deepmrseg_bids.bids.names import mosaic_path
+from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.reports.group.data import read_cohort
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.group.page import write_group_report
+from deepmrseg_bids.tsv import read_tsv
+from tests.app.test_group import LABELS, add_session, blocks
 from tests.browser.conftest import Watched
 from tests.reports.made_up_study import write_study
 
@@ -213,12 +219,22 @@ def test_agreement_and_age_have_their_plots(watched: Watched, report: Path) -> N
     )
     assert curves == 2  # F and M
     plots(page, "agreement")
-    titles = page.locator("#g-panels h4").all_inner_texts()
+    titles = page.locator("#g-panels h3").all_inner_texts()
     assert [title.split(":")[0] for title in titles[:2]] == ["Dice", "Left Caudate"]
     assert "Bland-Altman" in titles[2]
     assert "CCC 0.75" in page.inner_text("#g-note")
     page.select_option("#g-structure", "Right-Caudate")
     assert "Right Caudate, 30 sessions" in page.inner_text("#g-note")
+    table = page.locator("#agreement table.static").first
+    assert "Bias (mm³)" in table.locator("thead").inner_text()
+    table.get_by_role("button", name="Structure").click()
+    table.get_by_role("button", name="Structure").click()
+    names = table.locator("tbody td:nth-child(2)").all_inner_texts()
+    assert names == sorted(names, reverse=True) and len(names) == 4
+    levels = page.locator("h1, h2, h3, h4").evaluate_all(
+        "all => all.map((h) => Number(h.tagName[1]))"
+    )
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
 
 
 def test_the_mosaic_shows_the_worst_first_and_says_what_has_no_picture(
@@ -238,7 +254,57 @@ def test_the_mosaic_shows_the_worst_first_and_says_what_has_no_picture(
     red.screenshot(path=shot)
     pixel = Image.open(shot).convert("RGB").resize((1, 1)).getpixel((0, 0))
     assert pixel[0] > 150 and pixel[1] < 80  # type: ignore[index]
-    assert tiles.last.get_attribute("href") == "sub-0000.html"
+    assert tiles.last.locator("a.open").get_attribute("href") == "sub-0000.html"
+
+
+def test_ten_sessions_are_rated_by_keys_exported_imported_and_excluded_by_the_group_level(
+    watched: Watched, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    for number in range(11):
+        add_session(
+            study, f"sub-{number:04}", "deepbrain", LABELS, blocks(LABELS.indices, number % 2)
+        )
+    shown = {number: {"participant_id": f"sub-{number:04}"} for number in range(11)}
+    page = opened(watched, write_page(tmp_path / "page", 11, qc=shown))
+    page.fill("#rater", "AB")
+    page.locator(".tile").first.focus()
+    for key in "1112111113":
+        page.keyboard.press(key)
+    page.keyboard.press("c")
+    page.keyboard.type("motion")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#rated") == "10 rated"
+    assert page.locator("#ratings-rows td").all_inner_texts()[:4] == ["8", "1", "1", "1"]
+    page.select_option("#by-rating", "fail")
+    assert page.inner_text("#shown") == "1 of 11 sessions"
+    page.select_option("#by-rating", "")
+    files = {}
+    page.on("download", lambda one: files.update({one.suggested_filename: one.path()}))
+    page.click("#export")
+    page.wait_for_function("true", timeout=1000)
+    page.wait_for_timeout(300)
+    assert json.loads(files["ratings.json"].read_text())["rating"]["Levels"].keys() == {
+        "pass", "doubtful", "fail",
+    }  # fmt: skip
+    table = tmp_path / "ratings.tsv"
+    table.write_text(files["ratings.tsv"].read_text(encoding="utf-8"), encoding="utf-8")
+    assert "sub-0000\tn/a\tdeepbrain\tfail\tmotion\tAB\t20" in table.read_text(encoding="utf-8")
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    page.wait_for_selector("body[data-ready=yes]")
+    assert page.inner_text("#rated") == "0 rated"
+    page.fill("#rater", "AB")
+    page.set_input_files("#import", table)
+    page.locator("#imported").filter(has_text="10 rows read").wait_for()
+    assert page.locator(".tile [aria-pressed=true]").count() == 10
+    assert not watched.errors
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    config = RunConfig(raw, study, "group", ratings=(table,), nprocs=1, reports=False)
+    assert run_group(config) == 0
+    rows = read_tsv(study / "group_seg-deepbrain_morph.tsv").rows
+    assert [row["participant_id"] for row in rows if row["excluded"] == "yes"] == ["sub-0000"]
 
 
 def test_one_session_without_confidence_people_or_reference_has_a_page(

@@ -16,6 +16,7 @@ from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
 from deepmrseg_bids.reports.subject.page import SessionResult, TaskResult, write_subject_report
+from deepmrseg_bids.reports.subject.study import refresh
 from deepmrseg_bids.tasks.registry import find_task
 from tests.browser.conftest import Watched
 
@@ -177,3 +178,42 @@ def test_a_script_that_is_not_of_the_page_does_not_run(watched: Watched, report:
     page = watched.open(spoiled)
     assert page.title() == "sub-01 · deepmrseg-bids"
     assert any("Content Security Policy" in error for error in watched.errors)
+
+
+def test_a_page_shows_what_the_group_level_says_and_leads_on_with_arrow_keys(
+    watched: Watched, report: Path
+) -> None:
+    facts = {
+        "group": "group.html",
+        "order": ["sub-09.html", "sub-01.html", "sub-02.html"],
+        "sessions": {"": {"verdict": "problem", "verdict_reason": "x", "outlier_reasons": EVIL,
+                          "standing": {"deepbrain": {"Left-Thing": [84, 20, 4.25]}}}},
+    }  # fmt: skip
+    page_of_study = report.with_name("sub-01.html").rename(report.parent / "kept.html")
+    try:
+        path = report.parent / "sub-01.html"
+        path.write_bytes(page_of_study.read_bytes())
+        assert refresh(path, facts)
+        for name in ("sub-02", "sub-09", "group"):
+            (report.parent / f"{name}.html").write_text(f"<title>{name}</title>")
+        page = watched.open(path)
+        assert page.locator(".verdict.problem").inner_text().startswith("PROBLEM")
+        assert "Outlier in the cohort: Right-<script>" in page.inner_text(".verdict")
+        row = page.locator("tr[data-name='Left-Thing'] .standing")
+        assert row.is_visible() and row.inner_text() == "84 (z\u00a0+4.3)"
+        assert "among 20 sessions" in page.inner_text("table[data-task=deepbrain] caption")
+        assert page.locator("#pages a").all_inner_texts() == [
+            "Group report", "\u2190 Previous: sub-09", "Next: sub-02 \u2192",
+        ]  # fmt: skip
+        assert not watched.errors
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url("**/sub-02.html")
+        key = "deepmrseg-bids order file:" + path.parent.as_posix() + "/"
+        page.evaluate(
+            "([k, v]) => localStorage.setItem(k, v)", [key, '["sub-01.html", "sub-09.html"]']
+        )
+        page = watched.open(path)
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url("**/sub-09.html")
+    finally:
+        page_of_study.rename(report)

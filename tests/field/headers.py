@@ -22,6 +22,14 @@ PLACES = {  # NIfTI-1: where a number stands, and its type
     "units": (123, "B"),
     "qform_code": (252, "h"),
     "sform_code": (254, "h"),
+    "quaternion": (256, "3f"),
+    "qoffset": (268, "3f"),
+    "srow_x": (280, "4f"),
+    "srow_y": (296, "4f"),
+    "srow_z": (312, "4f"),
+    "offset_x": (292, "f"),
+    "offset_y": (308, "f"),
+    "offset_z": (324, "f"),
 }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import gzip
 import resource
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -75,6 +77,18 @@ REFUSED: dict[str, tuple[Callable[[], Header], str]] = {
     "more voxels than bytes": (
         lambda: head().put("dim", 3, 80, 50, 44, 1, 1, 1, 1), "truncated"),
     "a shear of 50 degrees": (lambda: head(shear=50), "sheared by 50 degrees"),
+    "a place of nan": (lambda: only_qform().put("qoffset", NAN, 0, 0), "NaN or infinite"),
+    "a place of inf": (lambda: only_sform().put("offset_y", INF), "NaN or infinite"),
+    "a place of inf beside a good qform": (lambda: head().put("offset_z", INF), "NaN or infinite"),
+    "an axis of nan": (lambda: head().put("srow_x", NAN, 0, 0, 0), "NaN or infinite"),
+    "an axis of 3e38 mm": (lambda: head().put("srow_y", 0, 3e38, 0, 0), "impossible values"),
+    "a place 1e30 mm away": (lambda: only_sform().put("offset_y", 1e30), "impossible values"),
+    "the same by the qform": (lambda: only_qform().put("qoffset", 0, 0, -1e30), "impossible"),
+    "a place 1 km away": (lambda: head().put("offset_x", 1e6), "1e\\+03 m from the centre"),
+    "a quaternion of nan": (lambda: only_qform().put("quaternion", 0, NAN, 0), "no rotation"),
+    "a quaternion of inf": (lambda: only_qform().put("quaternion", INF, 0, 0), "no rotation"),
+    "a quaternion that is too long": (
+        lambda: only_qform().put("quaternion", 0.9, 0, 0.9), "no rotation"),
     "forms without a meaning": (
         lambda: head().put("sform_code", -1).put("qform_code", 77), "neither sform nor qform"),
 }  # fmt: skip
@@ -95,6 +109,43 @@ def test_a_header_that_no_head_has_is_refused_from_the_header_alone(
         with pytest.raises((HeaderError, ImageReadError)) as first:
             read_grid(path)
         assert str(first.value) == str(whole.value)
+
+
+def test_a_header_of_64_bit_numbers_is_refused_too(tmp_path: Path) -> None:
+    good = nib.Nifti2Image(np.zeros(SHAPE, "<f4"), AFFINE).to_bytes()
+    for number in (1e300, -INF, NAN):
+        changed = bytearray(good)
+        struct.pack_into("<d", changed, 400, number)  # srow_x
+        (tmp_path / "scan.nii").write_bytes(changed)
+        with pytest.raises(HeaderError, match="the affine contains"):
+            read_grid(tmp_path / "scan.nii")
+
+
+@pytest.mark.robustness(
+    "a position that is no number, or impossible",
+    tried="nan, inf, 1e30 mm, 1 km and 5 m in the origin, the axes and the quaternion, of the form "
+    "that is used and of the other",
+)
+def test_no_impossible_position_is_silent(tmp_path: Path, came_out: Callable[[str], None]) -> None:
+    numbers = {"nan": NAN, "inf": INF, "far": 1e30, "1 km": 1e6, "5 m": 5000.0}
+    places = {"qoffset": 3, "quaternion": 3, "srow_x": 4, "srow_y": 4, "srow_z": 4}
+    silent = []
+    for name, count in places.items():
+        for kind, number in numbers.items():
+            made = [scanned.put(name, *[number] * count) for scanned in (head(), only_qform())]
+            made += [only_sform().put(name, *[number] * count)] if name.startswith("srow") else []
+            if name.startswith("srow"):
+                del made[1]  # nobody looks at the sform where only the qform is set
+            for header in made:
+                with contextlib.suppress(HeaderError):
+                    if not read_volume(header.save(tmp_path / "scan.nii")).findings:
+                        silent.append((name, kind))
+    assert not silent
+    came_out(
+        "failed: the affine contains NaN, infinite or impossible values, the qform is no rotation, "
+        "or the place is more than 100 m away; a form that is not used, or a place more than 2 m "
+        "away: a warning"
+    )
 
 
 REPORTED: dict[str, tuple[Callable[[], Header], str]] = {
@@ -122,6 +173,15 @@ REPORTED: dict[str, tuple[Callable[[], Header], str]] = {
     "a shear of half a degree": (lambda: head(shear=0.5), "warning:sheared"),
     "a shear of 20 degrees": (lambda: head(shear=20), "warning:sheared"),
     "a qfac that was never set": (lambda: head().put("qfac", 0), "error:orientation-differs"),
+    "a qform of nan that is not used": (
+        lambda: head().put("qoffset", NAN, 0, 0), "warning:header-values"),
+    "a qform 1e30 mm away that is not used": (
+        lambda: head().put("qoffset", 0, 1e30, 0), "warning:header-values"),
+    "a quaternion of 2 that is not used": (
+        lambda: head().put("quaternion", 2, 0, 0), "warning:header-values"),
+    "a place 5 m away": (lambda: head().put("offset_x", 5000), "warning:header-values"),
+    "a qfac of 0.5": (lambda: only_qform().put("qfac", 0.5), "warning:header-values"),
+    "a qfac of nan": (lambda: only_qform().put("qfac", NAN), "warning:header-values"),
     "voxels of 8 mm": (lambda: head(2), "error:thick-slices"),
 }  # fmt: skip
 

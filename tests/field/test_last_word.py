@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepmrseg_bids.app.outcomes import RunOutcome, log_findings, log_rows
+from deepmrseg_bids.app.outcomes import RunOutcome, log_findings, log_rows, log_summary
 from deepmrseg_bids.bids.query import find_sessions
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.errors import UsageError
@@ -60,6 +60,36 @@ def test_errors_are_named_at_the_end_and_only_they(caplog: pytest.LogCaptureFixt
     assert caplog.messages == []
 
 
+def test_the_summary_counts_sessions_and_names_whom_to_look_at_worst_first(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    error = Finding("brain-cut", "error", "the brain touches the edge")
+    warning = Finding("thick-slices", "warning", "thick slices")
+
+    def session(number: int, status: str = "done", *findings: Finding) -> SessionOutcome:
+        return SessionOutcome(
+            f"{number:02}", None, {}, (TaskOutcome("brain", status, findings=findings),)
+        )
+
+    page = tmp_path / "sub-01.html"
+    page.touch()
+    caplog.set_level(logging.INFO)
+    outcomes = [session(1), session(2, "done", warning), session(3, "failed"),
+                session(4, "resumed", error), session(5, "skipped")]  # fmt: skip
+    log_summary(outcomes, {"brain": "Brain"}, pages=[page], following="deepmrseg-bids a b group")
+    assert caplog.messages == [
+        "Summary: 5 sessions: 3 done, 1 failed, 1 skipped; 3 to look at",
+        "  problem: sub-03: Brain failed.",
+        "  problem: sub-04: The brain touches the edge.",
+        "  check: sub-02: Thick slices.",
+        f"  Reports: {page}",
+        "  Next: deepmrseg-bids a b group",
+    ]
+    caplog.clear()
+    log_summary([session(number, "done", warning) for number in range(30)], {}, following="x")
+    assert len(caplog.messages) == 13 and "and 20 more sessions" in caplog.messages[-2]
+
+
 @pytest.mark.robustness("a run with findings of severity error", tried="a head with voxels of "
                         "8 x 8 x 4 mm: the run, and the same again")  # fmt: skip
 def test_a_run_whose_results_should_not_be_used_says_so_every_time(
@@ -77,6 +107,9 @@ def test_a_run_whose_results_should_not_be_used_says_so_every_time(
         assert ended.code == 0, ended
         assert "1 session with findings of severity error" in ended.err
         assert "WARNING sub-01: " in ended.err and "(thick-slices)" in ended.err
+        summary, *lines = ended.err[ended.err.index("Summary: ") :].splitlines()
+        assert summary.startswith("Summary: 1 session: 1 done, 0 failed; 1 to look at")
+        assert "problem: sub-01: " in lines[0] and lines[-1].endswith(" group")
     came_out("exit code 0; the last lines name the session and its findings, in both runs")
 
 

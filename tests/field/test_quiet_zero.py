@@ -36,6 +36,53 @@ def ct() -> np.ndarray:
     )
 
 
+def where_air_is_constant() -> np.ndarray:
+    return np.where(ndimage.binary_dilation(mask(), iterations=8), ct(), -1000.0)
+
+
+STORED: dict[str, Callable[[], np.ndarray]] = {
+    "noise": ct,
+    "constant air": where_air_is_constant,
+    "without sign": lambda: where_air_is_constant() + 1024,
+    "without sign, from 0": lambda: where_air_is_constant() + 1000,
+    "without sign, noise": lambda: ct() + 1024,
+    "a round field of view": lambda: np.where(away_from_axis() > 50, -3024.0, ct()),
+    "the same without sign": lambda: np.where(away_from_axis() > 50, 0.0, ct() + 1024),
+    "a brain alone": lambda: np.where(mask(), ct(), -1024.0),
+    "a brain alone, without sign": lambda: np.where(mask(), ct() + 1024, 0.0),
+    "of much noise": lambda: ct() + np.random.default_rng(1).normal(0, 25, SHAPE),
+}
+
+
+def away_from_axis() -> np.ndarray:
+    i, j, _ = np.indices(SHAPE)
+    return np.hypot(i - SHAPE[0] / 2, j - SHAPE[1] / 2)
+
+
+@pytest.mark.robustness(
+    "a CT named T1w",
+    tried="Hounsfield units with noise or one value as air, stored without sign (+1024, +1000), "
+    "padded with -3024, a brain alone",
+)
+def test_a_ct_is_one_however_it_was_stored(came_out: Callable[[str], None]) -> None:
+    told = {
+        kind: [one.tag for one in as_read(make()).findings if one.severity == "error"]
+        for kind, make in STORED.items()
+    }
+    assert set(map(tuple, told.values())) == {("error:computed-tomography",)}, told
+    came_out("error computed-tomography")
+
+
+@pytest.mark.parametrize("share", [25, 50, 75])
+@pytest.mark.parametrize("stripped", [False, True])
+def test_an_mri_of_the_same_numbers_is_none(share: int, stripped: bool) -> None:
+    data = np.where(mask(), head().data, 0) if stripped else head().data
+    level = float(np.percentile(head().data[mask()], share))
+    for zero in (0.0, 1024.0, 1000.0):
+        numbers = data * (1030 / level) - 1000 + zero
+        assert "computed-tomography" not in {one.code for one in as_read(numbers).findings}
+
+
 def ellipsoid() -> np.ndarray:
     middle = np.array(SHAPE)[:, None, None, None] / 2
     away = ((np.indices(SHAPE) - middle) / np.array([34, 44, 34])[:, None, None, None]) ** 2

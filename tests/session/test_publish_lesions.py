@@ -71,6 +71,7 @@ def result(*, aligned: bool, findings=()) -> LesionSegmentation:
         brain_mm3=16.0,
         on_flair=on_flair,
         lesions=lesions,
+        sources={"ventricles": "fluid of the FLAIR"},
         pair=pair,
     )
 
@@ -90,7 +91,7 @@ def make(tmp_path, write_scan, monkeypatch):
     def segment(found, *, t1w=t1w, flair=flair, **changes):
         seen = {}
 
-        def run(images, tasks, pool):
+        def run(images, tasks, pool, **_):
             names = tuple(task.name for task in tasks)
             seen.update(t1w=images.get("T1w"), flair=images.get("FLAIR"), tasks=names)
             yield from ((task, found) for task in names)
@@ -133,6 +134,11 @@ def test_lesions_are_written_on_both_grids_with_table_and_transform(make, tmp_pa
     assert list(one) == list(LESION_COLUMNS)
     assert (one["volume_mm3"], one["x_mm"], one["location"]) == ("4.00", "1.5", "deep")
     assert other["location"] == "n/a"
+    facts = sidecar(tmp_path, f"{STEM}_seg-wml_lesions")
+    assert facts["LocationSources"] == {"ventricles": "fluid of the FLAIR"}
+    assert facts["Locations"]["deep"] == {"Count": 1, "VolumeMM3": 4.0}
+    assert facts["Locations"]["n/a"] == {"Count": 1, "VolumeMM3": 1.0}
+    assert facts["Locations"]["infratentorial"]["Count"] == 0
 
 
 def test_sidecars_tell_the_registration_the_inputs_and_the_grid(make, tmp_path):

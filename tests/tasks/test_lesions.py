@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from deepmrseg_bids.imaging.grid import Grid, centred_grid
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap
+from deepmrseg_bids.tasks import lesions
+from deepmrseg_bids.tasks.lesion_landmarks import _CENTRES, Anatomy, is_anatomy
 from deepmrseg_bids.tasks.lesions import Surroundings, drop_specks, find_lesions
 from tests.tasks.phantom import paint
 
@@ -84,16 +90,22 @@ def test_what_is_dark_in_a_lesion_is_no_fluid():
     assert around(parts=parts).cortex[hole].min() == 0
 
 
-@pytest.mark.parametrize("case", ["no centre", "no ventricles"])
-def test_without_ventricles_only_the_rim_of_the_brain_can_be_told(case):
-    found = around(centre=None) if case == "no centre" else around(parts=HEAD[:1])
-    assert found.ventricle is None
-    chosen = lesions_at(BESIDE["deep"], (52, 0, 0))
-    places = {
-        round(one.centre[0]): one.place
-        for one in find_lesions(chosen, GRID, np.ones(GRID.shape, "f4"), found)
-    }
-    assert places == {28: None, 52: "juxtacortical"}
+def places_of(found: Surroundings, *centres) -> dict[int, str | None]:
+    chosen = lesions_at(*centres)
+    lesions = find_lesions(chosen, GRID, np.ones(GRID.shape, "f4"), found)
+    return {round(one.centre[0]): one.place for one in lesions}
+
+
+def test_without_ventricles_only_the_rim_of_the_brain_can_be_told():
+    found = around(parts=HEAD[:1])
+    assert found.ventricle is None and set(found.sources) == {"cortex", "infratentorial"}
+    assert places_of(found, BESIDE["deep"], (52, 0, 0)) == {28: None, 52: "juxtacortical"}
+
+
+def test_without_the_deep_structures_nothing_can_be_told():
+    found = around(centre=None)  # the surface may be that of the cerebellum
+    assert found.ventricle is None and set(found.sources) == {"cortex"}
+    assert places_of(found, BESIDE["deep"], (52, 0, 0)) == {28: None, 52: None}
 
 
 def test_places_are_the_same_on_thick_slices():
@@ -117,3 +129,81 @@ def test_specks_are_measured_in_millimetres_not_in_voxels():
 def test_no_lesions_are_an_empty_table(surroundings):
     nothing = np.zeros(GRID.shape, bool)
     assert find_lesions(nothing, GRID, np.ones(GRID.shape, "f4"), surroundings) == ()
+
+
+COARSE = centred_grid((0, 0, 0), (59, 73, 55), 2.0)
+PONS, LOBE, HIGH = (0, -25, -38), (-26, 20, -30), (28, 5, 18)
+
+
+def deep_structures(turn: float = 0.0) -> Anatomy:
+    """The deep structures as spots, of a head that is turned about its left-right axis."""
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    names, parts = [], []
+    for name, (x, y, z) in _CENTRES.items():
+        for side, sign in (("Right", 1), ("Left", -1)):
+            names.append(f"{side}-{name}")
+            place = (sign * x, c * y - s * z, s * y + c * z)
+            parts.append((place, (3, 3, 3), float(len(names))))
+    table = LabelTable(tuple(Label(k, name) for k, name in enumerate(names, start=1)))
+    labels = LabelMap(paint(COARSE, parts).astype(np.uint8), COARSE)
+    return Anatomy("deepbrain", labels, table)
+
+
+def whole_brain() -> Anatomy:
+    """Ventricles of a wholebrain map, a frontal and a temporal cortex, brain stem, cerebellum."""
+    table = LabelTable.read(Path(lesions.__file__).with_name("wholebrain_labels.tsv"))
+    parts = [
+        ((20, 5, 18), (5, 10, 5), 51.0),
+        ((-20, 5, 18), (5, 10, 5), 52.0),
+        ((-38, 24, -30), (3, 8, 6), 191.0),
+        ((45, 5, 18), (3, 8, 6), 155.0),
+        (PONS, (9, 9, 14), 35.0),
+        ((25, -50, -40), (12, 12, 10), 38.0),
+    ]
+    return Anatomy("wholebrain", LabelMap(paint(COARSE, parts).astype(np.uint8), COARSE), table)
+
+
+def told(anatomy: Anatomy, *centres) -> dict[tuple[int, ...], tuple[str | None, str]]:
+    head, brain = paint(COARSE, HEAD), paint(COARSE, HEAD[:1]) > 0
+    none = np.zeros(COARSE.shape, bool)
+    found = Surroundings.of(head, brain, none, COARSE, centre=(0, 0, 0), anatomies=[anatomy])
+    out = {}
+    for centre in centres:
+        (one,) = find_lesions(
+            lesions_at(centre, grid=COARSE), COARSE, np.ones(COARSE.shape, "f4"), found
+        )
+        out[centre] = (one.place, one.region)
+    return out
+
+
+@pytest.mark.parametrize("turn", [0.0, 15.0, -15.0])
+def test_the_deep_structures_tell_what_is_infratentorial_however_the_head_lies(turn):
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    places = {"cerebellum": (20, -24, -44), "high": HIGH}
+    turned = {name: (x, c * y - s * z, s * y + c * z) for name, (x, y, z) in places.items()}
+    found = told(deep_structures(turn), *turned.values())
+    assert found[turned["cerebellum"]][0] == "infratentorial"
+    assert found[turned["high"]][0] in ("deep", "juxtacortical", "periventricular")
+
+
+def test_low_places_are_not_made_up_without_the_deep_structures(surroundings):
+    found = places_of(surroundings, PONS, HIGH)
+    assert found[round(PONS[0])] is None and found[28] is not None
+
+
+def test_a_map_of_the_whole_brain_tells_places_and_lobes():
+    found = told(whole_brain(), PONS, LOBE, HIGH)
+    assert found[PONS] == ("infratentorial", "Brainstem")
+    assert found[LOBE] == ("deep", "Left-Frontal")
+    assert found[HIGH][0] == "periventricular"  # beside the ventricle of the map
+    head, none = paint(COARSE, HEAD), np.zeros(COARSE.shape, bool)
+    around = Surroundings.of(head, head > 0, none, COARSE, centre=None, anatomies=[whole_brain()])
+    assert around.ventricle is not None and set(around.sources.values()) >= {
+        "label map of wholebrain"
+    }
+
+
+def test_a_map_with_other_names_for_the_same_numbers_is_no_landmark():
+    table = LabelTable(tuple(Label(k, f"thing-{k}") for k in range(1, 208)))
+    assert not is_anatomy(table)
+    assert is_anatomy(whole_brain().table) and is_anatomy(deep_structures().table)

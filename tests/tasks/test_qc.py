@@ -78,6 +78,19 @@ def test_few_values_are_told() -> None:
     assert codes(check_image(labels)) == {"few-intensities": "warning"}
 
 
+@pytest.mark.parametrize("labels", [3, 30, 140, 500])
+def test_a_label_map_given_as_a_scan_is_told_whatever_the_number_of_its_labels(labels: int) -> None:
+    volume = scan()
+    blocks = np.indices(volume.data.shape) // 8
+    numbers = (blocks[0] * 97 + blocks[1] * 31 + blocks[2]) % labels
+    found = codes(check_image(Volume(numbers.astype(np.float32), volume.grid)))
+    assert found["few-intensities"] == "warning"
+    noise = np.random.default_rng(1).integers(0, labels + 30, volume.data.shape)
+    assert "few-intensities" not in codes(
+        check_image(Volume(noise.astype(np.float32), volume.grid))
+    )
+
+
 # --- brains
 
 

@@ -75,7 +75,7 @@ class Panel {
     for (const button of [svg, tsv]) button.setAttribute("aria-label", `${title}: download as ${button.textContent}`);
     svg.addEventListener("click", () => page.save(this.file + ".svg", "image/svg+xml", this.svg()));
     tsv.addEventListener("click", () => page.save(this.file + ".tsv", "text/tab-separated-values", this.tsv()));
-    const head = element("header", {}, element("h4", { textContent: title }), element("span", { className: "screen" }, svg, " ", tsv));
+    const head = element("header", {}, element("h3", { textContent: title }), element("span", { className: "screen" }, svg, " ", tsv));
     this.box = element("div", { className: "panel" }, head, this.plot, this.said);
     this.box.panel = this;
     holder.append(this.box);

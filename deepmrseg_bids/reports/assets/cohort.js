@@ -34,18 +34,28 @@ const cohort = {
     });
   },
 
+  /** The most severe rating of a session by the present rater; unrated if a task has none. */
+  rating(k) {
+    const own = cohort.tasks.filter((one) => cohort.qc[`${one.task}_status`]?.[k] === "done")
+      .map((one) => ratings.of(cohort.participants[k], cohort.sessions[k], one.task)?.rating || "");
+    if (own.includes("fail")) return "fail";
+    if (own.length === 0 || own.includes("")) return "unrated";
+    return own.includes("doubtful") ? "doubtful" : "pass";
+  },
+
   isOutlier(k) {
     return cohort.qc.outlier?.[k] === "yes";
   },
 
   /** Words that must all be found, and chosen values that must all hold. */
-  filter({ words, status, severity, outlier, people }) {
+  filter({ words, status, severity, outlier, rating, people }) {
     const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
     const severe = { error: ["error"], warning: ["error", "warning"], none: ["none", ""] }[severity];
     cohort.shown = [...cohort.names.keys()].filter((k) => {
       if (!wanted.every((word) => cohort.haystacks[k].includes(word))) return false;
       if (severe && !severe.includes(cohort.qc.severity?.[k] ?? "")) return false;
       if (outlier && !cohort.isOutlier(k)) return false;
+      if (rating && cohort.rating(k) !== rating) return false;
       if (people.some(([column, value]) => cohort.people[column][k] !== value)) return false;
       const found = cohort.statuses.map((c) => cohort.qc[c][k]).filter(Boolean);
       if (status === "clean") return found.every((one) => one === "done");
@@ -62,19 +72,6 @@ function sentences(tags) {
   }).join("; ");
 }
 
-/** An element with properties and children; texts are texts, never markup. */
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-/** Cells as a tab-separated table; white space within a cell becomes one space. */
-function asTsv(rows) {
-  const clean = (cell) => (cell === null || cell === undefined || cell === "" ? "n/a" : String(cell).replace(/\s+/g, " "));
-  return rows.map((row) => row.map(clean).join("\t") + "\n").join("");
-}
-
 /** A table of sessions: pages of 15 rows, sorted by a click on a title. */
 class SessionTable {
   static rows = 15;
@@ -87,7 +84,8 @@ class SessionTable {
 
   build() {
     this.body = element("tbody");
-    this.heads = this.columns.map((column) => {
+    this.shown = this.columns.filter((column) => !column.hidden); // all are in the TSV
+    this.heads = this.shown.map((column) => {
       const button = element("button", { type: "button", textContent: column.title });
       button.addEventListener("click", () => this.sortBy(column));
       return element("th", { scope: "col", className: column.number ? "number" : "" }, button);
@@ -117,12 +115,14 @@ class SessionTable {
     this.sort = { column: column.title, down };
     this.first = 0;
     this.update();
+    this.sorted?.();
   }
 
   /** Take the sessions that the filters leave. */
   update() {
     const column = this.columns.find((one) => one.title === this.sort.column);
     const value = (k) => {
+      if (column.rank) return column.rank(k);
       const cell = column.value(k);
       return column.number && cell !== null && cell !== "" ? Number(cell) : cell;
     };
@@ -142,9 +142,9 @@ class SessionTable {
     const last = Math.max(0, Math.floor((this.found.length - 1) / SessionTable.rows) * SessionTable.rows);
     this.first = Math.min(Math.max(0, this.first), last);
     const rows = this.found.slice(this.first, this.first + SessionTable.rows);
-    this.body.replaceChildren(...rows.map((k) => element("tr", {}, ...this.columns.map((column) => this.cell(column, k)))));
+    this.body.replaceChildren(...rows.map((k) => element("tr", {}, ...this.shown.map((column) => this.cell(column, k)))));
     this.heads.forEach((head, n) => {
-      const own = this.columns[n].title === this.sort.column;
+      const own = this.shown[n].title === this.sort.column;
       if (own) head.setAttribute("aria-sort", this.sort.down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     });

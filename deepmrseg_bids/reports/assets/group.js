@@ -285,6 +285,8 @@ const mosaic = {
     if (!tasks.length) return;
     choices("m-task", tasks.map((task) => [task, taskTitle(task)]));
     byId("m-task").addEventListener("change", () => { mosaic.limit = 60; mosaic.draw(); });
+    byId("m-tiles").addEventListener("keydown", mosaic.key);
+    ratings.told.add(() => [...byId("m-tiles").children].forEach((tile) => tile.box.show()));
     byId("m-more").addEventListener("click", () => { mosaic.limit += 120; mosaic.draw(); });
     mosaic.ready = true;
     mosaic.draw();
@@ -313,9 +315,35 @@ const mosaic = {
       cut.style.backgroundPosition = [column, row].map((at) => `${(100 * at) / (sheets.columns - 1)}%`).join(" ");
     }
     const text = `${cohort.names[k]}, ${confidence[k] === null ? "no confidence" : "confidence " + score(confidence[k])}`;
-    const tile = element(cohort.pages[k] ? "a" : "div", { className: "tile" }, cut, text);
-    if (cohort.pages[k]) tile.href = encodeURI(cohort.pages[k]);
+    const link = element(cohort.pages[k] ? "a" : "span", { className: "open", textContent: text });
+    if (cohort.pages[k]) link.href = encodeURI(cohort.pages[k]);
+    const holder = element("div", { className: "rating screen" });
+    const tile = element("div", { className: "tile", tabIndex: 0 }, cut, link, holder);
+    cut.addEventListener("click", () => cohort.pages[k] && Panel.open(k));
+    const task = byId("m-task").value;
+    tile.box = new RatingBox(holder, cohort.participants[k], cohort.sessions[k], task, `${cohort.names[k]}, ${taskTitle(task)}`);
+    tile.box.comment.hidden = !tile.box.comment.value;
+    tile.box.leave = () => tile.focus();
     return tile;
+  },
+
+  /** Keys on a tile: ratings go on to the next one, arrows move, Enter opens the report. */
+  key(event) {
+    const tile = event.target.closest(".tile");
+    if (!tile || isWriting(event)) return;
+    const tiles = [...byId("m-tiles").children];
+    const columns = tiles.findIndex((one) => one.offsetTop > tiles[0].offsetTop);
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
+    if (event.key === "Enter" && event.target === tile) tile.querySelector("a.open")?.click();
+    if (step) event.preventDefault();
+    if (!step && !tile.box.key(event)) return;
+    let to = tiles.indexOf(tile) + (step || 1);
+    if (to >= tiles.length && !byId("m-more").hidden) {
+      mosaic.limit += 120;
+      mosaic.draw();
+    }
+    to = Math.min(Math.max(to, 0), byId("m-tiles").children.length - 1);
+    byId("m-tiles").children[to].focus();
   },
 
   seen: new IntersectionObserver((entries) => {
@@ -326,6 +354,31 @@ const mosaic = {
     }
   }, { rootMargin: "300px" }),
 };
+
+const summary = {
+  /** How many results of each task the present rater has rated, and which sessions are not. */
+  ratings() {
+    const rows = cohort.tasks.map((one) => {
+      const own = [...cohort.names.keys()].filter((k) => cohort.qc[`${one.task}_status`]?.[k] === "done");
+      const found = own.map((k) => ratings.of(cohort.participants[k], cohort.sessions[k], one.task)?.rating || "");
+      const count = (level) => found.filter((rating) => rating === level).length;
+      const left = own.filter((_, n) => !found[n]).map((k) => cohort.names[k]);
+      const names = left.slice(0, 5).join(", ") + (left.length > 5 ? ` and ${left.length - 5} more` : "");
+      const cells = [...[...LEVELS, ""].map((level) => element("td", { className: "number", textContent: count(level) })), element("td", { className: "quiet", textContent: names })];
+      return element("tr", {}, element("th", { scope: "row", textContent: taskTitle(one.task) }), ...cells);
+    });
+    byId("ratings-rows").replaceChildren(...rows);
+  },
+};
+
+/** The worst verdict first; of equal ones the least confident session. */
+const verdictRank = (k) => ["problem", "check", "ok"].indexOf(cohort.qc.verdict?.[k]) + Number(cohort.qc.confidence_worst?.[k] || 0) / 2;
+
+/** The tasks of a session that are not done, in words. */
+function undone(k) {
+  const left = cohort.statuses.filter((key) => cohort.qc[key][k] && cohort.qc[key][k] !== "done");
+  return left.map((key) => `${taskTitle(key.replace("_status", ""))} ${cohort.qc[key][k]}`).join(", ") || "all done";
+}
 
 const tables = {
   start() {
@@ -346,17 +399,49 @@ const tables = {
         columns: [...who, qc("Robust z", "outlier_score", decimals), qc("Reasons", "outlier_reasons"), qc("Confidence", "confidence_mean", decimals), qc("Findings", "findings", { show: sentences })],
       }),
       new SessionTable(byId("sessions-table"), {
-        name: "sessions", caption: "All sessions", sort: { column: "Lowest confidence", down: false }, empty: "No session matches the filters.",
+        name: "sessions", caption: "All sessions", sort: { column: cohort.qc.verdict?.some(Boolean) ? "Verdict" : "Lowest confidence", down: false }, empty: "No session matches the filters.",
         columns: [
-          ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word })), qc("Confidence", "confidence_mean", decimals),
-          qc("Lowest confidence", "confidence_worst", decimals), qc("Structure", "confidence_worst_structure"),
-          qc("Severity", "severity", { word: (text) => `severity ${text}` }), qc("Findings", "findings", { show: sentences }), qc("Robust z", "outlier_score", decimals), ...people,
-          qc("Reasons", "reasons"),
+          ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word, hidden: true })),
+          qc("Verdict", "verdict", { word: (text) => `light ${text}`, rank: verdictRank }), qc("Reason", "verdict_reason"),
+          { title: "Tasks", key: "tasks", value: undone, word: (text) => `status ${text === "all done" ? "done" : text.includes("failed") ? "failed" : "other"}` }, qc("Confidence", "confidence_mean", decimals),
+          { title: "Rating", key: "rating", value: cohort.rating, word: (text) => `rated ${text}` },
+          qc("Lowest confidence", "confidence_worst", decimals), qc("Structure", "confidence_worst_structure", { show: plain }),
+          qc("Severity", "severity", { hidden: true }), qc("Findings", "findings", { show: sentences, hidden: true }), qc("Robust z", "outlier_score", decimals), ...people,
+          qc("Reasons", "reasons", { hidden: true }),
         ],
       }),
     ];
   },
 };
+
+/** The order of the sessions table, for the links between subject reports. */
+const order = {
+  keep() {
+    const pages = [...new Set(tables.all[1].found.map((k) => cohort.pages[k]).filter(Boolean))];
+    try {
+      localStorage.setItem(ratings.place.replace("ratings", "order"), JSON.stringify(pages));
+    } catch { /* the reports then use the order of the group level */ }
+  },
+};
+
+/** Tables that stand in the page: a click on a title sorts their rows. */
+function sortable(table) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, n) => {
+    const button = element("button", { type: "button", textContent: head.textContent });
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      for (const one of heads) one.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const value = (row) => row.cells[n].textContent.replaceAll(",", "");
+      const order = new Intl.Collator("en", { numeric: true }).compare;
+      const compare = (a, b) => (Number.isNaN(Number(a) + Number(b)) ? (a === "n/a") - (b === "n/a") || order(a, b) : a - b);
+      const rows = [...table.tBodies[0].rows].sort((a, b) => (down ? -1 : 1) * compare(value(a), value(b)));
+      table.tBodies[0].append(...rows);
+    });
+  });
+}
 
 const filters = {
   start() {
@@ -369,10 +454,10 @@ const filters = {
     });
     let timer;
     byId("search").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filters.apply, 120); });
-    for (const one of [byId("by-status"), byId("by-severity"), byId("by-outlier"), ...filters.people]) one.addEventListener("change", filters.apply);
+    for (const one of [byId("by-status"), byId("by-severity"), byId("by-outlier"), byId("by-rating"), ...filters.people]) one.addEventListener("change", filters.apply);
     byId("reset").addEventListener("click", () => {
       byId("search").value = "";
-      for (const one of [byId("by-status"), byId("by-severity"), ...filters.people]) one.value = "";
+      for (const one of [byId("by-status"), byId("by-severity"), byId("by-rating"), ...filters.people]) one.value = "";
       byId("by-outlier").checked = false;
       filters.apply();
     });
@@ -389,10 +474,12 @@ const filters = {
   apply() {
     cohort.filter({
       words: byId("search").value, status: byId("by-status").value, severity: byId("by-severity").value, outlier: byId("by-outlier").checked,
+      rating: byId("by-rating").value,
       people: filters.people.filter((one) => one.value).map((one) => [one.dataset.column, one.value]),
     });
     byId("shown").textContent = `${cohort.shown.length} of ${cohort.size} session${cohort.size === 1 ? "" : "s"}`;
     for (const table of tables.all) table.update();
+    order.keep();
     Panel.refresh();
     mosaic.draw();
   },
@@ -406,13 +493,18 @@ function dress(print = false) {
 
 (async () => {
   await cohort.load();
+  ratings.start(cohort.ratings);
+  ratings.told.add(() => { tables.all?.[1].update(); summary.ratings(); });
   tables.start();
   filters.start();
+  tables.all[1].sorted = order.keep;
   dress();
   distributions.start();
   ages.start();
   agreement.start();
   mosaic.start();
+  summary.ratings();
+  document.querySelectorAll("table.static").forEach(sortable);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dress());
   addEventListener("beforeprint", () => dress(true));
   addEventListener("afterprint", () => dress());

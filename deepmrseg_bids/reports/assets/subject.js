@@ -259,4 +259,107 @@ class Viewer {
   }
 }
 
+/** What the group level says: verdicts, percentiles, and the pages before and after this one. */
+const study = {
+  start() {
+    study.facts = JSON.parse(document.getElementById("study").textContent);
+    for (const [session, one] of Object.entries(study.facts.sessions || {})) {
+      study.judge(session, one);
+      const section = document.querySelector(`section.session[data-session="${CSS.escape(session)}"]`);
+      for (const [task, places] of Object.entries(one.standing || {})) {
+        const table = section?.querySelector(`table[data-task="${CSS.escape(task)}"]`);
+        if (table && Object.keys(places).length) study.place(table, places);
+      }
+    }
+    study.pages();
+  },
+
+  /** The verdict of the group level, which knows outliers and ratings, in place of the run's. */
+  judge(session, { verdict, outlier_reasons: outlier }) {
+    const note = document.querySelector(`.verdict[data-session="${CSS.escape(session)}"]`);
+    if (!note || !verdict) return;
+    const levels = ["ok", "check", "problem"];
+    const [before] = levels.filter((level) => note.classList.contains(level));
+    if (levels.indexOf(verdict) > levels.indexOf(before)) {
+      note.classList.replace(before, verdict);
+      note.querySelector("b").textContent = verdict;
+    }
+    if (outlier) note.querySelector(".why").textContent = (before === "ok" ? "" : note.querySelector(".why").textContent + " ") + `Outlier in the cohort: ${outlier}.`;
+  },
+
+  place(table, places) {
+    for (const part of table.querySelectorAll(".standing")) part.hidden = false;
+    table.querySelector(".of").textContent = Math.max(...Object.values(places).map((one) => one[1]));
+    for (const row of table.querySelectorAll("tr[data-name]")) {
+      const [percentile, , z] = places[row.dataset.name] || [];
+      const cell = row.querySelector(".standing");
+      cell.textContent = percentile === undefined ? "n/a" : String(percentile);
+      if (z === null || z === undefined) continue;
+      cell.append(element("span", { className: "quiet", textContent: ` (z\u00a0${z < 0 ? "" : "+"}${z.toFixed(1)})` }));
+    }
+  },
+
+  /** Links to the group report and to the pages before and after, in the order chosen there. */
+  pages() {
+    if (!study.facts.group) return;
+    const own = decodeURIComponent(location.pathname.split("/").pop());
+    let order = study.facts.order;
+    try {
+      const chosen = JSON.parse(localStorage.getItem(ratings.place.replace("ratings", "order")) || "[]");
+      if (chosen.includes(own)) order = chosen;
+    } catch { /* the order of the group level */ }
+    const at = order.indexOf(own);
+    const holder = document.getElementById("pages");
+    holder.hidden = false;
+    holder.append(element("a", { href: study.facts.group, textContent: "Group report" }));
+    study.links = [order[at - 1], order[at + 1]].map((page, n) => {
+      if (at < 0 || !page) return null;
+      const name = page.replace(".html", "");
+      const link = element("a", { href: encodeURI(page), textContent: n ? `Next: ${name} →` : `← Previous: ${name}`, rel: n ? "next" : "prev" });
+      holder.append(link);
+      return link;
+    });
+    if (at >= 0) holder.append(element("span", { className: "quiet", textContent: `${at + 1} of ${order.length}` }));
+    document.addEventListener("keydown", (event) => {
+      const link = { ArrowLeft: study.links[0], ArrowRight: study.links[1] }[event.key];
+      if (link && !isWriting(event) && !event.target.matches("input, .scroll")) link.click();
+    });
+  },
+};
+
+/** Rate with the keyboard: a rating goes on to the next result. */
+const rater = {
+  current: 0,
+
+  start() {
+    ratings.start();
+    rater.boxes = Array.from(document.querySelectorAll(".rating"), (holder) => {
+      const { participant, session, task, name } = holder.dataset;
+      const box = new RatingBox(holder, participant, session, task, name);
+      box.leave = () => document.activeElement.blur();
+      return box;
+    });
+    ratings.told.add(() => rater.boxes.forEach((box) => box.show()));
+    document.addEventListener("keydown", (event) => {
+      if (isWriting(event) || !rater.boxes.length) return;
+      const step = { j: 1, k: -1 }[event.key.toLowerCase()];
+      if (step) rater.go(rater.current + step);
+      else if (rater.boxes[rater.current].key(event)) rater.go(rater.current + 1);
+    });
+    rater.mark();
+  },
+
+  go(number) {
+    rater.current = Math.min(Math.max(number, 0), rater.boxes.length - 1);
+    rater.mark();
+    rater.boxes[rater.current].holder.closest("section").scrollIntoView({ block: "start" });
+  },
+
+  mark() {
+    rater.boxes.forEach((box, n) => box.holder.classList.toggle("current", n === rater.current));
+  },
+};
+rater.start();
+study.start();
+
 const viewers = Array.from(document.querySelectorAll(".viewer"), (section) => new Viewer(section));

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.names import group_path, report_path
+from deepmrseg_bids.bids.ratings import Rating
 from deepmrseg_bids.errors import DatasetError
-from deepmrseg_bids.group.columns import MISSING, QC
+from deepmrseg_bids.group.columns import MISSING, QC, RATED
 from deepmrseg_bids.tsv import read_tsv, tsv_text
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "TaskTables",
     "payload",
     "read_cohort",
+    "readable",
+    "titled",
 ]
 
 Numbers = tuple[float | None, ...]
@@ -124,6 +127,8 @@ class Cohort:
         pages: the page of each session's subject, relative to OUT_DIR; empty if there is none.
         problems: tables that could not be used, one line each.
         files: the tables that lie beside the page.
+        raters: how far raters agree.
+        ratings: that were given.
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -133,6 +138,8 @@ class Cohort:
     tasks: tuple[TaskTables, ...]
     problems: tuple[str, ...] = ()
     files: tuple[str, ...] = field(default=())
+    raters: Table | None = None
+    ratings: tuple[Rating, ...] = ()
 
     def statuses(self) -> dict[str, Counter[str]]:
         """For each task that was asked for, how many sessions are done, failed and so on."""
@@ -188,8 +195,10 @@ def read_cohort(out_dir: Path, tasks: Sequence[str]) -> Cohort:
     pages = tuple(
         page if (page := str(report_path(participant))) in there else "" for participant, _ in keys
     )
+    raters = reader.table("", "", "group_ratings_agreement.tsv")
+    reader.rows("", "", "group_ratings.tsv")
     files = ("group_qc.tsv", *reader.files)
-    return Cohort(keys, qc, people, pages, found, tuple(reader.problems), files)
+    return Cohort(keys, qc, people, pages, found, tuple(reader.problems), files, raters)
 
 
 @dataclass(frozen=True)
@@ -201,8 +210,10 @@ class _Reader:
     problems: list[str]
     files: list[str]
 
-    def rows(self, task: str, table: str) -> tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]:
-        path = self.out_dir / group_path(task, table)
+    def rows(
+        self, task: str, table: str, name: str = ""
+    ) -> tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]:
+        path = self.out_dir / (name or group_path(task, table))
         if not path.is_file():
             return (), ()
         try:
@@ -213,12 +224,12 @@ class _Reader:
         self.files.append(path.name)
         return read.columns, read.rows
 
-    def table(self, task: str, table: str) -> Table | None:
-        columns, rows = self.rows(task, table)
+    def table(self, task: str, table: str, name: str = "") -> Table | None:
+        columns, rows = self.rows(task, table, name)
         if not rows:
             return None
         cells = tuple(tuple(row[column] for column in columns) for row in rows)
-        return Table(group_path(task, table).name, tuple(columns), cells)
+        return Table(name or group_path(task, table).name, tuple(columns), cells)
 
     def matrices(
         self, rows: Sequence[Mapping[str, str]], columns: Mapping[str, tuple[str, str]],
@@ -285,7 +296,7 @@ def _people(
         columns, rows = reader.rows(task, "morph")
         structures = {name for measure in tables.measures for name in measure.names}
         for column in columns[2:]:
-            if column in structures or column == MISSING:
+            if column in structures or column == MISSING or column in RATED:
                 continue
             cells = people.setdefault(column, [""] * len(reader.place))
             for row in rows:
@@ -305,6 +316,43 @@ def _number(cell: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+_WORDS = {
+    "index": "Label", "name": "Structure", "reference": "Reference", "n": "Number",
+    "n_volumes": "Number (volumes)", "n_ordered": "Number (known order)", "ccc": "CCC",
+    "icc": "ICC", "f1": "Dice", "f2": "F2", "bacc": "Balanced accuracy", "hd95_mm": "HD95",
+    "asd_mm": "Surface distance", "volume_difference_mm3": "Absolute volume difference",
+    "bias_mm3": "Bias", "limit_low_mm3": "Lower limit of agreement",
+    "limit_high_mm3": "Upper limit of agreement", "cv_percent": "Within-subject CV",
+    "years_median": "Interval, median", "agreement_percent": "Same rating", "kappa": "Kappa",
+    "kappa_weighted": "Kappa, linear weights", "task": "Task", "rater_1": "Rater 1",
+    "rater_2": "Rater 2", "lesion_recall": "Lesion recall",
+    "lesion_precision": "Lesion precision", "lesion_f1": "Lesion F1",
+}  # fmt: skip
+_PARTS = {"mean": "mean", "sd": "SD", "low": "95 % CI, lower", "high": "95 % CI, upper"}
+_UNITS = (("_mm3", "mm³"), ("_mm", "mm"), ("_percent", "%"), ("years", "years"))
+
+
+def titled(column: str) -> str:
+    """A column of a table of agreement for people, with its unit.
+
+    >>> titled("hd95_mm_mean"), titled("ccc_low"), titled("bias_mm3")
+    ('HD95, mean (mm)', 'CCC, 95 % CI, lower', 'Bias (mm³)')
+    """
+    base, _, part = column.rpartition("_")
+    known = column in _WORDS or base not in _WORDS
+    text = _WORDS.get(column, column) if known else f"{_WORDS[base]}, {_PARTS.get(part, part)}"
+    unit = next((unit for mark, unit in _UNITS if mark in column), "")
+    return f"{text} ({unit})" if unit else text
+
+
+def readable(cell: str) -> str:
+    """A number of a table with two decimals, or none where it is large; other text as it is."""
+    value = _number(cell)
+    if value is None or "." not in cell:
+        return cell
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
 def payload(cohort: Cohort) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deepmrseg_bids.bids.description import raw_folder, read_description
 from deepmrseg_bids.bids.names import mosaic_path
+from deepmrseg_bids.bids.ratings import RATING_COLUMNS, Rating
 from deepmrseg_bids.files import write_bytes
 from deepmrseg_bids.findings import CODES
 from deepmrseg_bids.metrics.cohort import FEWEST
-from deepmrseg_bids.reports.group.data import Cohort, payload
+from deepmrseg_bids.reports.group.data import Cohort, payload, readable, titled
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.page import packed, render_page
 from deepmrseg_bids.tasks.registry import find_task, task_names
@@ -43,27 +45,46 @@ def write_group_report(
         "titles": titles,
         "codes": CODES,
         "fewest": FEWEST,
+        "ratings": [_row(one) for one in cohort.ratings],
         "mosaics": {task: _mosaic(task, tiles) for task, tiles in (mosaics or {}).items()},
     }
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     values = {} if version is None else {"version": version}
     page = render_page(
         "group.html.j2",
-        scripts=["cohort.js", "charts.js", "group.js"],
+        scripts=["ratings.js", "cohort.js", "charts.js", "group.js"],
         libraries=["echarts"],
         beside=True,
         cohort=cohort,
+        rating_columns=RATING_COLUMNS,
         problems=cohort.problems if problems is None else problems,
         titles=titles,
         codes=CODES,
         fewest=FEWEST,
         mosaics=sorted(data["mosaics"]),
         command=command,
+        dataset=_dataset(path.parent),
+        titled=titled,
+        readable=readable,
         # what no UTF-8 can say becomes a question mark, as in the rest of the page
         data=packed(text.encode("utf-8", "replace")),
         **values,
     )
     write_bytes(path, page, anew=True)
+
+
+def _dataset(out_dir: Path) -> str:
+    """The name of the raw data set, where that is on this disk."""
+    raw = raw_folder(out_dir)
+    name = read_description(raw).get("Name") if raw else None
+    return name if isinstance(name, str) else ""
+
+
+def _row(one: Rating) -> dict[str, str]:
+    """A rating as a row of ``ratings.tsv``."""
+    who, when = one.session
+    values = (who, when, one.task, one.rating, one.comment, one.rater, one.time)
+    return dict(zip(RATING_COLUMNS, values, strict=True))
 
 
 def _mosaic(task: str, tiles: Sequence[Tile]) -> dict[str, object]:

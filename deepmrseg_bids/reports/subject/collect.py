@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import tasks_in
-from deepmrseg_bids.bids.description import raw_folder
+from deepmrseg_bids.bids.description import raw_folder, read_description
+from deepmrseg_bids.bids.keyed_tables import read_keyed
 from deepmrseg_bids.bids.label_tables import label_table_of
 from deepmrseg_bids.bids.tables import read_morph
 from deepmrseg_bids.bids.visits import Visits, read_visits
@@ -24,7 +25,7 @@ from deepmrseg_bids.reports.subject.page import (
     TaskResult,
     write_subject_report,
 )
-from deepmrseg_bids.reports.subject.percentiles import read_standing
+from deepmrseg_bids.reports.subject.study import Study
 from deepmrseg_bids.session.inventory import EDITED
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
@@ -40,12 +41,48 @@ def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: 
     specs = tasks_in(out_dir)
     visits = _visits(outcomes, out_dir)
     in_order = sorted(outcomes, key=lambda one: visits.sessions.index(_label(one)))
-    results = [_session(outcome, specs, out_dir) for outcome in in_order]
+    study = Study(out_dir)
+    name, person = _about(outcomes[0], out_dir)
+    results = [
+        replace(
+            _session(outcome, specs, out_dir, study), dataset=name, person=person(_label(outcome))
+        )
+        for outcome in in_order
+    ]
     models = {task.task: task.model for o in outcomes for task in o.tasks if task.model}
     write_subject_report(
-        page, results, version=__version__, command=command, models=models, visits=visits
+        page,
+        results,
+        version=__version__,
+        command=command,
+        models=models,
+        visits=visits,
+        study=study.facts(
+            f"sub-{outcomes[0].subject}",
+            [_label(outcome) for outcome in in_order],
+            list(dict.fromkeys(task.task for outcome in outcomes for task in outcome.tasks)),
+        ),
     )
     return page
+
+
+def _about(outcome: SessionOutcome, out_dir: Path) -> tuple[str, Callable[[str], str]]:
+    """The name of the raw data set, and what it says of the age and sex at a session."""
+    raw = raw_folder(out_dir)
+    if raw is None:
+        return "", lambda _: ""
+    name = read_description(raw).get("Name")
+    subject = f"sub-{outcome.subject}"
+    persons = read_keyed(raw / "participants.tsv", "participant_id", "sub", {subject}).rows
+    visits = read_keyed(raw / subject / f"{subject}_sessions.tsv", "session_id", "ses", ()).rows
+
+    def person(session: str) -> str:
+        cells = {**persons.get(subject, {}), **visits.get(session, {})}
+        known = {title.lower(): cell for title, cell in cells.items() if cell not in ("", "n/a")}
+        facts = [f"{word} {known[word]}" for word in ("age", "sex", "gender") if word in known]
+        return ", ".join(facts)
+
+    return name if isinstance(name, str) else "", person
 
 
 def _visits(outcomes: Sequence[SessionOutcome], out_dir: Path) -> Visits:
@@ -68,9 +105,11 @@ def _label(outcome: SessionOutcome) -> str:
 
 
 def _session(
-    outcome: SessionOutcome, specs: Mapping[str, TaskSpec], out_dir: Path
+    outcome: SessionOutcome, specs: Mapping[str, TaskSpec], out_dir: Path, study: Study
 ) -> SessionResult:
-    tasks = tuple(_task(outcome, task, specs[task.task], out_dir) for task in _in_order(outcome))
+    tasks = tuple(
+        _task(outcome, task, specs[task.task], out_dir, study) for task in _in_order(outcome)
+    )
     found = [*outcome.findings, *(one for task in outcome.tasks for one in task.findings)]
     return SessionResult(
         subject=outcome.subject,
@@ -92,7 +131,9 @@ def _about_space(space: TaskOutcome) -> str:
     return f"{space.task}: {space.status}" + (f", {space.reason}" if space.reason else "")
 
 
-def _task(outcome: SessionOutcome, task: TaskOutcome, spec: TaskSpec, out_dir: Path) -> TaskResult:
+def _task(
+    outcome: SessionOutcome, task: TaskOutcome, spec: TaskSpec, out_dir: Path, study: Study
+) -> TaskResult:
     bare = TaskResult(spec, task.status, task.reason, None, None, None, (), task.seconds)
     images = spec.images(outcome.images)
     if not bare.finished or not images:
@@ -107,7 +148,6 @@ def _task(outcome: SessionOutcome, task: TaskOutcome, spec: TaskSpec, out_dir: P
     except (DeepMRSegError, OSError) as error:
         _log.error("sub-%s: %s", outcome.subject, error)
         return replace(bare, reason=str(error))
-    session = _label(outcome) or None
     return replace(
         bare,
         image=Path(images[spec.native]),
@@ -115,10 +155,11 @@ def _task(outcome: SessionOutcome, task: TaskOutcome, spec: TaskSpec, out_dir: P
         table=table,
         rows=rows,
         peak_mib=task.peak_mib or None,
-        standing=read_standing(out_dir, task.task, f"sub-{outcome.subject}", session),
+        standing=study.standing(task.task, f"sub-{outcome.subject}", _label(outcome)),
         provenance=_sidecar(dseg),
         tsv=(morph.name, text),
         edited=EDITED in task.reason,
+        lesions=out_dir / names.lesions_path(source, task.task) if spec.lesions else None,
     )
 
 

@@ -11,24 +11,29 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
+from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bids.ownership import page_guard
+from deepmrseg_bids.bids.ratings import RATING_COLUMNS
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.bids.visits import Visits
 from deepmrseg_bids.errors import DeepMRSegError
-from deepmrseg_bids.files import write_bytes
+from deepmrseg_bids.files import read_json, write_bytes
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
 from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
+from deepmrseg_bids.reports.subject.lesions import LesionView, lesion_view
 from deepmrseg_bids.reports.subject.slices import Slice, SliceSet, draw_slices
+from deepmrseg_bids.reports.subject.study import block
 from deepmrseg_bids.reports.subject.viewer import Scene, ViewerMap, make_scene
 from deepmrseg_bids.reports.subject.volumes import (
     Change,
@@ -39,6 +44,7 @@ from deepmrseg_bids.reports.subject.volumes import (
     paired,
     unit_of,
 )
+from deepmrseg_bids.session.verdict import Verdict, verdict
 from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["Alignment", "SessionResult", "TaskResult", "write_subject_report"]
@@ -62,6 +68,7 @@ class TaskResult:
         provenance: what the sidecar of the label map says about how it was made.
         tsv: the table of volumes as it was written, and its name, to download.
         edited: somebody changed the label map; the volumes are those of the original.
+        lesions: the table of single lesions, where the task writes one.
     """
 
     spec: TaskSpec
@@ -77,6 +84,7 @@ class TaskResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     tsv: tuple[str, str] = ("", "")
     edited: bool = False
+    lesions: Path | None = None
 
     @property
     def task(self) -> str:
@@ -110,6 +118,7 @@ class SessionResult:
 
     Attributes:
         findings: about the images and the results, those that matter most first.
+        dataset, person: the name of the data set; age and sex, for the title.
     """
 
     subject: str
@@ -118,6 +127,19 @@ class SessionResult:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     alignment: Alignment | None = None
+    dataset: str = ""
+    person: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the run itself says of the session; the group level may add an outlier."""
+        failed = [(task.spec.title, task.reason) for task in self.tasks if task.status == "failed"]
+        return verdict([(one.severity, one.message) for one in self.findings], failed=failed)
+
+    @property
+    def label(self) -> str:
+        """With ``ses-``; empty without sessions."""
+        return _session_id(self)
 
 
 def write_subject_report(
@@ -128,6 +150,7 @@ def write_subject_report(
     command: str,
     models: Mapping[str, str],
     visits: Visits | None = None,
+    study: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page of one subject, in one step: a broken run leaves the old page or none.
 
@@ -139,6 +162,7 @@ def write_subject_report(
         command: the command line that was run.
         models: for each task, its model's version and the start of its SHA-256.
         visits: what is known of the order of the sessions; what their labels say unless given.
+        study: what the group level says, see :meth:`.study.Study.facts`.
 
     Raises:
         ValueError: no results, or results of several subjects.
@@ -149,9 +173,13 @@ def write_subject_report(
     visits = visits or Visits.of(_session_id(result) for result in results)
     page = render_page(
         "subject.html.j2",
-        scripts=["subject.js"],
+        scripts=["ratings.js", "subject.js", "lesions.js"],
         libraries=["niivue"],
         subject=subjects.pop(),
+        rating_columns=RATING_COLUMNS,
+        study=Markup(block(study or {}).decode("ascii")),  # it escapes all markup itself
+        dataset=results[0].dataset,
+        people=list(dict.fromkeys(one.person for one in results if one.person)),
         version=version,
         command=command,
         models=models,
@@ -204,6 +232,7 @@ class _Task:
     unit: str
     whole: str
     made: Mapping[str, Sequence[tuple[str, str]]]
+    lesions: LesionView | None = None
 
 
 @dataclass(frozen=True)
@@ -251,6 +280,7 @@ _Read = Callable[[Path], Volume]
 def _sessions(results: Sequence[SessionResult]) -> list[_Session]:
     drawn = sum(task.finished for result in results for task in result.tasks)
     drawn += sum(result.alignment is not None for result in results)
+    drawn += sum(task.lesions is not None for result in results for task in result.tasks)
     limit = _PICTURE_BUDGET // max(drawn, 1)
     return [
         _session(result, number, limit, _VIEWER_BUDGET // len(results))
@@ -267,7 +297,8 @@ def _session(result: SessionResult, number: int, limit: int, viewer_limit: int) 
     tasks = []
     for task in result.tasks:
         picture, labels = _picture(task, read, limit) if task.finished else (_Picture(), None)
-        tasks.append(_task(task, f"{anchor}-{_slug(task.task)}", picture))
+        made = _task(task, f"{anchor}-{_slug(task.task)}", picture)
+        tasks.append(replace(made, lesions=_lesions(task, labels, read, limit)))
         if labels and task.table and task.image in scenes:
             scenes[task.image] = scenes[task.image].and_map(task.task, labels, task.table)
     title = f"Session {label}" if label else "Session"
@@ -321,6 +352,21 @@ def _picture(result: TaskResult, read: _Read, limit: int) -> tuple[_Picture, Lab
     spacing = " x ".join(f"{edge:.2f}" for edge in volume.grid.spacing)
     scan = f"{result.image.name}: {shape} voxels of {spacing} mm, {volume.grid.orientation}"
     return _Picture(slices=slices, scan=scan), labels
+
+
+def _lesions(
+    result: TaskResult, labels: LabelMap | None, read: _Read, limit: int
+) -> LesionView | None:
+    """The single lesions of a task; None where their table or the scan cannot be read."""
+    if result.lesions is None or result.image is None or labels is None:
+        return None
+    try:
+        facts = read_json(Path(sidecar_path(result.lesions)))
+    except (OSError, ValueError):
+        facts = {}
+    return lesion_view(
+        result.lesions, facts, read(result.image), labels, style=result.spec.figure, limit=limit
+    )
 
 
 def _scenes(result: SessionResult, read: _Read, limit: int) -> dict[Path | None, Scene]:

@@ -31,7 +31,7 @@ from deepmrseg_bids.reports.figures import (
 )
 from deepmrseg_bids.tasks.spec import Figure as FigureStyle
 
-__all__ = ["Outline", "PlaneSlices", "Slice", "SliceSet", "draw_slices"]
+__all__ = ["Outline", "PlaneSlices", "Slice", "SliceSet", "draw_axial", "draw_slices"]
 
 _SLICES = 9  # of each plane; the middle one of every three is shown at once
 _STEP = 3
@@ -126,9 +126,36 @@ def draw_slices(
     return SliceSet(tuple(planes), scene.content is None)
 
 
+def draw_axial(
+    volume: Volume,
+    labels: LabelMap,
+    table: LabelTable,
+    *,
+    style: FigureStyle,
+    number: int,
+    limit: int | None = None,
+) -> PlaneSlices:
+    """So many axial slices, all shown at once; fewer if fewer have labels.
+
+    Args:
+        limit: bytes to aim at; with less of them, slices are less sharp.
+    """
+    scene, plane = scene_of(volume, labels, table, style), PLANES[2]
+    low, high = scene.view[plane.axis]
+    chosen = set(chosen_slices(scene.marked, scene.view, plane.axis, number))
+    for step in range(number, high - low + 1):  # others between, so that the whole brain is seen
+        if len(chosen) >= number:
+            break
+        between = np.linspace(low, high - 1, step + 2)[1:-1].astype(int).tolist()
+        chosen |= set([one for one in between if one not in chosen][: number - len(chosen)])
+    share = None if limit is None else limit // len(chosen)
+    slices = tuple(_slice(plane, scene, place, True, share) for place in sorted(chosen))
+    return PlaneSlices(
+        _TITLES[2], plane.marks, _box(plane, scene), size_mm(scene.view, plane, scene.grid), slices
+    )
+
+
 def _plane(title: str, plane: Plane, scene: Scene, limit: int | None) -> PlaneSlices:
-    height, width = slice_of(scene.marked, plane, scene.view, scene.view[plane.axis][0]).shape
-    size = size_mm(scene.view, plane, scene.grid)
     chosen = list(dict.fromkeys(chosen_slices(scene.marked, scene.view, plane.axis, _SLICES)))
     first = set(chosen[1::_STEP] if len(chosen) > _STEP else chosen)
     drawn: dict[int, Slice] = {}
@@ -142,7 +169,15 @@ def _plane(title: str, plane: Plane, scene: Scene, limit: int | None) -> PlaneSl
                 break
         drawn[place] = one
     slices = tuple(drawn[place] for place in chosen if place in drawn)
-    return PlaneSlices(title, plane.marks, (2 * width, 2 * height), size, slices)
+    return PlaneSlices(
+        title, plane.marks, _box(plane, scene), size_mm(scene.view, plane, scene.grid), slices
+    )
+
+
+def _box(plane: Plane, scene: Scene) -> tuple[int, int]:
+    """Width and height of what is shown, in half voxels."""
+    height, width = slice_of(scene.marked, plane, scene.view, scene.view[plane.axis][0]).shape
+    return 2 * width, 2 * height
 
 
 def _slice(plane: Plane, scene: Scene, place: int, first: bool, limit: int | None) -> Slice:

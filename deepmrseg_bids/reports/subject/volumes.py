@@ -31,9 +31,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Row:
-    """One structure, as text."""
+    """One structure, as text; ``key`` is its name in tables."""
 
     index: int
+    key: str
     name: str
     color: str
     volume: str
@@ -168,6 +169,7 @@ def _row(
     percent = row.volume_icv_percent if of_icv else row.volume_brain_percent
     return Row(
         row.index,
+        row.name,
         row.name.replace("-", " "),
         colours.get(row.index, ""),
         "n/a" if row.volume_mm3 is None else _number(row.volume_mm3, scale),

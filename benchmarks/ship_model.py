@@ -38,6 +38,22 @@ DATA = {
         "(MICCAI 2012 multi-atlas set); in a small proportion also scans "
         "synthesised from 12 whole-head label maps"
     ),
+    "icv": (
+        "scans synthesised from 12 whole-head label maps, in which all that lies inside the skull "
+        "is labelled; no real scan"
+    ),
+    "sides": (
+        "28 T1w scans of OASIS with manual labels provided by Neuromorphometrics, Inc. under "
+        "academic subscription (MICCAI 2012 multi-atlas set); IXI (50 heads, T1w, 2 mm) and 16 "
+        "clinical heads of older adults with automatic labels (DLMUSE); scans synthesised from 12 "
+        "whole-head label maps"
+    ),
+    "wholebrain": (
+        "28 T1w scans of OASIS with manual labels provided by Neuromorphometrics, Inc. under "
+        "academic subscription (MICCAI 2012 multi-atlas set); with less weight IXI (50 heads, "
+        "T1w, 2 mm) and 16 clinical heads of older adults with automatic labels (DLMUSE); one of "
+        "four folds held out"
+    ),
     "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04, with manual labels",
     "wml": (
         "16 clinical FLAIR-T1w pairs of older adults, 2 mm, with automatic "
@@ -52,11 +68,15 @@ BEFORE = {
     "alone (`deepbrain-extracted`), 1800 with weaker augmentation (version 0.2.0)",
     "hippocampus": "",
     "wml": "",
+    "wholebrain": ", after 1900 steps on the manually labelled scans alone",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "
     "label maps: Apache-2.0",
     "deepbrain": "non-commercial use only (CC BY-NC, the terms of its manual labels)",
+    "icv": "research use; label maps: Apache-2.0",
+    "sides": "non-commercial use only (CC BY-NC, the terms of its manual labels)",
+    "wholebrain": "non-commercial use only (CC BY-NC, the terms of its manual labels)",
     "hippocampus": "CC BY-SA 4.0 (the terms of its training data)",
     "wml": "research use; clinical scans and automatic labels: SBIA software licence; label maps: "
     "Apache-2.0; lesion shapes: Apache-2.0 and CC BY 4.0",
@@ -64,12 +84,20 @@ LICENCE = {
 CITE = {
     "brain": "IXI (brain-development.org); Bashyam et al. 2025 (DLMUSE); Billot et al. 2023",
     "deepbrain": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); Billot et al. 2023",
+    "icv": "Billot et al. 2023",
+    "sides": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); IXI (brain-development.org); "
+    "Bashyam et al. 2025 (DLMUSE); Billot et al. 2023",
+    "wholebrain": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); IXI "
+    "(brain-development.org); Bashyam et al. 2025 (DLMUSE)",
     "hippocampus": "Simpson et al. 2019; Antonelli et al. 2022",
     "wml": "NiChart/DLWMLS; Billot et al. 2023; Senra Filho et al. 2019; Lesjak et al. 2018",
 }
 PEOPLE = {
     "brain": "adults, healthy (IXI) and older clinical patients; scanners of 1.5 T and 3 T",
     "deepbrain": "adults aged 18 to 90 years, most of them healthy; one scanner type (1.5 T)",
+    "icv": "adults (label maps of 12 heads)",
+    "sides": "adults aged 18 to 90 years, healthy and older clinical patients",
+    "wholebrain": "adults aged 18 to 90 years, most of them healthy; older clinical patients",
     "hippocampus": "adults, healthy and with psychotic disorders",
     "wml": "older clinical patients (small-vessel disease); lesion shapes and "
     "locations from patients with multiple sclerosis",
@@ -81,6 +109,14 @@ LIMITS = {
     "deepbrain": "It was trained on few scans of one scanner type; contrast that differs "
     "from MP-RAGE (for example 2D spin echo), strong atrophy, tumours and "
     "resections were rare or absent.",
+    "icv": "It was trained on synthetic scans alone, and bone is as dark as fluid in a T1w: the "
+    "border follows the shape of the head where the image does not show it. Not validated with "
+    "manual outlines. Skull-stripped images have no intracranial volume.",
+    "sides": "It only tells right from left.",
+    "wholebrain": "Cortical regions are defined by landmarks on which raters differ: single "
+    "regions of the frontal and orbital cortex are unreliable, lobes are not. It was trained on "
+    "few scans; strong contrast differences, tumours and resections were absent. Label 15, 63 to "
+    "66, 74 and other codes that fewer than half of the training scans have are left out.",
     "hippocampus": "It was trained on crops at 1 mm; thick slices reduce accuracy. The "
     "border between the anterior and the posterior part follows the protocol "
     "of its training set.",
@@ -108,6 +144,10 @@ HELD_OUT = (
 USE = {
     "brain": "brain volume, and locating the structures segmented by the other models.",
     "deepbrain": "regional volumes of groups of adults in research.",
+    "icv": "head size, to adjust volumes for.",
+    "sides": "telling right from left in the task wholebrain.",
+    "wholebrain": "regional volumes of groups of adults in research; composite regions rather than "
+    "single cortical regions where few people are compared.",
     "hippocampus": "volumes of both parts of the hippocampus for groups of adults in research.",
     "wml": "lesion volumes of groups of adults in research, from FLAIR with T1w; "
     "with lower accuracy from FLAIR alone.",

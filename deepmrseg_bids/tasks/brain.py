@@ -484,7 +484,7 @@ TASK = TaskSpec(
     description="Brain mask",
     segment=_segment,
     segment_prepared=_segment_prepared,
-    models=("brain", "icv"),
+    models=("icv", "brain"),
     table=TABLE,
     output=Output({"desc": "brain"}, suffix="mask", kind="Brain"),
     brain_mask=True,

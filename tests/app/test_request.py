@@ -15,7 +15,7 @@ from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.imaging.grid import Grid
 from tests.support import images_of
 
-BUNDLES = dict.fromkeys(("brain", "deepbrain", "hippocampus", "wholebrain", "wml"))
+BUNDLES = dict.fromkeys(("brain", "icv", "deepbrain", "hippocampus", "sides", "wholebrain", "wml"))
 
 
 def config(**changes):
@@ -29,8 +29,11 @@ def tasks(session, bundles=BUNDLES, **changes):
 @pytest.mark.parametrize(
     ("flair", "expected"),
     [
-        (None, ("brain", "deepbrain", "hippocampus")),
-        (Path("/f.nii.gz"), ("brain", "deepbrain", "hippocampus", "wholebrain", "wml")),
+        (None, ("brain", "icv", "deepbrain", "hippocampus", "wholebrain")),
+        (
+            Path("/f.nii.gz"),
+            ("brain", "icv", "deepbrain", "hippocampus", "wholebrain", "wml"),
+        ),
     ],
 )
 def test_by_default_lesions_are_looked_for_where_there_is_a_flair(flair, expected):
@@ -39,7 +42,7 @@ def test_by_default_lesions_are_looked_for_where_there_is_a_flair(flair, expecte
 
 def test_by_default_a_task_without_a_model_is_left_out():
     session = Session("01", None, images_of("/t.nii.gz", "/f.nii.gz"))
-    assert tasks(session, {"brain": None}) == ("brain",)
+    assert tasks(session, {"brain": None, "icv": None}) == ("brain", "icv")
 
 
 def test_what_is_asked_for_is_tried_so_that_its_absence_gets_a_reason():

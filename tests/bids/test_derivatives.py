@@ -48,11 +48,11 @@ from deepmrseg_bids.tasks.spec import TaskSpec
 
 T1W = "sub-01_ses-1_T1w.nii.gz"
 FLAIR = "sub-01_ses-1_FLAIR.nii.gz"
-TASKS = ("brain", "deepbrain", "hippocampus", "wml")
+TASKS = ("brain", "icv", "deepbrain", "hippocampus", "wholebrain", "wml")
 SPECS = [find_task(task) for task in TASKS]
 TABLES = {task: LabelTable((Label(1, "Left-A"), Label(2, "Right-A"))) for task in TASKS}
 ROWS = [
-    MorphRow(1, "Left-A", 1234.5, 1200.25, 1300.0, 0.12345, 0.9876),
+    MorphRow(1, "Left-A", 1234.5, 1200.25, 1300.0, 0.12345, 0.9876, None, 0.145),
     MorphRow(2, "Right-A", 0.0, None, None, None, None),
 ]
 
@@ -315,9 +315,9 @@ def test_volumes_have_the_columns_and_decimals_of_the_contract(tmp_path: Path) -
     write_morph(tmp_path / "x_morph.tsv", ROWS, provenance=a_sidecar())
     assert table(tmp_path / "x_morph.tsv") == [
         ["index", "name", "volume_mm3", "volume_low_mm3", "volume_high_mm3",
-         "volume_icv_percent", "confidence"],
-        ["1", "Left-A", "1234.50", "1200.25", "1300.00", "0.12345", "0.9876"],
-        ["2", "Right-A", "0.00", "n/a", "n/a", "n/a", "n/a"],
+         "volume_icv_percent", "volume_brain_percent", "confidence"],
+        ["1", "Left-A", "1234.50", "1200.25", "1300.00", "0.12345", "0.14500", "0.9876"],
+        ["2", "Right-A", "0.00", "n/a", "n/a", "n/a", "n/a", "n/a"],
     ]  # fmt: skip
     tree = json.loads((tmp_path / "x_morph.json").read_text("utf-8"))
     assert tree["volume_mm3"]["Units"] == "mm^3" and tree["Sources"]
@@ -334,7 +334,7 @@ def test_lesions_are_counted(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_written_as_missing(tmp_path: Path) -> None:
     row = dataclasses.replace(ROWS[0], confidence=float("nan"), volume_mm3=-0.0)
     write_morph(tmp_path / "x_morph.tsv", [row])
-    assert table(tmp_path / "x_morph.tsv")[1][2::4] == ["0.00", "n/a"]
+    assert table(tmp_path / "x_morph.tsv")[1][2::5] == ["0.00", "n/a"]
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_what_is_not_finite_is_written_as_missing(tmp_path: Path) -> None:
     [
         (lambda text: "", "incomplete"),
         (lambda text: text[:-1], "incomplete"),
-        (lambda text: text[:-20] + "\n", "7 cells were expected"),
+        (lambda text: text[:-20] + "\n", "8 cells were expected"),
         (lambda text: text.replace("volume_mm3", "volume", 1), "lacks volume_mm3"),
         (lambda text: "participant_id\tage\nsub-01\t3\n", "not a table of volumes"),
         (lambda text: text.replace("1234.50", "many"), "line 2"),

@@ -55,6 +55,7 @@ def segmentation(task, *findings):
         (Posteriors(posteriors, GRID, (0, 1)),),
         findings,
         16.0,
+        20.0,
     )
 
 
@@ -106,7 +107,7 @@ def published(root):
     return {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
 
 
-BUNDLES = {task: Pool()(task).bundle for task in ("brain", "deepbrain", "hippocampus")}
+BUNDLES = {task: Pool()(task).bundle for task in ("brain", "icv", "deepbrain", "hippocampus")}
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_a_sidecar_names_sources_models_and_findings(session, tmp_path):
     uri = "bids:raw:sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz"
     assert tree["Sources"] == [uri] == list(tree["InputSHA256"])
     assert tree["SpatialReference"] == uri
-    assert set(tree["Models"]) == {"brain", "deepbrain"}
+    assert set(tree["Models"]) == {"brain", "icv", "deepbrain"}
     assert "dark é" in tree["Warnings"]
     assert DARK.to_json() in tree["Findings"]
     assert tree["Parameters"] == {"Precision": "float32", "FlipAveraging": False}
@@ -52,17 +52,18 @@ def test_the_sidecar_of_a_label_map_states_the_methods_and_the_others_do_not(ses
     }
     stated = trees["dseg"]["Methods"]
     assert stated["Text"].startswith("Segmented structures: brain.")
-    assert set(stated["Models"]) == {"brain", "deepbrain"}
+    assert set(stated["Models"]) == {"brain", "icv", "deepbrain"}
     assert "Methods" not in trees["morph"] and "Methods" not in trees["probseg"]
 
 
-def test_volumes_are_told_as_a_share_of_the_brain(session, tmp_path):
+def test_volumes_are_told_as_a_share_of_the_brain_and_of_the_inside_of_the_skull(session, tmp_path):
     session([("deepbrain", segmentation("deepbrain"))])
     header, row = (
         (tmp_path / "out" / f"{STEM}_seg-deepbrain_morph.tsv").read_text().strip().split("\n")
     )
     found = dict(zip(header.split("\t"), row.split("\t"), strict=True))
-    assert float(found["volume_icv_percent"]) == pytest.approx(50)
+    assert float(found["volume_brain_percent"]) == pytest.approx(50)
+    assert float(found["volume_icv_percent"]) == pytest.approx(40)
     assert float(found["volume_mm3"]) == pytest.approx(8)
 
 

@@ -34,7 +34,7 @@ STEM = "sub-01/anat/sub-01"
 XFM = f"{STEM}_from-T1w_to-Average_mode-image_xfm.h5"
 
 
-BUNDLES = {task: bundle_of(task, TABLE) for task in ("brain", "deepbrain")}
+BUNDLES = {task: bundle_of(task, TABLE) for task in ("brain", "icv", "deepbrain")}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def session(
     def run(asked: str, **changes: object) -> tuple[SessionOutcome, SessionJob]:
         given = {**found, **changes.pop("results", {})}
         monkeypatch.setattr(
-            segment, "run", lambda _, tasks, __: ((t.name, given[t.name]) for t in tasks)
+            segment, "run", lambda _, tasks, __, **more: ((t.name, given[t.name]) for t in tasks)
         )
         digests = Digests.read(tmp_path / "inputs.tsv")
         tasks = ("deepbrain",)

@@ -78,12 +78,12 @@ def test_an_image_without_contrast_is_refused(level):
     ("preparation", "models", "says"),
     [
         (Preparation(1.0, "crop"), (), "in the whole image"),
-        (Preparation(1.0, "brain"), ("brain",), "within the brain"),
-        (Preparation(1.0, "crop", (8, 8, 8)), ("brain",), "around the deep structures"),
-        (Preparation(1.0, "crop", (8, 8, 8), around=("Brain",)), ("brain",), "around Brain"),
+        (Preparation(1.0, "brain"), ("brain", "icv"), "within the brain"),
+        (Preparation(1.0, "crop", (8, 8, 8)), ("brain", "icv"), "around the deep structures"),
+        (Preparation(1.0, "crop", (8, 8, 8), around=("Brain",)), ("brain", "icv"), "around Brain"),
         (
             Preparation(1.0, "crop", (8, 8, 8), around=("Left-Thalamus", "Brain")),
-            ("brain", "deepbrain"),
+            ("brain", "icv", "deepbrain"),
             "around Left-Thalamus, Brain",
         ),
     ],
@@ -99,7 +99,7 @@ def test_a_network_of_slices_works_on_the_flair_and_lists_no_lesions():
     model = predictor("brain")
     model.bundle.network = SimpleNamespace(spatial_dims=2)
     task = task_of(model.bundle)
-    assert task.models == ("brain", "nuts")
+    assert task.models == ("brain", "icv", "nuts")
     assert (task.required, task.optional, task.native) == (("FLAIR",), ("T1w",), "FLAIR")
     assert not task.lesions
 

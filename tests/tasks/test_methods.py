@@ -35,14 +35,15 @@ def table(*names: str) -> LabelTable:
 
 def test_the_structures_are_those_of_the_bundle_that_ran() -> None:
     """A bundle of one's own for deepbrain is not described as the shipped one."""
-    models = {"brain": bundle("brain", "Brain"), "deepbrain": bundle("deepbrain", "Left-Nut")}
+    models = {name: bundle(name, "Inside") for name in ("brain", "icv")}
+    models["deepbrain"] = bundle("deepbrain", "Left-Nut")
     text = methods_facts(find_task("deepbrain"), models)["Text"]
     assert "left nut" in text and find_task("deepbrain").methods in text
     assert "thalamus" not in text and "accumbens" not in text.lower()
 
 
 def test_a_task_with_a_table_of_its_own_names_what_it_writes() -> None:
-    models = {name: bundle(name, "Inside") for name in ("brain", "deepbrain", "hippocampus")}
+    models = {name: bundle(name, "Inside") for name in ("brain", "icv", "deepbrain", "hippocampus")}
     text = methods_facts(find_task("hippocampus"), models)["Text"]
     assert "hippocampus anterior" in text and "inside" not in text.lower().split()
 
@@ -57,12 +58,13 @@ def test_a_task_with_a_table_of_its_own_names_what_it_writes() -> None:
 )
 def test_the_network_is_named(network: NetworkConfig, words: str) -> None:
     one = replace(bundle("brain", "Brain"), network=network)
-    assert words in methods_facts(find_task("brain"), {"brain": one})["Text"]
+    assert words in methods_facts(find_task("brain"), {"icv": bundle("icv", "Skull"), "brain": one})["Text"]
 
 
 def test_data_terms_and_citation_are_as_far_as_each_bundle_states_them() -> None:
     models = {
         "brain": bundle("brain", "Brain", **FACTS),
+        "icv": bundle("icv", "Inside"),
         "deepbrain": bundle("deepbrain", "Nut", licence="CC0", cite=""),
         "other": bundle("other", "Nut", licence="not of this task"),
     }
@@ -72,6 +74,7 @@ def test_data_terms_and_citation_are_as_far_as_each_bundle_states_them() -> None
             "Licence": "CC BY 4.0",
             "Cite": "Somebody 2020",
         },
+        "icv": {},
         "deepbrain": {"Licence": "CC0"},
     }
 

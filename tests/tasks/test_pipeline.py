@@ -12,6 +12,7 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import brain, custom, deepbrain, hippocampus, wml
+from deepmrseg_bids.tasks.brain import Brain
 from deepmrseg_bids.tasks.pipeline import SessionContext, run
 from deepmrseg_bids.tasks.registry import find_task, needed_models
 from deepmrseg_bids.tasks.results import Segmentation
@@ -22,7 +23,10 @@ SCAN = Volume(np.arange(64, dtype=np.float32).reshape(4, 4, 4), GRID)
 TABLE = LabelTable((Label(1, "a"),))
 ABOUT_BRAIN, ABOUT_TASK = (Finding(code, "warning", "x") for code in ("brain-unsure", "oblique"))
 TURNED = Finding("orientation-doubtful", "error", "turned upside down")
-FOUND = SimpleNamespace(findings=(ABOUT_BRAIN,), volume_mm3=1234.5, centre=(0, 0, 0), uneven=None)
+FOUND = Brain(
+    np.ones((10, 10, 12), np.float32), Grid((10, 10, 12), np.eye(4)), (0, 0, 0), 1.0, (ABOUT_BRAIN,)
+)
+INSIDE = SimpleNamespace(volume_mm3=1600.0)
 
 
 @pytest.fixture
@@ -47,6 +51,7 @@ def calls(monkeypatch):
         return (TURNED,)
 
     monkeypatch.setattr(brain, "find_brain", find_brain)
+    monkeypatch.setattr(brain, "find_inside", lambda *_: INSIDE)
     monkeypatch.setattr(brain, "check_orientation", check_orientation)
     for module, name in ((brain, "brain"), (deepbrain, "deepbrain"), (hippocampus, "hippocampus")):
         monkeypatch.setattr(module, "segment", stub(name))
@@ -86,7 +91,7 @@ def test_the_way_to_the_hippocampus_is_gone_without_being_reported(calls):
 
 def test_results_carry_the_brain_volume_and_each_finding_once(calls):
     result = dict(run({"T1w": SCAN}, ["deepbrain"], predictors))["deepbrain"]
-    assert result.brain_mm3 == 1234.5
+    assert (result.brain_mm3, result.icv_mm3) == (1200.0, 1600.0)
     assert result.findings == (ABOUT_BRAIN, ABOUT_TASK)
 
 
@@ -170,11 +175,13 @@ def test_results_come_as_they_are_made(calls):
     ("asked", "models"),
     [
         ([], []),
-        (["brain"], ["brain"]),
-        (["deepbrain"], ["brain", "deepbrain"]),
-        (["hippocampus"], ["brain", "deepbrain", "hippocampus"]),
-        (["wml"], ["brain", "wml"]),
-        (["wml", "deepbrain"], ["brain", "deepbrain", "wml"]),
+        (["brain"], ["brain", "icv"]),
+        (["icv"], ["brain", "icv"]),
+        (["deepbrain"], ["brain", "icv", "deepbrain"]),
+        (["hippocampus"], ["brain", "icv", "deepbrain", "hippocampus"]),
+        (["wholebrain"], ["brain", "icv", "wholebrain", "sides"]),
+        (["wml"], ["brain", "icv", "wml"]),
+        (["wml", "deepbrain"], ["brain", "icv", "deepbrain", "wml"]),
     ],
 )
 def test_a_task_needs_the_models_on_its_way(asked, models):
@@ -228,7 +235,7 @@ def own(name, segment, **more):
 
 def test_a_task_of_ones_own_comes_after_the_known_ones_and_shares_the_brain(calls):
     def segment(context):
-        assert brain.brain_of(context) is FOUND
+        assert brain.brain_of(context).probability is FOUND.probability
         return "mine"
 
     results = list(run({"T1w": SCAN}, [own("mine", segment), "deepbrain"], predictors))
@@ -239,7 +246,7 @@ def test_a_task_of_ones_own_comes_after_the_known_ones_and_shares_the_brain(call
 
 def test_an_unknown_name_is_refused_before_anything_runs(calls):
     with pytest.raises(
-        UsageError, match=r"'thalamus'.*brain, deepbrain, hippocampus, wholebrain, wml"
+        UsageError, match=r"'thalamus'.*brain, icv, deepbrain, hippocampus, wholebrain, wml"
     ):
         list(run({"T1w": SCAN}, ["brain", "thalamus"], predictors))
     assert calls == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Page
@@ -255,6 +257,37 @@ def test_the_mosaic_shows_the_worst_first_and_says_what_has_no_picture(
     pixel = Image.open(shot).convert("RGB").resize((1, 1)).getpixel((0, 0))
     assert pixel[0] > 150 and pixel[1] < 80  # type: ignore[index]
     assert tiles.last.locator("a.open").get_attribute("href") == "sub-0000.html"
+
+
+def test_on_paper_are_all_plots_tables_with_titles_and_mosaics_and_nothing_is_clipped(
+    watched: Watched, report: Path
+) -> None:
+    page = opened(watched, report)
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 703, "height": 1000})  # A4 without its margins
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    panels = page.locator(".panel")
+    drawn = panels.evaluate_all(
+        "all => all.map((p) => p.querySelectorAll('.printed svg path').length)"
+    )
+    assert len(drawn) > 8 and min(drawn) > 20
+    for place in (0, panels.count() - 1):
+        pixels = np.asarray(Image.open(io.BytesIO(panels.nth(place).screenshot())).convert("RGB"))
+        assert pixels[:8].min() > 150  # the paper is white
+        assert (np.ptp(pixels.astype(int), axis=2) > 60).sum() > 50  # points are coloured
+    assert len(rows(page, "sessions-table")) == 30
+    assert page.locator("#sessions-table thead").inner_text().startswith("Participant")
+    tile = page.locator(".tile .cut").last
+    red = np.asarray(Image.open(io.BytesIO(tile.screenshot())).convert("RGB")).reshape(-1, 3)
+    assert np.median(red, axis=0)[0] > 150 and np.median(red, axis=0)[1] < 80
+    too_wide = page.locator("main table, main svg, main p").evaluate_all(
+        "all => all.filter((one) => one.getBoundingClientRect().right > innerWidth + 1)"
+        ".map((one) => one.outerHTML.slice(0, 300))"
+    )
+    assert not too_wide
+    assert not page.locator("#filters, #ratings-bar, .pager").locator("visible=true").count()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert len(rows(page, "sessions-table")) == 15 and not watched.errors
 
 
 def test_ten_sessions_are_rated_by_keys_exported_imported_and_excluded_by_the_group_level(

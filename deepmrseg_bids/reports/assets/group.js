@@ -309,8 +309,7 @@ const mosaic = {
     const cut = element("span", { className: problem ? "cut none" : "cut", textContent: problem });
     if (!problem) {
       const [row, column] = [Math.floor(place / sheets.columns), place % sheets.columns];
-      mosaic.seen.observe(cut);
-      cut.picture = `url("${encodeURI(sheets.sheets[sheet])}")`;
+      cut.style.backgroundImage = `url("${encodeURI(sheets.sheets[sheet])}")`;
       cut.style.backgroundSize = `${100 * sheets.columns}% ${100 * sheets.columns}%`;
       cut.style.backgroundPosition = [column, row].map((at) => `${(100 * at) / (sheets.columns - 1)}%`).join(" ");
     }
@@ -345,14 +344,6 @@ const mosaic = {
     to = Math.min(Math.max(to, 0), byId("m-tiles").children.length - 1);
     byId("m-tiles").children[to].focus();
   },
-
-  seen: new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      if (!isIntersecting) continue;
-      target.style.backgroundImage = target.picture;
-      mosaic.seen.unobserve(target);
-    }
-  }, { rootMargin: "300px" }),
 };
 
 const summary = {
@@ -485,10 +476,16 @@ const filters = {
   },
 };
 
-/** Dark or light on the screen, light on paper. */
-function dress(print = false) {
-  Panel.look = !print && matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
+/** Dark or light on the screen. */
+function dress() {
+  Panel.look = matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
   Panel.refresh();
+}
+
+/** Paper has all plots and all rows of tables. */
+function paper(on) {
+  Panel.print(on);
+  for (const table of tables.all) table.print(on);
 }
 
 (async () => {
@@ -506,7 +503,8 @@ function dress(print = false) {
   summary.ratings();
   document.querySelectorAll("table.static").forEach(sortable);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dress());
-  addEventListener("beforeprint", () => dress(true));
-  addEventListener("afterprint", () => dress());
+  addEventListener("beforeprint", () => paper(true));
+  addEventListener("afterprint", () => paper(false));
+  await page.library("echarts"); // to print, it must be there at once
   document.body.dataset.ready = "yes";
 })();

@@ -58,6 +58,13 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     @property
+    def known(self) -> Table:
+        """The same without columns that are n/a in all rows."""
+        kept = [k for k in range(len(self.columns)) if any(row[k] != "n/a" for row in self.rows)]
+        rows = tuple(tuple(row[k] for k in kept) for row in self.rows)
+        return Table(self.name, tuple(self.columns[k] for k in kept), rows)
+
+    @property
     def text(self) -> str:
         """The file."""
         return tsv_text(self.columns, self.rows)

@@ -133,6 +133,13 @@ CHANGE: Columns = {
     "change_percent_per_year": _of(
         "Slope relative to the mean volume of the sessions", "percent/year"
     ),
+    "change_percent": _of("Change from the first to the last session, of the first", "percent"),
+    "change_low_percent": _of(
+        "Lower bound of the 90 % interval of change_percent, from the intervals of both volumes: "
+        "errors are assumed to be independent, so the interval is conservative",
+        "percent",
+    ),
+    "change_high_percent": _of("Upper bound of the 90 % interval of change_percent", "percent"),
 }
 """``group_seg-<task>_change.tsv``: one row a participant with several sessions and structure."""
 

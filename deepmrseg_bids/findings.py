@@ -39,6 +39,7 @@ CODES: Mapping[str, str] = {
     "header-values": "a number in the header is impossible",
     "surplus-data": "the file is longer than its header announces",
     "rescaled-values": "very large or very small intensities",
+    "log-transformed": "the intensities are logarithms",
     "sidecar-unreadable": "a JSON or TSV sidecar cannot be read",
     # the segmentation
     "brain-volume": "implausible brain volume",
@@ -48,6 +49,7 @@ CODES: Mapping[str, str] = {
     "brain-air": "the brain mask contains air",
     "no-tissue-contrast": "no contrast between the tissues of the brain",
     "mask-doubtful": "the mask of a skull-stripped image is implausible",
+    "several-heads": "the image contains a second brain",
     "brain-noisy": "the brain was found only after smoothing",
     "brightness-uneven": "brightness changes much across the brain",
     "image-blurred": "fine detail is missing",

@@ -22,7 +22,8 @@ SCAN = Volume(np.arange(64, dtype=np.float32).reshape(4, 4, 4), GRID)
 TABLE = LabelTable((Label(1, "a"),))
 ABOUT_BRAIN, ABOUT_TASK = (Finding(code, "warning", "x") for code in ("brain-unsure", "oblique"))
 TURNED = Finding("orientation-doubtful", "error", "turned upside down")
-FOUND = SimpleNamespace(findings=(ABOUT_BRAIN,), volume_mm3=1234.5, centre=(0, 0, 0), uneven=None)
+FOUND = SimpleNamespace(findings=(ABOUT_BRAIN,), volume_mm3=1234.5, centre=(0, 0, 0), uneven=None,
+                        deep_confidence=None)  # fmt: skip
 
 
 @pytest.fixture

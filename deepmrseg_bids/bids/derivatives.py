@@ -70,7 +70,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "DatasetLinks": {TEMPLATES: _TEMPLATEFLOW},
 }
 _IGNORED = (
-    "*.html", "figures", "logs/", "*_morph.*", "*_lesions.*", "*_xfm.*", "group*",
+    "*.html", "figures", "logs/", "*_morph.*", "*_lesions.*", "*_change.*", "*_xfm.*", "group*",
     "CITATION.md",
 )  # fmt: skip
 _README = """\

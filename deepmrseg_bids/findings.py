@@ -65,6 +65,7 @@ CODES: Mapping[str, str] = {
     "structures-outside": "a structure extends outside the brain",
     "sides-crossed": "a left structure is to the right of its counterpart",
     "lesion-untypical": "a lesion is not typical of white-matter lesions",
+    "lesions-below-floor": "the lesion volume is not distinguishable from none",
     "flair-alone": "lesions were segmented without a T1w",
     "flair-misaligned": "FLAIR-T1w registration failed",
     "flair-view": "the FLAIR covers only part of the brain",

@@ -74,13 +74,14 @@ _ABOUT_SESSIONS: dict[str, dict[str, Any]] = {
     "findings": {"Description": "severity:code of each finding, most severe first"},
     "source": {"Description": "Image of which there is a result, without its suffix"},
 }
-_COUNT = "lesion_count"
+_COUNT, _FLOOR = "lesion_count", "volume_floor_mm3"
 _DECIMALS = {
     "volume_mm3": 2,
     "volume_low_mm3": 2,
     "volume_high_mm3": 2,
     "volume_icv_percent": 5,
     "confidence": 4,
+    _FLOOR: 2,
 }
 MORPH_COLUMNS: dict[str, dict[str, str]] = {
     "index": {"Description": "Label value of the structure in the label map"},
@@ -102,6 +103,10 @@ MORPH_COLUMNS: dict[str, dict[str, str]] = {
         "Description": "Confidence: Dice predicted from the posteriors of the network, 0 to 1"
     },
     _COUNT: {"Description": "Number of lesions (connected components)"},
+    _FLOOR: {
+        "Description": "Floor of the model: smaller volumes are not distinguishable from none",
+        "Units": "mm^3",
+    },
 }
 LESION_COLUMNS: dict[str, dict[str, Any]] = {
     "index": {"Description": "Number of the lesion, starting with the largest"},
@@ -138,7 +143,7 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
 CHANGE_COLUMNS: dict[str, dict[str, Any]] = {
     "index": {"Description": "Number of the group of lesions, starting with the largest"},
     "status": {
-        "Description": "What became of the lesions since the session before; n/a where the other "
+        "Description": "Change of the lesions since the session before; n/a where the other "
         "scan does not show this part of the brain",
         "Levels": {
             "new": "none before; the interval of the change is above zero",
@@ -166,7 +171,7 @@ CHANGE_COLUMNS: dict[str, dict[str, Any]] = {
 }
 _PLAIN = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII)
 _REDO = "remove the file and run the session again"
-_REQUIRED = tuple(key for key in MORPH_COLUMNS if key != _COUNT)
+_REQUIRED = tuple(key for key in MORPH_COLUMNS if key not in (_COUNT, _FLOOR))
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,7 @@ class MorphRow:
         volume_icv_percent: relative to the brain mask, 0 to 100.
         confidence: the Dice that the posteriors promise, 0 to 1.
         lesion_count: for lesions only; the column is there if any row has it.
+        volume_floor_mm3: smaller volumes are not distinguishable from none; as lesion_count.
     """
 
     index: int
@@ -188,6 +194,12 @@ class MorphRow:
     volume_icv_percent: float | None
     confidence: float | None
     lesion_count: int | None = None
+    volume_floor_mm3: float | None = None
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the volume is not distinguishable from none."""
+        return self.volume_floor_mm3 is not None and self.volume_mm3 < self.volume_floor_mm3
 
 
 @dataclass(frozen=True)
@@ -253,8 +265,10 @@ def write_morph(
         provenance: what else the JSON says, as from :func:`~.derivatives.sidecar`.
     """
     columns = list(_REQUIRED)
-    if any(row.lesion_count is not None for row in rows):
-        columns.append(_COUNT)
+    columns += [
+        column for column in (_COUNT, _FLOOR)
+        if any(getattr(row, column) is not None for row in rows)
+    ]  # fmt: skip
     lines = [[cell(getattr(row, column), _DECIMALS.get(column)) for column in columns]
              for row in rows]  # fmt: skip
     meaning = {column: MORPH_COLUMNS[column] for column in columns}
@@ -460,6 +474,7 @@ def _morph_row(row: Mapping[str, str]) -> MorphRow:
         _measured(row, "volume_icv_percent"),
         _measured(row, "confidence", most=1.0),
         None if count is None else int(count),
+        _measured({_FLOOR: NOT_KNOWN, **row}, _FLOOR),
     )
     if found.index < 1 or found.name in ("", NOT_KNOWN):
         raise ValueError(f"a structure has an index from 1 on and a name, got {row['index']!r} "

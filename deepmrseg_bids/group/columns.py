@@ -13,6 +13,7 @@ __all__ = [
     "AGREEMENT",
     "ASYMMETRY",
     "CHANGE",
+    "FLOOR",
     "LESION_AGREEMENT",
     "LESION_SUMMARY",
     "QC",
@@ -103,6 +104,14 @@ STRUCTURES: Columns = {
     **_DEVIATION,
 }
 """``group_seg-<task>_structures.tsv``: one row a session and structure."""
+
+FLOOR: Columns = {
+    "volume_floor_mm3": _of(
+        "Floor of the model: smaller volumes are not distinguishable from none", "mm^3"
+    ),
+    "below_floor": _of("yes if the volume is below the floor of the model, otherwise no"),
+}
+"""Further columns of it, where a model states a floor."""
 
 ASYMMETRY: Columns = {
     **_WHO,

@@ -18,6 +18,7 @@ from deepmrseg_bids.group.columns import (
     ABSENT,
     ASYMMETRY,
     CHANGE,
+    FLOOR,
     MISSING,
     RATED,
     RETEST,
@@ -103,7 +104,14 @@ def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
         outlier=volumes.long(flags),
     )
     path = out_dir / group_path(volumes.task, "structures")
-    columns = STRUCTURES if volumes.ratings is None else {**STRUCTURES, **RATED}
+    columns = STRUCTURES
+    if table["volume_floor_mm3"].notna().any():
+        below = np.where(table["volume_mm3"] < table["volume_floor_mm3"], "yes", "no")
+        known = table["volume_floor_mm3"].notna() & table["volume_mm3"].notna()
+        table = table.assign(below_floor=pd.Series(below, table.index).where(known))
+        columns = {**columns, **FLOOR}
+    if volumes.ratings is not None:
+        columns = {**columns, **RATED}
     write_table(path, columns, volumes.rated(table), ResidualMethod=lines, **_LIMITS)
     what = f"{volumes.task}: volume of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])

@@ -123,6 +123,7 @@ def morph_rows(result: Segmentation) -> list[MorphRow]:
             volume_icv_percent=100 * row.volume_mm3 / brain if brain else None,
             confidence=row.confidence,
             lesion_count=count,
+            volume_floor_mm3=row.floor_mm3,
         )
         for row in result.measures
     ]

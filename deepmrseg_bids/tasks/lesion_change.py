@@ -35,8 +35,10 @@ __all__ = [
 Status = Literal["new", "enlarged", "unchanged", "shrunken", "gone"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-BORDER_MM = 0.4
-"""By how much the border of a lesion moves from scan to scan, as a standard deviation."""
+BORDER_MM = 0.6
+"""By how much the border of a lesion moves from scan to scan, as a standard deviation: 92 % of 152
+groups of lesions in eight heads that were scanned again on the computer are then unchanged
+(``benchmarks/lesion_rescans.py``)."""
 
 _TOUCH = np.ones((3, 3, 3))
 _SPHERE = (36 * math.pi) ** (1 / 3)  # surface of a ball over its volume to the power of 2/3
@@ -117,7 +119,7 @@ def interval(
         before, after: volumes of the lesions, mm3.
 
     >>> [round(mm3) for mm3 in interval([100.0], [100.0])]
-    [-97, 97]
+    [-145, 145]
     """
     change = sum(after) - sum(before)
     errors = (border_mm * _SPHERE * volume ** (2 / 3) for volume in (*before, *after))

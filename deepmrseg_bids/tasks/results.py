@@ -16,6 +16,7 @@ from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample, sample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.inference.calibration import Calibration
 from deepmrseg_bids.wording import counted
 
 __all__ = [
@@ -44,7 +45,9 @@ class Measure:
         volume_mm3: voxels with the label times the volume of a voxel.
         low_mm3, high_mm3: 90 % interval from the model's errors on scans it never saw; None
             where the model was not calibrated, or, if nothing was found, not for that.
-        confidence: the Dice that the posteriors promise, in [0, 1]; None if nothing was found.
+        confidence: the Dice to expect, in [0, 1]; None if nothing was found.
+        floor_mm3: volumes below it are not distinguishable from none; None where the model
+            states no floor.
     """
 
     index: int
@@ -53,6 +56,12 @@ class Measure:
     low_mm3: float | None = None
     high_mm3: float | None = None
     confidence: float | None = None
+    floor_mm3: float | None = None
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the volume is not distinguishable from none."""
+        return self.floor_mm3 is not None and self.volume_mm3 < self.floor_mm3
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,18 +277,12 @@ def measure(
         calibrated_as: the name under which the bundle knows a label, where it is another.
     """
     counts = _counts(labels.data, max(table.indices))
-    factors = bundle.facts.get("volume_interval", {})
-    if_none = bundle.facts.get("volume_if_none", {})
     known_as = calibrated_as or {}
     rows = []
     for label in table:
         volume = float(counts[label.index]) * labels.grid.voxel_volume
-        calibrated = known_as.get(label.index, label.name)
-        low, high = factors.get(calibrated, (None, None))
-        if volume == 0:  # a factor says nothing of what was missed
-            low, high = (None, None) if calibrated not in if_none else (0.0, if_none[calibrated])
-        else:
-            low, high = (None if end is None else volume * end for end in (low, high))
+        known = Calibration.of(bundle.facts, known_as.get(label.index, label.name))
+        low, high = known.interval(volume)
         rows.append(
             Measure(
                 index=label.index,
@@ -287,7 +290,8 @@ def measure(
                 volume_mm3=volume,
                 low_mm3=low,
                 high_mm3=high,
-                confidence=sureness.get(label.index),
+                confidence=known.confidence(sureness.get(label.index), volume),
+                floor_mm3=known.floor_mm3 or None,
             )
         )
     return tuple(rows)

@@ -74,7 +74,7 @@ def test_slices_that_lie_elsewhere_change_no_lesion() -> None:
 
 def test_lesions_that_merge_or_fall_apart_are_one_group() -> None:
     apart = visit(((-6, 0, 0), 4), ((6, 0, 0), 4))
-    whole = visit(((-6, 0, 0), 4), ((6, 0, 0), 4), ((0, 0, 0), 6))
+    whole = visit(((-6, 0, 0), 4), ((6, 0, 0), 4), ((0, 0, 0), 8))
     (one,) = changes_between(apart, whole, np.eye(4))
     assert (one.before, one.after, one.status) == ((1, 2), (1,), "enlarged")
     (one,) = changes_between(whole, apart, np.eye(4))

@@ -286,8 +286,9 @@ def about_calibration(facts: dict[str, Any]) -> list[str]:
             f"- **{name}, by load**: a volume below {facts['volume_floor'][name] / 1000:.1f} ml is "
             "not distinguishable from none. Confidence is the Dice expected from load and "
             f"posteriors; its rank correlation with the true Dice is "
-            f"{known['confidence_rank_correlation']:.2f} ({known['samples']} samples, each omitted "
-            "from the fit once). 90 % intervals, and the share of omitted samples that they contain:"
+            f"{known['confidence_rank_correlation']:.2f} ({known['samples']} samples, each "
+            "omitted from the fit once). 90 % intervals, and the share of omitted samples that "
+            "they contain:"
         )
         held = {end: (n, share) for end, n, share in known["coverage"]}
         for end, low, high in stated["ranges"]:

@@ -1,4 +1,4 @@
-"""Put a trained bundle into the package, with its accuracy, intervals and model card.
+r"""Put a trained bundle into the package, with its accuracy, intervals and model card.
 
     python benchmarks/ship_model.py RUN/bundle EVALUATION TASK [CROSSVAL]
 
@@ -12,17 +12,34 @@ bundle whose intervals are kept.
     python benchmarks/ship_model.py RUN/bundle BUNDLE TASK
 
 The weights of a run that went on from ``BUNDLE`` (``--init``), with the accuracy of that one.
+
+    python benchmarks/ship_model.py RUN/bundle EVALUATION TASK [CROSSVAL] \
+        --calibrate PER_SAMPLE.tsv ... --ranges 1500 5000 15000 --none-below 300
+
+Intervals by range of the volume, the floor and the confidence come from these tables of samples
+(`per_sample.tsv`, as `deepmrseg evaluate` writes them), none of which the networks were trained on,
+whose confidence is that of the posteriors (a bundle without ``confidence_fit``). ``--ranges``
+are the ends of the ranges in mm3, ``--none-below`` is the reference volume below which there are
+next to no lesions; ``--if-none`` states what may have been missed where nothing was found, in mm3
+(`benchmarks/missed_lesions.py`). The coverage of the intervals, each from all other samples, and
+the rank correlation of the confidence with the true Dice are printed and go into the card.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
+from scipy import stats
+
 from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.inference.calibration import Calibration
+from deepmrseg_bids.train.calibrate import confidence_fit, coverage, floor_of, interval_ranges
+from deepmrseg_bids.train.evaluation import Evaluated, read_rows
 
 MODELS = Path(__file__).parents[1] / "deepmrseg_bids" / "models"
 
@@ -214,6 +231,7 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
         ),
         f"- **Intended use**: {USE[task]}",
         f"- **Known limits**: {LIMITS[task]}",
+        *about_calibration(facts),
         "",
         (
             f"Accuracy on {summary['samples']} samples, each evaluated with a network "
@@ -263,14 +281,88 @@ def go_on(source: Path, before: Path, task: str) -> None:
     print(f"{target}: {new.label}")
 
 
+def calibrated(
+    rows: list[Evaluated], ends: list[float], none_below: float, if_none: float | None
+) -> dict[str, Any]:
+    """The facts of a bundle about volumes by range, the floor and the confidence."""
+    facts: dict[str, Any] = {}
+    for name in dict.fromkeys(row.name for row in rows):
+        own = [row for row in rows if row.name == name]
+        stated: dict[str, Any] = {
+            "volume_interval_ranges": interval_ranges(own, ends),
+            "volume_floor": floor_of(own, none_below_mm3=none_below),
+            "confidence_fit": confidence_fit(own),
+        }
+        if if_none is not None:
+            stated["volume_if_none"] = if_none
+        for key, value in stated.items():
+            facts.setdefault(key, {})[name] = value
+        facts.setdefault("calibration", {})[name] = {
+            "samples": len(own),
+            "coverage": [[None if math.isinf(end) else end, n, round(share, 3)]
+                         for end, n, share in coverage(own, ends)],
+            "confidence_rank_correlation": round(ranked(own), 3),
+        }  # fmt: skip
+    return facts
+
+
+def ranked(rows: list[Evaluated]) -> float:
+    """Spearman's correlation of true Dice and confidence, each fitted to all other samples."""
+    known = [row for row in rows if row.confidence is not None and row.agreement.volume_mm3 > 0]
+    told = []
+    for place, row in enumerate(known):
+        fit = confidence_fit([*known[:place], *known[place + 1 :]])
+        found = Calibration(fit=(fit[0], fit[1], fit[2]))
+        told.append(found.confidence(row.confidence, row.agreement.volume_mm3))
+    return float(stats.spearmanr(told, [row.agreement.f1 for row in known]).statistic)
+
+
+def about_calibration(facts: dict[str, Any]) -> list[str]:
+    """Lines of the card: floor, intervals by range with their coverage, confidence."""
+    lines = []
+    for name, known in facts.get("calibration", {}).items():
+        stated, start = facts["volume_interval_ranges"][name], 0.0
+        lines.append(
+            f"- **{name}, by load**: a volume below {facts['volume_floor'][name] / 1000:.1f} ml is "
+            "not distinguishable from none. Confidence is the Dice expected from load and "
+            f"posteriors; its rank correlation with the true Dice is "
+            f"{known['confidence_rank_correlation']:.2f} ({known['samples']} samples, each "
+            "omitted from the fit once). 90 % intervals, and the share of omitted samples that "
+            "they contain:"
+        )
+        held = {end: (n, share) for end, n, share in known["coverage"]}
+        for end, low, high in stated["ranges"]:
+            text = f"{start / 1000:g} ml and more" if end is None else (
+                f"{start / 1000:g} to {end / 1000:g} ml")  # fmt: skip
+            n, share = held.get(end, (0, float("nan")))
+            lines.append(f"    - {text}: factors {low:.2f} to {high:.2f}; {share:.2f} of {n}")
+            start = end or start
+    return lines
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("evaluation", type=Path)
+    parser.add_argument("task")
+    parser.add_argument("crossval", type=Path, nargs="?")
+    parser.add_argument("--calibrate", type=Path, nargs="+", default=[])
+    parser.add_argument("--ranges", type=float, nargs="+", default=[1500.0, 5000.0, 15000.0])
+    parser.add_argument("--none-below", type=float, default=300.0)
+    parser.add_argument("--if-none", type=float)
+    return parser.parse_args()
+
+
 def main() -> None:
-    if (Path(sys.argv[2]) / "bundle.json").is_file():
-        go_on(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    args = arguments()
+    source, evaluation, task = args.source, args.evaluation, args.task
+    if (evaluation / "bundle.json").is_file():
+        go_on(source, evaluation, task)
         return
-    source, evaluation, task = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     summary = judged(json.loads((evaluation / "summary.json").read_text()))
-    wider = sys.argv[4] if len(sys.argv) > 4 else None
-    source_of_intervals = intervals(Path(wider)) if wider else summary
+    source_of_intervals = intervals(args.crossval) if args.crossval else summary
+    rows = [row for path in args.calibrate for row in read_rows(path)]
+    by_load = calibrated(rows, args.ranges, args.none_below, args.if_none) if rows else {}
     target = MODELS / task
     if target.exists():
         shutil.rmtree(target)
@@ -285,11 +377,12 @@ def main() -> None:
         "protocol": protocol(summary, tree["facts"]),
         "volume_interval": source_of_intervals["volume_interval"],
         "volume_interval_samples": source_of_intervals["samples"],
-    }
+    } | by_load
     (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
     bundle = ModelBundle.open(target)
     (target / "card.md").write_text(card(task, bundle.facts, summary, bundle), encoding="utf-8")
     print(f"{target}: mean Dice {summary['f1_mean']:.4f} on {summary['samples']} samples")
+    print("\n".join(about_calibration(tree["facts"])))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ CODES: Mapping[str, str] = {
     "header-values": "a number in the header is impossible",
     "surplus-data": "the file is longer than its header announces",
     "rescaled-values": "very large or very small intensities",
+    "log-transformed": "the intensities are logarithms",
     "sidecar-unreadable": "a JSON or TSV sidecar cannot be read",
     # the segmentation
     "brain-volume": "implausible brain volume",
@@ -48,6 +49,7 @@ CODES: Mapping[str, str] = {
     "brain-air": "the brain mask contains air",
     "no-tissue-contrast": "no contrast between the tissues of the brain",
     "mask-doubtful": "the mask of a skull-stripped image is implausible",
+    "several-heads": "the image contains a second brain",
     "brain-noisy": "the brain was found only after smoothing",
     "brightness-uneven": "brightness changes much across the brain",
     "image-blurred": "fine detail is missing",
@@ -63,6 +65,7 @@ CODES: Mapping[str, str] = {
     "structures-outside": "a structure extends outside the brain",
     "sides-crossed": "a left structure is to the right of its counterpart",
     "lesion-untypical": "a lesion is not typical of white-matter lesions",
+    "lesions-below-floor": "the lesion volume is not distinguishable from none",
     "flair-alone": "lesions were segmented without a T1w",
     "flair-misaligned": "FLAIR-T1w registration failed",
     "flair-view": "the FLAIR covers only part of the brain",

@@ -326,7 +326,13 @@ def _write_page(
 
     every = (*study.volumes, *(part for part in study.regions if part.sources))
     cohort = read_cohort(config.out_dir, [task.name for task in every])
-    cohort = replace(cohort, ratings=study.ratings.ratings if study.ratings else ())
+    places = study.times.places(cohort.keys)
+    cohort = replace(
+        cohort,
+        ratings=study.ratings.ratings if study.ratings else (),
+        visits=tuple(place for place, _ in places),
+        years=tuple(years for _, years in places),
+    )
     mosaics = draw_mosaics(
         config.out_dir,
         config.bids_dir,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from deepmrseg_bids.app.request import Request
 from deepmrseg_bids.app.session_log import DONE
-from deepmrseg_bids.app.standing import kept, outside, reported, with_rest
+from deepmrseg_bids.app.standing import as_skipped_before, kept, outside, reported, with_rest
 from deepmrseg_bids.bids.names import report_path
 from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.bids.query import Session
@@ -137,6 +137,8 @@ def _jobs(request: Request, finished: FinishedWork, there: Inventory) -> list[Se
     if not config.force:
         jobs = [_resumed(job, finished) for job in jobs]
     jobs = [kept(job, there) for job in jobs]
+    if not config.force:
+        jobs = [as_skipped_before(job, there) for job in jobs]
     jobs = [with_rest(job, there) for job in jobs]
     return [replace(job, memory_gb=_memory_gb(request, job)) if job.busy else job for job in jobs]
 

@@ -18,7 +18,7 @@ from deepmrseg_bids.imaging.nifti import read_grid
 from deepmrseg_bids.session.inventory import Inventory, Recorded
 from deepmrseg_bids.session.job import SessionJob, TaskOutcome
 
-__all__ = ["kept", "outside", "reported", "with_rest"]
+__all__ = ["as_skipped_before", "kept", "outside", "reported", "with_rest"]
 
 _EARLIER = "completed by an earlier run"
 _NOT_ASKED = f"{_EARLIER}; not requested in this run"
@@ -43,6 +43,24 @@ def kept(job: SessionJob, there: Inventory) -> SessionJob:
         elif reason:
             job = _settled(job, there, found, reason)
     return job
+
+
+def as_skipped_before(job: SessionJob, there: Inventory) -> SessionJob:
+    """The same job without tasks that the run before skipped for the same reason.
+
+    So a session of which nothing else is left to do leaves its page as it is.
+    """
+    rows = there.log.get((job.subject, job.session), {})
+    known = tuple(
+        TaskOutcome(task, row.status, row.reason)
+        for task in job.tasks
+        if (row := rows.get(task)) is not None
+        and row.status == "skipped"
+        and row.reason == job.lacking(task)
+    )
+    names = {outcome.task for outcome in known}
+    left = tuple(task for task in job.tasks if task not in names)
+    return replace(job, tasks=left, finished=(*job.finished, *known))
 
 
 def _settled(job: SessionJob, there: Inventory, found: Recorded, reason: str) -> SessionJob:

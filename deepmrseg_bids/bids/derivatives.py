@@ -15,7 +15,7 @@ from deepmrseg_bids.bids.description import (
     merged_description,
     read_description,
 )
-from deepmrseg_bids.bids.label_tables import publish_label_table
+from deepmrseg_bids.bids.label_tables import check_label_table, publish_label_table
 from deepmrseg_bids.bids.names import anat_folder, label_map_path, label_table_path
 from deepmrseg_bids.bids.tables import (
     MORPH_COLUMNS,
@@ -70,7 +70,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "DatasetLinks": {TEMPLATES: _TEMPLATEFLOW},
 }
 _IGNORED = (
-    "*.html", "figures", "logs/", "*_morph.*", "*_lesions.*", "*_xfm.*", "group*",
+    "*.html", "figures", "logs/", "*_morph.*", "*_lesions.*", "*_change.*", "*_xfm.*", "group*",
     "CITATION.md",
 )  # fmt: skip
 _README = """\
@@ -171,9 +171,12 @@ def write_dataset_files(
         version: of this software.
 
     Raises:
+        ForeignFileError: a label table is not ours to replace.
         DatasetError: OUT_DIR cannot be written.
     """
     out, raw = Path(out_dir), Path(bids_dir)
+    for task in dict.fromkeys([*tables, *(spec.name for spec in tasks)]):
+        check_label_table(out, task)
     link = link_to(raw, out)
     old = read_description(out)
     tree = merged_description(old, raw, link, defaults=_DEFAULTS, version=version)

@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path, PurePath, PurePosixPath
 
 from deepmrseg_bids.bids.names import label_table_path
-from deepmrseg_bids.errors import LabelTableError
-from deepmrseg_bids.files import Staging, write_text
+from deepmrseg_bids.errors import ForeignFileError, LabelTableError
+from deepmrseg_bids.files import Staging, read_json, write_text
 from deepmrseg_bids.imaging.labels import LabelTable
 
-__all__ = ["label_table_of", "publish_label_table", "stage_label_table"]
+__all__ = ["check_label_table", "label_table_of", "publish_label_table", "stage_label_table"]
 
 
 def label_table_of(out_dir: Path, task: str, label_map: Path | None = None) -> LabelTable:
@@ -33,6 +33,47 @@ def label_table_of(out_dir: Path, task: str, label_map: Path | None = None) -> L
     if label_map is not None and (own := _own_table(label_map)).is_file():
         return LabelTable.read(own)
     return LabelTable.read(out_dir / label_table_path(task))
+
+
+def check_label_table(out_dir: Path, task: str) -> None:
+    """See that the label table of a task, and its sidecar, are ours to replace.
+
+    A table is ours if its sidecar says what the task is, or, of earlier versions, if it is what we
+    write of its labels.
+
+    Raises:
+        ForeignFileError: one is not.
+    """
+    table = out_dir / label_table_path(task)
+    beside = table.with_suffix(".json")
+    known = _described(beside)
+    if beside.exists() and known is False:
+        raise _foreign(beside)
+    if table.exists() and not known and not _as_we_write(table):
+        raise _foreign(table)
+
+
+def _described(sidecar: Path) -> bool | None:
+    """Whether a sidecar says what a task is; None where it holds no object."""
+    try:
+        tree = read_json(sidecar)
+    except (OSError, ValueError):
+        return None
+    return "TaskTitle" in tree if isinstance(tree, dict) else None
+
+
+def _as_we_write(path: Path) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == _text(LabelTable.read(path))
+    except (LabelTableError, OSError, ValueError):
+        return False
+
+
+def _foreign(path: Path) -> ForeignFileError:
+    return ForeignFileError(
+        f"{path}: this file is not from deepmrseg-bids; nothing was written; move it away, or "
+        "choose another OUT_DIR"
+    )
 
 
 def publish_label_table(out_dir: Path, task: str, table: LabelTable) -> None:

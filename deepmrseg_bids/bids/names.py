@@ -24,6 +24,7 @@ __all__ = [
     "BidsName",
     "anat_folder",
     "bids_uri",
+    "change_path",
     "entities_text",
     "figure_path",
     "group_path",
@@ -224,6 +225,11 @@ def morph_path(
 def lesions_path(source: str | os.PathLike[str], task: str) -> PurePosixPath:
     """The table of single lesions of a task."""
     return _anat(source, "lesions", ".tsv", {"seg": task})
+
+
+def change_path(source: str | os.PathLike[str], task: str) -> PurePosixPath:
+    """The table of lesions against the session before; named after the later image."""
+    return _anat(source, "change", ".tsv", {"seg": task})
 
 
 def transform_path(

@@ -351,7 +351,7 @@ def page_guard(path: Path) -> None:
 
 
 def check_group_files(out_dir: Path) -> None:
-    """See that the tables and the page of the group level are ours to replace.
+    """See that the tables, pictures and the page of the group level are ours to replace.
 
     Raises:
         ForeignFileError: one is not.
@@ -366,4 +366,21 @@ def check_group_files(out_dir: Path) -> None:
             raise ForeignFileError(
                 f"{table}: this table is not from {APP} (it has no sidecar); nothing was "
                 "written; move it away, or choose another OUT_DIR"
+            )
+    _check_mosaics(out_dir)
+
+
+def _check_mosaics(out_dir: Path) -> None:
+    """See that the pictures are ours: they name us, or, of earlier versions, our page shows them.
+
+    Raises:
+        ForeignFileError: one is not.
+    """
+    page = out_dir / "group.html"
+    shown = page.read_bytes() if page.is_file() else b""
+    for path in sorted((out_dir / "figures").glob("group_seg-*_mosaic-*.webp")):
+        if path.name.encode() not in shown and APP.encode() not in path.read_bytes():
+            raise ForeignFileError(
+                f"{path}: this image is not from {APP}; nothing was written; move it away, or "
+                "choose another OUT_DIR"
             )

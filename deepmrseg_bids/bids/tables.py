@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.files import write_json, write_text
+from deepmrseg_bids.tasks.lesion_change import BORDER_MM, Change
+from deepmrseg_bids.tasks.lesion_change import STATUSES as STATUSES_OF_LESIONS
 from deepmrseg_bids.tasks.lesions import (
     CORTEX_LABEL_MM,
     CORTEX_MM,
@@ -26,13 +28,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "CHANGE_COLUMNS",
     "LESION_COLUMNS",
     "MORPH_COLUMNS",
     "MorphRow",
     "SessionRow",
+    "read_changes",
     "read_lesions",
     "read_morph",
     "read_sessions",
+    "write_changes",
     "write_lesions",
     "write_morph",
     "write_sessions",
@@ -69,7 +74,7 @@ _ABOUT_SESSIONS: dict[str, dict[str, Any]] = {
     "findings": {"Description": "severity:code of each finding, most severe first"},
     "source": {"Description": "Image of which there is a result, without its suffix"},
 }
-_COUNT = "lesion_count"
+_COUNT, _FLOOR = "lesion_count", "volume_floor_mm3"
 _OF_BRAIN = "volume_brain_percent"
 _DECIMALS = {
     "volume_mm3": 2,
@@ -78,6 +83,7 @@ _DECIMALS = {
     "volume_icv_percent": 5,
     "volume_brain_percent": 5,
     "confidence": 4,
+    _FLOOR: 2,
 }
 MORPH_COLUMNS: dict[str, dict[str, str]] = {
     "index": {"Description": "Label value of the structure in the label map"},
@@ -103,6 +109,10 @@ MORPH_COLUMNS: dict[str, dict[str, str]] = {
         "Description": "Confidence: Dice predicted from the posteriors of the network, 0 to 1"
     },
     _COUNT: {"Description": "Number of lesions (connected components)"},
+    _FLOOR: {
+        "Description": "Floor of the model: smaller volumes are not distinguishable from none",
+        "Units": "mm^3",
+    },
 }
 LESION_COLUMNS: dict[str, dict[str, Any]] = {
     "index": {"Description": "Number of the lesion, starting with the largest"},
@@ -136,9 +146,38 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
         "tentorium; n/a without a label map of the whole brain"
     },
 }
+CHANGE_COLUMNS: dict[str, dict[str, Any]] = {
+    "index": {"Description": "Number of the group of lesions, starting with the largest"},
+    "status": {
+        "Description": "Change of the lesions since the session before; n/a where the other "
+        "scan does not show this part of the brain",
+        "Levels": {
+            "new": "none before; the interval of the change is above zero",
+            "enlarged": "the interval of the change is above zero",
+            "unchanged": "the interval of the change contains zero",
+            "shrunken": "the interval of the change is below zero",
+            "gone": "none now; the interval of the change is below zero",
+        },
+    },
+    "lesions_before": {
+        "Description": "Lesions of the session before that belong to the group, by their index in "
+        "its table of lesions, with commas between; n/a for none"
+    },
+    "lesions": {"Description": "The same of this session"},
+    "volume_before_mm3": {"Description": "Volume in the session before", "Units": "mm^3"},
+    "volume_mm3": {"Description": "Volume in this session", "Units": "mm^3"},
+    "change_mm3": {"Description": "Change of the volume", "Units": "mm^3"},
+    "change_low_mm3": {
+        "Description": f"Lower bound of the 90 % interval of the change, for an error of "
+        f"{BORDER_MM:g} mm (standard deviation) of the border of each lesion",
+        "Units": "mm^3",
+    },
+    "change_high_mm3": {"Description": "Upper bound of the interval", "Units": "mm^3"},
+    **{column: LESION_COLUMNS[column] for column in ("x_mm", "y_mm", "z_mm")},
+}
 _PLAIN = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII)
 _REDO = "remove the file and run the session again"
-_REQUIRED = tuple(key for key in MORPH_COLUMNS if key not in (_COUNT, _OF_BRAIN))
+_REQUIRED = tuple(key for key in MORPH_COLUMNS if key not in (_COUNT, _FLOOR, _OF_BRAIN))
 
 
 @dataclass(frozen=True)
@@ -151,6 +190,7 @@ class MorphRow:
         volume_brain_percent: relative to the brain mask.
         confidence: the Dice that the posteriors promise, 0 to 1.
         lesion_count: for lesions only; the column is there if any row has it.
+        volume_floor_mm3: smaller volumes are not distinguishable from none; as lesion_count.
     """
 
     index: int
@@ -162,6 +202,12 @@ class MorphRow:
     confidence: float | None
     lesion_count: int | None = None
     volume_brain_percent: float | None = None
+    volume_floor_mm3: float | None = None
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the volume is not distinguishable from none."""
+        return self.volume_floor_mm3 is not None and self.volume_mm3 < self.volume_floor_mm3
 
 
 @dataclass(frozen=True)
@@ -226,9 +272,11 @@ def write_morph(
     Args:
         provenance: what else the JSON says, as from :func:`~.derivatives.sidecar`.
     """
-    columns = [key for key in MORPH_COLUMNS if key != _COUNT]
-    if any(row.lesion_count is not None for row in rows):
-        columns.append(_COUNT)
+    columns = [key for key in MORPH_COLUMNS if key not in (_COUNT, _FLOOR)]
+    columns += [
+        column for column in (_COUNT, _FLOOR)
+        if any(getattr(row, column) is not None for row in rows)
+    ]  # fmt: skip
     lines = [[cell(getattr(row, column), _DECIMALS.get(column)) for column in columns]
              for row in rows]  # fmt: skip
     meaning = {column: MORPH_COLUMNS[column] for column in columns}
@@ -325,6 +373,66 @@ def _lesion(row: Mapping[str, str]) -> Lesion:
     )
 
 
+def write_changes(
+    path: str | os.PathLike[str],
+    changes: Sequence[Change],
+    *,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the lesions of a session against the one before, and the JSON for the columns.
+
+    Args:
+        provenance: what else the JSON says, as from :func:`~.derivatives.sidecar`.
+    """
+    lines = [
+        [str(number), one.status or NOT_KNOWN, _joined(one.before), _joined(one.after),
+         *(cell(mm3, 2) for mm3 in (one.before_mm3, one.after_mm3, one.change_mm3, one.low_mm3,
+                                    one.high_mm3)),
+         *(cell(mm, 1) for mm in one.centre)]
+        for number, one in enumerate(changes, start=1)
+    ]  # fmt: skip
+    write_text(path, tsv_text(list(CHANGE_COLUMNS), lines))
+    write_json(sidecar_path(path), {**(provenance or {}), **CHANGE_COLUMNS})
+
+
+def read_changes(path: str | os.PathLike[str]) -> list[Change]:
+    """Read what :func:`write_changes` wrote.
+
+    Raises:
+        DatasetError: missing, half-written, or not such a table.
+    """
+    path = Path(path)
+    table = read_tsv(path)
+    if table.columns != tuple(CHANGE_COLUMNS):
+        raise DatasetError(f"{path}: not a table of changes; expected {tuple(CHANGE_COLUMNS)}")
+    try:
+        return [_change(row) for row in table.rows]
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
+
+
+def _change(row: Mapping[str, str]) -> Change:
+    status = next((one for one in STATUSES_OF_LESIONS if one == row["status"]), None)
+    return Change(
+        status,
+        _split(row["lesions_before"]),
+        _split(row["lesions"]),
+        float(row["volume_before_mm3"]),
+        float(row["volume_mm3"]),
+        float(row["change_low_mm3"]),
+        float(row["change_high_mm3"]),
+        (float(row["x_mm"]), float(row["y_mm"]), float(row["z_mm"])),
+    )
+
+
+def _joined(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers)) or NOT_KNOWN
+
+
+def _split(cell: str) -> tuple[int, ...]:
+    return () if cell == NOT_KNOWN else tuple(int(number) for number in cell.split(","))
+
+
 def write_sessions(path: str | os.PathLike[str], rows: Iterable[SessionRow]) -> None:
     """Write ``logs/sessions.tsv``, in the order given."""
     lines = [
@@ -380,6 +488,7 @@ def _morph_row(row: Mapping[str, str]) -> MorphRow:
         _measured(row, "confidence", most=1.0),
         None if count is None else int(count),
         of_brain,
+        _measured({_FLOOR: NOT_KNOWN, **row}, _FLOOR),
     )
     if found.index < 1 or found.name in ("", NOT_KNOWN):
         raise ValueError(f"a structure has an index from 1 on and a name, got {row['index']!r} "

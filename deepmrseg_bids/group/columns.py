@@ -13,6 +13,7 @@ __all__ = [
     "AGREEMENT",
     "ASYMMETRY",
     "CHANGE",
+    "FLOOR",
     "LESION_AGREEMENT",
     "LESION_SUMMARY",
     "QC",
@@ -109,6 +110,14 @@ STRUCTURES: Columns = {
 }
 """``group_seg-<task>_structures.tsv``: one row a session and structure."""
 
+FLOOR: Columns = {
+    "volume_floor_mm3": _of(
+        "Floor of the model: smaller volumes are not distinguishable from none", "mm^3"
+    ),
+    "below_floor": _of("yes if the volume is below the floor of the model, otherwise no"),
+}
+"""Further columns of it, where a model states a floor."""
+
 ASYMMETRY: Columns = {
     **_WHO,
     "name": _of("Name of the pair: name of its structures without the side"),
@@ -138,6 +147,13 @@ CHANGE: Columns = {
     "change_percent_per_year": _of(
         "Slope relative to the mean volume of the sessions", "percent/year"
     ),
+    "change_percent": _of("Change from the first to the last session, of the first", "percent"),
+    "change_low_percent": _of(
+        "Lower bound of the 90 % interval of change_percent, from the intervals of both volumes: "
+        "errors are assumed to be independent, so the interval is conservative",
+        "percent",
+    ),
+    "change_high_percent": _of("Upper bound of the 90 % interval of change_percent", "percent"),
 }
 """``group_seg-<task>_change.tsv``: one row a participant with several sessions and structure."""
 

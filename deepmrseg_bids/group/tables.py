@@ -18,6 +18,7 @@ from deepmrseg_bids.group.columns import (
     ABSENT,
     ASYMMETRY,
     CHANGE,
+    FLOOR,
     MISSING,
     RATED,
     RETEST,
@@ -111,7 +112,14 @@ def write_structures(out_dir: Path, volumes: TaskVolumes, *, size: str = "icv") 
         outlier=volumes.long(flags),
     )
     path = out_dir / group_path(volumes.name, "structures")
-    columns = STRUCTURES if volumes.ratings is None else {**STRUCTURES, **RATED}
+    columns = STRUCTURES
+    if table["volume_floor_mm3"].notna().any():
+        below = np.where(table["volume_mm3"] < table["volume_floor_mm3"], "yes", "no")
+        known = table["volume_floor_mm3"].notna() & table["volume_mm3"].notna()
+        table = table.assign(below_floor=pd.Series(below, table.index).where(known))
+        columns = {**columns, **FLOOR}
+    if volumes.ratings is not None:
+        columns = {**columns, **RATED}
     facts = {"ResidualMethod": lines, "ResidualHeadSize": _SIZES[size]}
     write_table(path, columns, volumes.rated(table), **facts, **_LIMITS)
     what = f"{volumes.name}: volume of " + table["name"]
@@ -218,6 +226,10 @@ def write_change(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
         end=("years", "last"),
         first_volume_mm3=("volume_mm3", "first"),
         last_volume_mm3=("volume_mm3", "last"),
+        first_low=("volume_low_mm3", "first"),
+        first_high=("volume_high_mm3", "first"),
+        last_low=("volume_low_mm3", "last"),
+        last_high=("volume_high_mm3", "last"),
     ).reset_index()
     sessions: dict[int, list[str]] = {}
     for number, session in zip(groups.ngroup(), points["session_id"], strict=True):
@@ -233,8 +245,25 @@ def write_change(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
         time_from=[times.of(who, ()).source for who in table["participant_id"]],
         change_mm3_per_year=change["mm3"],
         change_percent_per_year=change["percent"],
+        **_first_to_last(table),
     )
     return _written(out_dir / group_path(volumes.name, "change"), CHANGE, table)
+
+
+def _first_to_last(table: pd.DataFrame) -> dict[str, pd.Series[float]]:
+    """The change in percent, and its 90 % interval: half widths of logarithms in quadrature."""
+    known = (table["first_volume_mm3"] > 0) & (table["last_volume_mm3"] > 0)
+    ratio = np.log((table["last_volume_mm3"] / table["first_volume_mm3"]).where(known))
+    widths = []
+    for end in ("first", "last"):
+        low, high = table[f"{end}_low"], table[f"{end}_high"]
+        widths.append(np.log((high / low).where((low > 0) & (high >= low))) / 2)
+    half = np.hypot(*widths)
+    return {
+        "change_percent": 100 * np.expm1(ratio),
+        "change_low_percent": 100 * np.expm1(ratio - half),
+        "change_high_percent": 100 * np.expm1(ratio + half),
+    }
 
 
 def write_retest(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | None:

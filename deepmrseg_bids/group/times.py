@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +50,24 @@ class Times:
             for place, session in enumerate(visits.sessions)
         }
         return sorted(set(keys), key=lambda key: (key[0], places.get(key, 0), natural(key[1])))
+
+    def places(self, keys: Sequence[SessionKey]) -> list[tuple[int | None, float | None]]:
+        """Of each session its number among those of its person, and years since the first.
+
+        None where the order is not known, or a date.
+        """
+        sessions: dict[str, list[str]] = {}
+        for subject, session in self.in_order(keys):
+            sessions.setdefault(subject, []).append(session)
+        known = {who: self.of(who, of).among(of) for who, of in sessions.items()}
+        found = []
+        for subject, session in keys:
+            visits, of = known[subject], sessions[subject]
+            years = [visits.years[one] for one in of if one in visits.years]
+            place = of.index(session) + 1 if visits.known else None
+            since = visits.years[session] - min(years) if session in visits.years else None
+            found.append((place, since))
+        return found
 
     @property
     def notes(self) -> list[str]:

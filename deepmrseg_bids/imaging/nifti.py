@@ -29,7 +29,7 @@ from deepmrseg_bids.imaging.air import find_air, with_air_at_zero
 from deepmrseg_bids.imaging.file_kinds import PEEK, folder_hint, is_compressed, opened, what_it_is
 from deepmrseg_bids.imaging.grid import Array, Forms, Grid
 from deepmrseg_bids.imaging.placement import check_rotation, place
-from deepmrseg_bids.imaging.scaling import in_range, odd_scaling, rescaled
+from deepmrseg_bids.imaging.scaling import in_range, logarithms, odd_scaling, rescaled
 from deepmrseg_bids.system import usable_memory_mib
 from deepmrseg_bids.wording import counted
 
@@ -204,6 +204,7 @@ def read_volume(path: str | os.PathLike[str], *, force_header: bool = False) -> 
         data = np.where(bad, np.float32(0), data)
     if data.min() == data.max():
         raise SignalError(f"{path}: no signal, every voxel is {data.flat[0]:g}")
+    findings += logarithms(data)
     air = find_air(data)
     findings += air.findings(data)
     return Volume(with_air_at_zero(data, air), grid, tuple(findings), path)

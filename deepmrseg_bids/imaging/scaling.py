@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from deepmrseg_bids.findings import Finding
 
-__all__ = ["in_range", "odd_scaling", "rescaled"]
+__all__ = ["in_range", "logarithms", "odd_scaling", "rescaled"]
 
 _LOW, _HIGH = 1e-4, 1e12  # squares are summed, and differences of 1e-6 are none
 _BRIGHT = 1000.0  # intensity of bright voxels after rescaling
 _SAMPLED = 200_000
+_BASES = (math.e, 2.0, 10.0)
+_MOST_EXPONENT, _LEAST_LEVELS = 24.0, 20  # of whole numbers that images are stored as
+_WHOLE, _ALMOST_ALL = 0.02, 0.98
 
 
 def odd_scaling(header: Any) -> list[Finding]:
@@ -52,6 +55,35 @@ def rescaled(
     with np.errstate(over="ignore"):
         scaled = (exact / factor).astype(np.float32)
     return scaled, [Finding("rescaled-values", "info", text)]
+
+
+def logarithms(data: NDArray[Any]) -> list[Finding]:
+    """Whether intensities are logarithms of whole numbers, of which scanners make images.
+
+    Args:
+        data: finite intensities, any shape.
+
+    >>> counts = np.arange(1.0, 400.0)
+    >>> [one.code for one in logarithms(np.log1p(counts))], logarithms(counts / 40)
+    (['log-transformed'], [])
+    """
+    levels = np.unique(data.ravel(order="K")[:: max(1, data.size // _SAMPLED)]).astype(np.float64)
+    if len(levels) < _LEAST_LEVELS or _mostly_whole(levels):
+        return []
+    if levels[0] < 0 or not any(
+        levels[-1] * math.log(base) < _MOST_EXPONENT and _mostly_whole(base**levels)
+        for base in _BASES
+    ):
+        return []
+    text = (
+        "intensities are logarithms of whole numbers: the image was log-transformed, and volumes "
+        "may be wrong; use the original image"
+    )
+    return [Finding("log-transformed", "warning", text)]
+
+
+def _mostly_whole(values: NDArray[np.float64]) -> bool:
+    return float((np.abs(values - np.round(values)) < _WHOLE).mean()) >= _ALMOST_ALL
 
 
 def _level(data: NDArray[Any]) -> float:

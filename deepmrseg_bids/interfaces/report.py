@@ -13,6 +13,7 @@ from nipype.interfaces.base import (
 
 from deepmrseg_bids.reports.subject.collect import subject_page
 from deepmrseg_bids.session.job import outcome_from_json
+from deepmrseg_bids.session.lesion_changes import write_lesion_changes
 
 __all__ = ["SubjectReport"]
 
@@ -28,13 +29,14 @@ class _ReportOutput(TraitedSpec):  # type: ignore[misc]
 
 
 class SubjectReport(SimpleInterface):  # type: ignore[misc]
-    """Write ``sub-<label>.html`` from what is in OUT_DIR."""
+    """Compare the lesions of sessions, and write ``sub-<label>.html`` from what is in OUT_DIR."""
 
     input_spec = _ReportInput
     output_spec = _ReportOutput
 
     def _run_interface(self, runtime):  # type: ignore[no-untyped-def]
         outcomes = [outcome_from_json(text) for text in self.inputs.outcomes]
+        write_lesion_changes(outcomes, Path(self.inputs.out_dir))
         page = subject_page(outcomes, Path(self.inputs.out_dir), command=self.inputs.command)
         self._results["page"] = str(page)
         return runtime

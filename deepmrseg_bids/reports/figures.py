@@ -52,6 +52,7 @@ _GAP = 0.02  # between two cuts, in widths of a cut
 _SURROUNDINGS_MM = 15.0  # whose intensities set black and white
 _BACKGROUND = "#000000"
 UNKNOWN = "#ffffff"  # a label that the table does not name is still drawn
+_SOFTWARE_TAG = 0x0131  # of EXIF
 _QUALITIES = (90, 75, 55)
 _SCALES = (1.0, 0.75, 0.5, 0.35)
 
@@ -411,9 +412,17 @@ def _note(figure: Figure, text: str) -> None:
     figure.text(0.5, 0.5, text, color="white", ha="center", va="center", fontsize=26, bbox=box)
 
 
-def encode(pixels: Array, limit: int | None) -> bytes:
-    """(H, W, 3 or 4) uint8 to WebP, as sharp as the limit in bytes allows."""
+def encode(pixels: Array, limit: int | None, *, software: str = "") -> bytes:
+    """(H, W, 3 or 4) uint8 to WebP, as sharp as the limit in bytes allows.
+
+    Args:
+        software: is named in the file as what made it.
+    """
     from PIL import Image
+
+    marks = Image.Exif()
+    if software:
+        marks[_SOFTWARE_TAG] = software
 
     whole = Image.fromarray(np.ascontiguousarray(pixels))
     data = b""
@@ -422,7 +431,7 @@ def encode(pixels: Array, limit: int | None) -> bytes:
         image = whole if scale == 1 else whole.resize(size, Image.Resampling.LANCZOS)
         for quality in _QUALITIES:
             stream = io.BytesIO()
-            image.save(stream, "WEBP", quality=quality, method=3)
+            image.save(stream, "WEBP", quality=quality, method=3, exif=marks)
             data = stream.getvalue()
             if limit is None or len(data) <= limit:
                 return data

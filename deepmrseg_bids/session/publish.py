@@ -142,6 +142,7 @@ def _morph_row(row: Measure, result: Segmentation, lesions: int | None = None) -
         volume_brain_percent=brain,
         confidence=row.confidence,
         lesion_count=lesions,
+        volume_floor_mm3=row.floor_mm3,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,7 @@ __all__ = [
     "brain_of",
     "check_orientation",
     "find_brain",
+    "may_be_turned",
     "orientation_of",
     "segment",
     "t1w_of",
@@ -75,6 +77,14 @@ _SURER = 0.02  # by which that has to be better
 _DEEP = 0.2  # low, so that both sides of a doubtful case hang together
 _ODD = {"brain-cut", "brain-shape", "brain-volume"}  # what a head that lies wrong may have, too
 _TURNED, _TURNED_MORE = 0.7, 0.05  # upright heads: 0.8 and more, at least 0.07 above turned ones
+_UPRIGHT = 0.76  # no turned head is so sure
+_Way = tuple[tuple[int, ...], tuple[int, ...]]  # order of the axes, and those turned round
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
+# upright as the header says, turned over, then on a side; mirrored ones look as others do
+_WAYS: tuple[_Way, ...] = tuple(
+    (order, flips) for order in permutations(range(3)) for flips in _FLIPS
+)
+_AXES = ("left-right", "back-front", "bottom-top")
 _SMALLEST_DEEP_ML = 5.0  # of 14 structures that together measure 40 to 60 ml
 
 
@@ -91,6 +101,7 @@ class Brain:
         given: the mask of a skull-stripped scan, on the scan's grid; it is the brain.
         inside: of the skull; None if it was not looked for, or if there is no skull.
         uneven: how its brightness changes from end to end, where that is a lot.
+        deep_confidence: how sure the network is of the deep structures.
     """
 
     probability: NDArray[np.float32]
@@ -101,6 +112,7 @@ class Brain:
     given: LabelMap | None = None
     inside: Intracranial | None = None
     uneven: Gradient | None = None
+    deep_confidence: float | None = None
 
     @property
     def volume_mm3(self) -> float:
@@ -151,12 +163,14 @@ class _Look:
         image: (I, J, K) on ``grid``.
         posteriors: (3, I, J, K) background, brain, deep structures.
         inside: (I, J, K) the brain: the largest connected part, of what was scanned.
+        second_ml: size of the second largest part.
     """
 
     grid: Grid
     image: Array
     posteriors: NDArray[np.float32]
     inside: NDArray[np.bool_]
+    second_ml: float = 0.0
 
     @property
     def millilitres(self) -> float:
@@ -221,9 +235,18 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     confidence = expected_dice(probability, filled)
     findings = check_brain(filled, image, grid, volume.grid, confidence=confidence)
     findings = findings if centre else (unseen, *findings)
-    brain = _lit(Brain(probability, grid, centre, confidence, findings), image, filled)
+    sure = _deep_confidence(look.posteriors)
+    brain = Brain(probability, grid, centre, confidence, findings, deep_confidence=sure)
+    brain = _lit(brain, image, filled)
     if "skull-stripped" in {finding.code for finding in findings}:
         brain = _with_given_mask(volume, brain)
+    if whole.second_ml >= _SMALLEST_ML:
+        text = (
+            f"the image contains a second brain ({whole.second_ml:.0f} ml): several heads in one "
+            "image? One of them was segmented"
+        )
+        several = Finding("several-heads", "error", text)
+        brain = replace(brain, findings=(*brain.findings, several))
     if smoothed:
         text = "the brain was found only after smoothing: is the image noisy?"
         noisy = Finding("brain-noisy", "warning", text)
@@ -325,30 +348,55 @@ def _no_brain(volume: Volume, millilitres: float) -> SegmentationError:
 
 
 def check_orientation(volume: Volume, predictor: Predictor) -> tuple[Finding, ...]:
-    """Whether the deep structures are easier to find in a scan that is turned over.
+    """Whether the deep structures are easier to find in a scan that is turned over or on its side.
 
-    A network that was never shown such a head is less sure of it. Worth its three looks only
-    where something is odd. Left and right look the same: a header that exchanges them cannot
-    be noticed so.
+    A network that was never shown such a head is less sure of it. Worth its looks only where
+    something is odd. Left and right look the same: a header that exchanges them cannot be
+    noticed so.
     """
     grid = _roomy(volume.grid, predictor.bundle.preparation)
     image = normalise(resample(volume.data, volume.grid, grid), mode="head")
-    ways = {"": (), "upside down": (2,), "back to front": (1,),
-            "upside down and back to front": (1, 2)}  # fmt: skip
-    sure = {}
-    for way, axes in ways.items():
-        posteriors = predictor(np.ascontiguousarray(np.flip(image, axes)))
-        deep = posteriors[2] > np.maximum(posteriors[0], posteriors[1])
-        sure[way] = expected_dice(posteriors[2], deep) or 0.0
+    sure: dict[_Way, float] = {}
+    for order, flips in _WAYS:
+        turned = np.flip(image.transpose(order), flips)
+        posteriors = predictor(np.ascontiguousarray(turned))
+        sure[order, flips] = _deep_confidence(posteriors)
+        if sure[order, flips] >= _UPRIGHT:
+            break  # none of the others can be better by much
+    as_it_is = sure[_WAYS[0]]
     best = max(sure, key=lambda way: sure[way])
-    if sure[best] < max(_TURNED, sure[""] + _TURNED_MORE):
+    if sure[best] < max(_TURNED, as_it_is + _TURNED_MORE):
         return ()
     text = (
         "confidence of the deep structures is higher with the image turned "
-        f"{best} ({sure[best]:.2f} compared with {sure['']:.2f}): the "
-        "orientation in the header is wrong"
+        f"{_described(*best)} ({sure[best]:.2f} compared with {as_it_is:.2f}): the "
+        "orientation in the header is wrong; convert the scan again, or correct its header"
     )
     return (Finding("orientation-doubtful", "error", text),)
+
+
+def _described(order: tuple[int, ...], flips: tuple[int, ...]) -> str:
+    """A way to turn a head, in words."""
+    over = " and ".join(("back to front", "upside down")[axis - 1] for axis in reversed(flips))
+    swapped = ", ".join(
+        f"{_AXES[told]} in the header is {_AXES[axis]} of the head"
+        for axis, told in enumerate(order)
+        if axis != told
+    )
+    return "; ".join(filter(None, (f"by 90 degrees: {swapped}" if swapped else "", over)))
+
+
+def _deep_confidence(posteriors: NDArray[np.float32]) -> float:
+    """How sure the network is of the deep structures; 0 where it finds none."""
+    deep = posteriors[2] > np.maximum(posteriors[0], posteriors[1])
+    return expected_dice(posteriors[2], deep) or 0.0
+
+
+def may_be_turned(brain: Brain) -> bool:
+    """Whether a brain is odd in a way in which one that lies wrong is."""
+    unsure = brain.deep_confidence is not None and brain.deep_confidence < _UPRIGHT
+    odd = not _ODD.isdisjoint(finding.code for finding in brain.findings)
+    return brain.centre is None or unsure or odd
 
 
 def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
@@ -379,8 +427,10 @@ def _look(volume: Volume, grid: Grid, predictor: Predictor, *, smoothed: bool = 
         return _Look(grid, image, np.zeros((3, *grid.shape), np.float32), scanned)
     posteriors = predictor(normalise(image, mode="head", scanned=scanned))
     # the last voxels of a scan count whole
-    inside = _largest((posteriors[0] < 0.5) & ndimage.binary_dilation(scanned))
-    return _Look(grid, image, posteriors, inside)
+    parts = (posteriors[0] < 0.5) & ndimage.binary_dilation(scanned)
+    inside = _largest(parts)
+    second_ml = float(_largest(parts & ~inside).sum()) * grid.voxel_volume / 1000
+    return _Look(grid, image, posteriors, inside, second_ml)
 
 
 def _roomy(view: Grid, preparation: Preparation) -> Grid:
@@ -466,8 +516,7 @@ def orientation_of(context: SessionContext) -> tuple[Finding, ...]:
 
 def _segment(context: SessionContext) -> Segmentation:
     brain = brain_of(context)
-    odd = brain.centre is None or not _ODD.isdisjoint(f.code for f in brain.findings)
-    turned = orientation_of(context) if odd else ()
+    turned = orientation_of(context) if may_be_turned(brain) else ()
     result = found_in(brain, segment(context.t1w, brain, context.predictors("brain")), *turned)
     (row,) = result.measures or (None,)
     return result if row is None else replace(result, brain_mm3=row.volume_mm3)

@@ -11,7 +11,7 @@ import numpy as np
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.tasks.brain import Brain, brain_of, orientation_of, t1w_of
+from deepmrseg_bids.tasks.brain import Brain, brain_of, may_be_turned, orientation_of, t1w_of
 from deepmrseg_bids.tasks.crops import extracted_brain, settle
 from deepmrseg_bids.tasks.pose import TILTED_DEG, tilt, upright_axes
 from deepmrseg_bids.tasks.qc import check_structures
@@ -100,7 +100,8 @@ def deep_structures_of(context: SessionContext) -> tuple[Segmentation, tuple[Fin
         SegmentationError: no brain, or no deep structure, was found.
     """
     result = context.once("deepbrain", lambda: _found(context))
-    odd = _DOUBTFUL & {finding.code for finding in result.findings}
+    doubtful = _DOUBTFUL & {finding.code for finding in result.findings}
+    odd = bool(doubtful) or may_be_turned(brain_of(context))
     return result, orientation_of(context) if odd else ()
 
 

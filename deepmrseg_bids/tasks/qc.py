@@ -16,6 +16,7 @@ from scipy import ndimage
 from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid, covered
 from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.tasks.contrast import check_contrast
 from deepmrseg_bids.tasks.results import Measure, Segmentation
 
 __all__ = [
@@ -61,6 +62,7 @@ _LONGER = 1.02  # a brain is longer than it is wide or high
 _SLENDER = 0.6  # of its length; 66 brains are 0.70 to 0.93 as wide, 0.71 to 0.95 as high
 _STRIPPED = 0.02  # share of the voxels further than 1 cm from the brain that hold something
 _AWAY_MM = 10.0
+_NO_NOISE, _ONLY_NOISE = 0.25, 0.005  # of the median; 26 whole heads have 0.012 and more of that
 
 _UNSURE = 0.7  # healthy heads have 0.85 and more in every structure
 _INSIDE = 0.95
@@ -79,7 +81,6 @@ _RANGE_MM3: Mapping[str, tuple[float, float]] = {
 }
 _ASYMMETRY = {"Accumbens-Area": 100.0, "Pallidum": 75.0, "Amygdala": 60.0}  # percent of the mean
 _ASYMMETRY_OTHERS = 40.0  # more than the largest of the same 28: 24
-_RIM_MM, _CORE_MM = 4.0, 14.0  # depth: fluid and cortex; white matter and deep nuclei
 
 
 def check_image(volume: Volume) -> tuple[Finding, ...]:
@@ -184,7 +185,7 @@ def check_brain(
     stripped = _stripped(mask, image, grid)
     blank = [] if stripped or cut else _blanked(mask, image, grid, view)
     detail = _detail(mask, image, grid)
-    return (*found, *blank, *_contrast(mask, image, grid), *detail, *stripped)
+    return (*found, *blank, *check_contrast(mask, image, grid), *detail, *stripped)
 
 
 def _detail(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:
@@ -313,24 +314,22 @@ def _shape(mask: NDArray[np.bool_], grid: Grid) -> list[Finding]:
     return [Finding("brain-shape", "warning", f"{size}, {odd}")]
 
 
-def _contrast(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:
-    """Whether the middle of the brain is brighter than its rim, as white matter in a T1w."""
-    rim = mask & ~ndimage.binary_erosion(mask, iterations=round(_RIM_MM / grid.spacing[0]))
-    core = ndimage.binary_erosion(mask, iterations=round(_CORE_MM / grid.spacing[0]))
-    if not core.any() or image[core].mean() > image[rim].mean():
-        return []
-    text = "contrast is not T1-like (the centre of the brain is darker than its surface)"
-    return [Finding("contrast-doubtful", "warning", text)]
-
-
 def _stripped(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:
     """Whether there is anything but the brain."""
     steps = max(1, round(_AWAY_MM / grid.spacing[0]))
     away = ~ndimage.binary_dilation(mask, iterations=steps)
     something = np.abs(image - np.percentile(image, 1)) > 0.02 * float(np.ptp(image[mask]))
-    if not away.any() or float(something[away].mean()) > _STRIPPED:
+    if not away.any():
         return []
-    return [Finding("skull-stripped", "info", "the image appears skull-stripped")]
+    if float(something[away].mean()) <= _STRIPPED:
+        return [Finding("skull-stripped", "info", "the image appears skull-stripped")]
+    if float((image[away] > _NO_NOISE * np.median(image[mask])).mean()) <= _ONLY_NOISE:
+        text = (
+            "the image appears skull-stripped, with noise around the brain: its own mask cannot "
+            "be used, and the brain mask may be up to 10 % too small; set what is outside to 0"
+        )
+        return [Finding("mask-doubtful", "warning", text)]
+    return []
 
 
 def check_structures(result: Segmentation, mask: NDArray[np.bool_]) -> tuple[Finding, ...]:

@@ -17,7 +17,8 @@ from scipy.spatial import cKDTree
 from deepmrseg_bids.errors import LabelTableError
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.inference.bundle import ModelBundle
-from deepmrseg_bids.tasks.results import Measure, interval
+from deepmrseg_bids.inference.calibration import Calibration
+from deepmrseg_bids.tasks.results import Measure
 from deepmrseg_bids.tasks.soft_counts import SoftCounts
 from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv
 
@@ -90,7 +91,7 @@ def measure_regions(
     rows = []
     for region in regions:
         volume = volumes[region.name]
-        low, high = interval(volume, region.name, bundle)
+        low, high = Calibration.of(bundle.facts, region.name).interval(volume)
         sure = None if region.near else counts.expected_dice(region.labels)
         rows.append(Measure(region.index, region.name, volume, low, high, sure))
     return tuple(rows)

@@ -16,6 +16,7 @@ from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample, sample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.inference.bundle import ModelBundle
+from deepmrseg_bids.inference.calibration import Calibration
 from deepmrseg_bids.wording import counted
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "confidences",
     "expected_dice",
     "found_in",
-    "interval",
     "label_map",
     "labels_at",
     "largest_parts",
@@ -49,7 +49,9 @@ class Measure:
         volume_mm3: voxels with the label times the volume of a voxel.
         low_mm3, high_mm3: 90 % interval from the model's errors on scans it never saw; None
             where the model was not calibrated, or, if nothing was found, not for that.
-        confidence: the Dice that the posteriors promise, in [0, 1]; None if nothing was found.
+        confidence: the Dice to expect, in [0, 1]; None if nothing was found.
+        floor_mm3: volumes below it are not distinguishable from none; None where the model
+            states no floor.
     """
 
     index: int
@@ -58,6 +60,12 @@ class Measure:
     low_mm3: float | None = None
     high_mm3: float | None = None
     confidence: float | None = None
+    floor_mm3: float | None = None
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the volume is not distinguishable from none."""
+        return self.floor_mm3 is not None and self.volume_mm3 < self.floor_mm3
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,23 +342,20 @@ def measure(
     rows = []
     for label in table:
         volume = float(counts[label.index]) * labels.grid.voxel_volume
-        low, high = interval(volume, known_as.get(label.index, label.name), bundle)
-        rows.append(Measure(label.index, label.name, volume, low, high, sureness.get(label.index)))
+        known = Calibration.of(bundle.facts, known_as.get(label.index, label.name))
+        low, high = known.interval(volume)
+        rows.append(
+            Measure(
+                index=label.index,
+                name=label.name,
+                volume_mm3=volume,
+                low_mm3=low,
+                high_mm3=high,
+                confidence=known.confidence(sureness.get(label.index), volume),
+                floor_mm3=known.floor_mm3 or None,
+            )
+        )
     return tuple(rows)
-
-
-def interval(
-    volume: float, name: str, bundle: ModelBundle
-) -> tuple[float, float] | tuple[None, None]:
-    """The 90 % interval of a volume, mm3, by the errors that a bundle knows of a structure."""
-    if volume == 0:  # a factor says nothing of what was missed
-        if_none = bundle.facts.get("volume_if_none", {})
-        return (0.0, if_none[name]) if name in if_none else (None, None)
-    factors = bundle.facts.get("volume_interval", {})
-    if name not in factors:
-        return None, None
-    low, high = factors[name]
-    return volume * low, volume * high
 
 
 def _counts(labels: NDArray[np.integer[Any]], largest: int) -> NDArray[np.int64]:

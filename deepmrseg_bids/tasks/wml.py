@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import DeepMRSegError, SignalError, SkippedTask
+from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid, overlap, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.brain import Brain, brain_of
@@ -27,7 +28,14 @@ from deepmrseg_bids.tasks.lesions import (
     drop_specks,
     find_lesions,
 )
-from deepmrseg_bids.tasks.results import Posteriors, Segmentation, confidences, label_map, measure
+from deepmrseg_bids.tasks.results import (
+    Measure,
+    Posteriors,
+    Segmentation,
+    confidences,
+    label_map,
+    measure,
+)
 from deepmrseg_bids.tasks.spec import PAIRED, T1W, Costs, Figure, Predictors, TaskSpec
 
 if TYPE_CHECKING:
@@ -225,7 +233,14 @@ def _segment_prepared(images: Mapping[str, Volume], predictors: Predictors) -> L
 
 def _checked(found: LesionSegmentation) -> LesionSegmentation:
     odd = check_lesions(found.labels.data > 0, found.labels.grid)
-    return replace(found, findings=(*found.findings, *odd))
+    low = tuple(_below_floor(row) for row in found.measures if row.below_floor)
+    return replace(found, findings=(*found.findings, *odd, *low))
+
+
+def _below_floor(row: Measure) -> Finding:
+    floor, volume = (row.floor_mm3 or 0.0) / 1000, row.volume_mm3 / 1000
+    text = f"lesions: below {floor:g} ml ({volume:.2f} ml): not distinguishable from none"
+    return Finding("lesions-below-floor", "info", text)
 
 
 TASK = TaskSpec(

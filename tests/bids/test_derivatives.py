@@ -311,6 +311,14 @@ def test_volumes_survive_the_round_trip(
     assert read_morph(path) == rows
 
 
+def test_the_floor_of_a_model_is_a_column_where_there_is_one(tmp_path: Path) -> None:
+    rows = [MorphRow(1, "Lesion", 800.0, 0.0, 2000.0, 0.1, 0.3, 4, 1500.0)]
+    write_morph(tmp_path / "x_morph.tsv", rows)
+    assert table(tmp_path / "x_morph.tsv")[0][-2:] == ["lesion_count", "volume_floor_mm3"]
+    assert read_morph(tmp_path / "x_morph.tsv") == rows and rows[0].below_floor
+    assert not MorphRow(1, "Lesion", 800.0, None, None, None, None).below_floor
+
+
 def test_volumes_have_the_columns_and_decimals_of_the_contract(tmp_path: Path) -> None:
     write_morph(tmp_path / "x_morph.tsv", ROWS, provenance=a_sidecar())
     assert table(tmp_path / "x_morph.tsv") == [
@@ -321,7 +329,7 @@ def test_volumes_have_the_columns_and_decimals_of_the_contract(tmp_path: Path) -
     ]  # fmt: skip
     tree = json.loads((tmp_path / "x_morph.json").read_text("utf-8"))
     assert tree["volume_mm3"]["Units"] == "mm^3" and tree["Sources"]
-    assert set(MORPH_COLUMNS) - set(tree) == {"lesion_count"}
+    assert set(MORPH_COLUMNS) - set(tree) == {"lesion_count", "volume_floor_mm3"}
 
 
 def test_lesions_are_counted(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Page
@@ -13,7 +16,7 @@ from playwright.sync_api import Page
 from deepmrseg_bids.app.group import run_group
 from deepmrseg_bids.bids.names import mosaic_path
 from deepmrseg_bids.config import RunConfig
-from deepmrseg_bids.reports.group.data import read_cohort
+from deepmrseg_bids.reports.group.data import Matrix, read_cohort
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.group.page import write_group_report
 from deepmrseg_bids.tsv import read_tsv
@@ -25,6 +28,7 @@ pytestmark = pytest.mark.browser
 
 EVIL = "<script>document.title='run'</script><img src=x onerror=document.title='run'>"
 RED = (220, 30, 30)
+CHANGES = ("change_percent", "change_low_percent", "change_high_percent")
 QC = {
     3: {"outlier": "yes", "outlier_score": 7.5, "outlier_reasons": f"deepbrain: {EVIL}"},
     5: {"outlier": "yes", "outlier_score": 9.5, "outlier_reasons": "brain: volume of Brain: +9.5"},
@@ -255,6 +259,74 @@ def test_the_mosaic_shows_the_worst_first_and_says_what_has_no_picture(
     pixel = Image.open(shot).convert("RGB").resize((1, 1)).getpixel((0, 0))
     assert pixel[0] > 150 and pixel[1] < 80  # type: ignore[index]
     assert tiles.last.locator("a.open").get_attribute("href") == "sub-0000.html"
+
+
+def test_on_paper_are_all_plots_tables_with_titles_and_mosaics_and_nothing_is_clipped(
+    watched: Watched, report: Path
+) -> None:
+    page = opened(watched, report)
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 703, "height": 1000})  # A4 without its margins
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    panels = page.locator(".panel")
+    drawn = panels.evaluate_all(
+        "all => all.map((p) => p.querySelectorAll('.printed svg path').length)"
+    )
+    assert len(drawn) > 8 and min(drawn) > 20
+    for place in (0, panels.count() - 1):
+        pixels = np.asarray(Image.open(io.BytesIO(panels.nth(place).screenshot())).convert("RGB"))
+        assert pixels[:8].min() > 150  # the paper is white
+        assert (np.ptp(pixels.astype(int), axis=2) > 60).sum() > 50  # points are coloured
+    assert len(rows(page, "sessions-table")) == 30
+    assert page.locator("#sessions-table thead").inner_text().startswith("Participant")
+    tile = page.locator(".tile .cut").last
+    red = np.asarray(Image.open(io.BytesIO(tile.screenshot())).convert("RGB")).reshape(-1, 3)
+    assert np.median(red, axis=0)[0] > 150 and np.median(red, axis=0)[1] < 80
+    too_wide = page.locator("main table, main svg, main p").evaluate_all(
+        "all => all.filter((one) => one.getBoundingClientRect().right > innerWidth + 1)"
+        ".map((one) => one.outerHTML.slice(0, 300))"
+    )
+    assert not too_wide
+    assert not page.locator("#filters, #ratings-bar, .pager").locator("visible=true").count()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert len(rows(page, "sessions-table")) == 15 and not watched.errors
+
+
+def test_people_with_several_sessions_have_lines_over_time_and_changes_with_intervals(
+    watched: Watched, tmp_path: Path
+) -> None:
+    write_study(tmp_path, 12)
+    cohort = read_cohort(tmp_path, ["deepbrain"])
+    (task,) = cohort.tasks
+    values = tuple(float(k) if k % 2 else None for k in range(12))
+    change = tuple(
+        Matrix(key, "Change", "%", ("Left-Caudate",), (tuple(v and v + off for v in values),))
+        for key, off in zip(CHANGES, (0, -2, 2), strict=True)
+    )
+    cohort = replace(
+        cohort,
+        keys=tuple((f"sub-{k // 2}", f"ses-{1 + k % 2}") for k in range(12)),
+        tasks=(replace(task, change=change),),
+        visits=(*(1 + k % 2 for k in range(10)), None, None),
+        years=(*(1.5 * (k % 2) for k in range(10)), None, None),
+    )
+    write_group_report(tmp_path / "group.html", cohort, command="x")
+    page = opened(watched, tmp_path / "group.html")
+    note = page.inner_text("#time-note")
+    for words in ("one of 5 participants", "over years", "1 participant without"):
+        assert words in note
+    made = """async () => {
+      const { panel } = document.querySelector("#t-panels .panel");
+      await panel.draw();
+      return panel.made;
+    }"""
+    plot = page.evaluate(made)
+    lines = [one for one in plot["option"]["series"] if one["type"] == "line"]
+    assert len(lines) == 5 and [x for x, _ in lines[0]["data"]] == [0, 1.5]
+    page.select_option("#t-measure", "change")
+    plot = page.evaluate(made)
+    assert plot["points"][0]["cells"][1:] == [1, -1, 3]
+    assert not watched.errors
 
 
 def test_ten_sessions_are_rated_by_keys_exported_imported_and_excluded_by_the_group_level(

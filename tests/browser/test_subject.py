@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,3 +218,15 @@ def test_a_page_shows_what_the_group_level_says_and_leads_on_with_arrow_keys(
         page.wait_for_url("**/sub-09.html")
     finally:
         page_of_study.rename(report)
+
+
+def test_a_page_prints_on_two_to_four_sheets_without_its_controls(
+    watched: Watched, report: Path, tmp_path: Path
+) -> None:
+    page = watched.open(report)
+    data = page.pdf(format="A4", prefer_css_page_size=True)
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", data)) <= 4
+    page.emulate_media(media="print")
+    for controls in ("#ratings-bar", ".look", ".rating", ".viewer", "nav"):
+        assert not page.locator(controls).first.is_visible()
+    assert coloured(shot(page, ".slices")) > 100

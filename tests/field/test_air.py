@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from deepmrseg_bids.imaging.air import find_air, with_air_at_zero
+from deepmrseg_bids.imaging.scaling import logarithms
 from deepmrseg_bids.tasks.brain import find_brain
 from deepmrseg_bids.tasks.lesions import Surroundings
 from tests.field.real_head import as_read, head, padded, pool, tilted, usual_brain
@@ -120,3 +123,13 @@ def test_fluid_of_a_flair_is_found_whatever_its_offset(offset: float) -> None:
     ]
     assert around[0].ventricle is not None and around[1].ventricle is not None
     np.testing.assert_allclose(around[0].ventricle, around[1].ventricle, atol=2.1)
+
+
+@pytest.mark.parametrize("log", [np.log1p, np.log2, np.log10])
+def test_logarithms_of_a_scan_are_told(log: Callable[[np.ndarray], np.ndarray]) -> None:
+    counts = np.round(noisy() * (800 / noisy().max())) + 1
+    assert [one.tag for one in logarithms(log(counts).astype(np.float32))] == [
+        "warning:log-transformed"
+    ]
+    for usual in (counts, noisy(), counts / 37, np.sqrt(counts)):
+        assert logarithms(usual.astype(np.float32)) == []

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.tasks.brain import find_brain, segment
+from deepmrseg_bids.tasks.qc import check_brain
 from tests.field.real_head import as_read, head, pool, usual_brain
 
 TOP = 70  # slices of 2 mm; the brain reaches higher
@@ -80,3 +82,18 @@ def test_the_volume_of_a_stripped_half_is_told_as_it_is_written() -> None:
     assert "brain-cut" in told
     assert (f"brain volume {written:.0f} ml" in told.get("brain-volume", "")) == (written < 850)
     assert f"({written:.0f} ml;" in told["skull-stripped"]
+
+
+@pytest.mark.parametrize(("noise", "told"), [(0.0, "skull-stripped"), (0.03, "mask-doubtful")])
+def test_noise_around_a_stripped_brain_is_told(noise: float, told: str) -> None:
+    rng = np.random.default_rng(0)
+    level = noise * float(np.median(head().data[mask()]))
+    data = np.where(mask(), head().data, np.abs(rng.normal(0, level or 1e-9, head().data.shape)))
+    found = check_brain(mask(), data, head().grid, head().grid, confidence=0.97)
+    skin = ndimage.binary_dilation(mask(), iterations=9) & ~ndimage.binary_dilation(
+        mask(), iterations=6
+    )
+    scalp = np.where(skin, np.median(head().data[mask()]), data)
+    whole = check_brain(mask(), scalp, head().grid, head().grid, confidence=0.97)
+    assert told in {one.code for one in found}
+    assert {"skull-stripped", "mask-doubtful"}.isdisjoint(one.code for one in whole)

@@ -314,6 +314,33 @@ def test_a_group_table_or_page_of_others_is_not_replaced(finished: Study) -> Non
         beside.write_text("{}")
 
 
+def test_a_picture_or_label_table_of_others_is_not_replaced(finished: Study) -> None:
+    assert finished.run(level="group").code == 0
+    (picture,) = (finished.out / "figures").glob("group_seg-brain_mosaic-*.webp")
+    (finished.out / "group.html").unlink()
+    assert finished.run(level="group").code == 0  # it names us
+    table = finished.out / "seg-brain_dseg.tsv"
+    table.with_suffix(".json").unlink(missing_ok=True)  # as earlier versions left it
+    assert finished.run("--force", "--no-reports").code == 0
+    theirs = picture.with_name("group_seg-brain_mosaic-007.webp")
+    theirs.write_bytes(b"RIFF of others")
+    for path, level in ((theirs, "group"), (table, "participant"),
+                        (table.with_suffix(".json"), "participant")):  # fmt: skip
+        kept = path.read_bytes() if path.exists() else b"{}"
+        path.write_text('{"mine": 1}' if path.suffix == ".json" else "index\tname\n7\tMine\n")
+        if path == table:
+            table.with_suffix(".json").unlink()
+        before = content(finished.out)
+        ended = finished.run("--force", level=level)
+        now = content(finished.out)
+        assert ended.code == 2 and path.name in ended.err
+        assert {name: now[name] for name in before if "logs" not in name} == {
+            name: data for name, data in before.items() if "logs" not in name
+        }
+        path.write_bytes(kept)
+        theirs.unlink(missing_ok=True)
+
+
 def test_the_guard_knows_what_is_ours(finished: Study) -> None:
     out = finished.out
     anat = out / "sub-01/ses-1/anat"

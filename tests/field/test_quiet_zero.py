@@ -130,6 +130,12 @@ def test_a_mask_that_would_be_written_empty_is_an_error() -> None:
         segment(replace(head(), grid=far), brain, pool()("brain"))
 
 
+def test_two_heads_in_one_image_are_told() -> None:
+    two = np.concatenate([head().data, head().data])
+    found = find_brain(as_read(two, Grid(two.shape, head().grid.affine)), pool()("brain"))
+    assert "error:several-heads" in {one.tag for one in found.findings}
+
+
 def ball(radius: float) -> LabelMap:
     grid = canonical_grid(head().grid, 2.0)
     away = np.linalg.norm((np.indices(grid.shape).T - np.array([30, 50, 50])).T, axis=0)

@@ -407,3 +407,20 @@ def test_a_new_session_appears_beside_the_old_ones(finished: Study) -> None:
     ended = finished.run("--reports-only")
     assert ended.code == 3  # what failed is still failed
     assert finished.rows["sub-03 ses-1"][0] == "failed"
+
+
+def test_a_page_with_a_skipped_task_stays_as_it_is_until_something_changes(
+    finished: Study,
+) -> None:
+    both = ("--tasks", "brain", "wml", "--nprocs", "1")
+    first = finished.run(tasks=both)
+    page = finished.out / "sub-01.html"
+    written = page.stat().st_mtime_ns
+    again = finished.run(tasks=both)
+    assert first.code == again.code and page.stat().st_mtime_ns == written
+    assert finished.rows["sub-01 ses-1 wml"][0] == "skipped"
+    assert "requires a FLAIR" in again.err
+    add_scan(finished.raw, "sub-01_ses-1_FLAIR", b"no image")
+    finished.run(tasks=both)
+    assert page.stat().st_mtime_ns != written
+    assert finished.rows["sub-01 ses-1 wml"][0] == "failed"

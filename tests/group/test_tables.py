@@ -63,6 +63,19 @@ def cohort(tmp_path: Path) -> tuple[Path, Path]:
     return out, raw
 
 
+def test_volumes_below_the_floor_of_a_model_are_marked(tmp_path: Path) -> None:
+    def row(volume: float, floor: float | None) -> MorphRow:
+        return MorphRow(1, "Lesion", volume, 0.0, 2 * volume, 0.1, 0.5, 3, floor)
+
+    for label, volume, floor in (("01", 800.0, 1500.0), ("02", 1600.0, 1500.0), ("03", 9.0, None)):
+        write_morph(tmp_path / names.morph_path(f"sub-{label}_T1w.nii.gz", "wml"),
+                    [row(volume, floor)])  # fmt: skip
+    write_structures(tmp_path, read_volumes(tmp_path, find_task("wml")))
+    found = records(tmp_path / names.group_path("wml", "structures"))
+    assert [one["below_floor"] for one in found] == ["yes", "no", "n/a"]
+    assert [one["volume_floor_mm3"] for one in found] == ["1500.00", "1500.00", "n/a"]
+
+
 def test_the_group_table_has_one_row_a_session_and_one_column_a_structure(
     cohort: tuple[Path, Path],
 ) -> None:

@@ -58,7 +58,10 @@ def test_a_task_with_a_table_of_its_own_names_what_it_writes() -> None:
 )
 def test_the_network_is_named(network: NetworkConfig, words: str) -> None:
     one = replace(bundle("brain", "Brain"), network=network)
-    assert words in methods_facts(find_task("brain"), {"icv": bundle("icv", "Skull"), "brain": one})["Text"]
+    assert (
+        words
+        in methods_facts(find_task("brain"), {"icv": bundle("icv", "Skull"), "brain": one})["Text"]
+    )
 
 
 def test_data_terms_and_citation_are_as_far_as_each_bundle_states_them() -> None:

@@ -136,6 +136,22 @@ def test_where_nothing_was_found_the_interval_is_what_may_have_been_missed(known
     assert (row.low_mm3, row.high_mm3) == ends and row.confidence is None
 
 
+def test_a_volume_below_the_floor_of_the_model_says_so():
+    labels = LabelMap(np.ones((2, 2, 2), np.uint8), Grid((2, 2, 2), np.eye(4)))
+    facts = Facts(
+        volume_interval_ranges={"a": {"ranges": [[20, 0.5, 3.0], [None, 0.9, 1.1]]}},
+        volume_floor={"a": 10.0},
+        confidence_fit={"a": [0.0, 1.0, 0.0]},
+    )
+    (row,) = measure(labels, LabelTable((Label(1, "a"),)), {1: 0.9}, facts)
+    assert row.below_floor and row.floor_mm3 == 10.0
+    assert (row.low_mm3, row.high_mm3) == (0.0, 24.0)
+    assert row.confidence == pytest.approx(1 / (1 + np.exp(2)))  # a hundredth of a millilitre
+    coarse = LabelMap(labels.data, Grid((2, 2, 2), np.diag([2.0, 2.0, 2.0, 1.0])))
+    (row,) = measure(coarse, LabelTable((Label(1, "a"),)), {1: 0.9}, facts)
+    assert not row.below_floor and row.low_mm3 == pytest.approx(57.6)
+
+
 def test_native_posteriors_name_each_label_once_and_fit_the_scan():
     posteriors = block_posteriors(indices=(0, 5, 6))
     grid = posteriors.grid.crop((0, 0, 0), (25, 20, 20))

@@ -76,7 +76,8 @@ class Panel {
     svg.addEventListener("click", () => page.save(this.file + ".svg", "image/svg+xml", this.svg()));
     tsv.addEventListener("click", () => page.save(this.file + ".tsv", "text/tab-separated-values", this.tsv()));
     const head = element("header", {}, element("h3", { textContent: title }), element("span", { className: "screen" }, svg, " ", tsv));
-    this.box = element("div", { className: "panel" }, head, this.plot, this.said);
+    this.printed = element("div", { className: "printed" });
+    this.box = element("div", { className: "panel" }, head, this.plot, this.printed, this.said);
     this.box.panel = this;
     holder.append(this.box);
     this.plot.addEventListener("keydown", (event) => this.key(event));
@@ -108,6 +109,11 @@ class Panel {
   }
 
   static look = LIGHT;
+
+  /** For print: every plot as a vector graphic, also those that were never in view. */
+  static print(on) {
+    for (const panel of Panel.all) panel.printed.replaceChildren(...(on && window.echarts ? [panel.drawing()] : []));
+  }
 
   async draw() {
     if (!this.stale) return;
@@ -163,9 +169,15 @@ class Panel {
     this.said.textContent = this.lines(point.k, point.text).join(", ") + (cohort.pages[point.k] ? ". Enter opens the subject report." : "");
   }
 
-  /** The figure in light colours, at the size on the screen. */
-  svg() {
-    const size = { width: Math.max(this.plot.clientWidth, 480), height: this.plot.clientHeight || 300 };
+  drawing() {
+    const svg = new DOMParser().parseFromString(this.svg({ width: 430, height: 300 }), "image/svg+xml").documentElement;
+    if (!svg.hasAttribute("viewBox")) svg.setAttribute("viewBox", "0 0 430 300");
+    for (const name of ["width", "height"]) svg.removeAttribute(name);
+    return document.importNode(svg, true);
+  }
+
+  /** The figure in light colours, at the size on the screen unless another is given. */
+  svg(size = { width: Math.max(this.plot.clientWidth, 480), height: this.plot.clientHeight || 300 }) {
     const chart = echarts.init(null, null, { renderer: "svg", ssr: true, ...size });
     chart.setOption({ ...this.whole(this.make(LIGHT).option, LIGHT), backgroundColor: LIGHT.paper });
     const text = chart.renderToSVGString();

@@ -138,7 +138,18 @@ class SessionTable {
     this.draw();
   }
 
+  /** All rows for print, a page of them on the screen. */
+  print(on) {
+    this.whole = on;
+    this.draw();
+  }
+
   draw() {
+    if (this.whole) {
+      const rows = this.found.slice(0, 2000);
+      this.body.replaceChildren(...rows.map((k) => element("tr", {}, ...this.shown.map((column) => this.cell(column, k)))));
+      return;
+    }
     const last = Math.max(0, Math.floor((this.found.length - 1) / SessionTable.rows) * SessionTable.rows);
     this.first = Math.min(Math.max(0, this.first), last);
     const rows = this.found.slice(this.first, this.first + SessionTable.rows);

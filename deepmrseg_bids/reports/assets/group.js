@@ -186,6 +186,109 @@ const ages = {
   },
 };
 
+const times = {
+  start() {
+    const people = new Map();
+    cohort.participants.forEach((who, k) => people.set(who, [...(people.get(who) || []), k]));
+    times.people = [...people.values()].filter((own) => own.length > 1 && own.every((k) => cohort.visits[k]));
+    times.dated = times.people.length > 0 && times.people.every((own) => own.every((k) => cohort.years[k] !== null));
+    const several = [...people.values()].filter((own) => own.length > 1).length;
+    byId("time-controls").hidden = !times.people.length;
+    byId("time-note").textContent = !several ? "No participant has several sessions."
+      : !times.people.length ? "The order of the sessions of no participant is known: add dates (acq_time in scans.tsv or sessions.tsv)."
+        : `Each line is one of ${times.people.length} participant${times.people.length === 1 ? "" : "s"} with several sessions, `
+          + (times.dated ? "over years since the first session. " : "over the number of the session, since not all dates are known. ")
+          + "Changes are from the first to the last session, with their 90 % interval (errors of both sessions assumed independent)."
+          + (several > times.people.length ? ` ${several - times.people.length} participant${several - times.people.length === 1 ? "" : "s"} without a known order ${several - times.people.length === 1 ? "is" : "are"} not shown.` : "");
+    if (!times.people.length) return;
+    choices("t-task", cohort.tasks.map((one) => [one.task, taskTitle(one.task)]));
+    byId("t-task").value = firstTask();
+    choices("t-colour", [["", "participants"], ...cohort.groups().map((one) => [one.column, one.column])]);
+    byId("t-task").addEventListener("change", () => { times.measures(); times.build(); });
+    byId("t-measure").addEventListener("change", times.build);
+    byId("t-colour").addEventListener("change", () => Panel.refresh());
+    times.measures();
+    times.build();
+  },
+
+  measures() {
+    const task = taskOf("t-task");
+    const own = (task?.measures || []).filter((one) => !["deviation", "change_percent_per_year"].includes(one.key));
+    choices("t-measure", [...own.map((one) => [one.key, one.title]), ...(task?.change.change_percent ? [["change", "Change with its 90 % interval"]] : [])]);
+  },
+
+  build() {
+    const holder = byId("t-panels");
+    Panel.clear(holder);
+    const task = taskOf("t-task");
+    const key = byId("t-measure").value;
+    const measure = key === "change" ? task?.change.change_percent : task?.measures.find((one) => one.key === key);
+    if (!measure) return;
+    for (const [, own] of pairsOf(measure.names)) {
+      for (const n of own) {
+        new Panel(holder, `${plain(measure.names[n])}: ${measure.title}` + (key === "change" ? "" : " over time"),
+          (look) => (key === "change" ? times.changes(task.change, n, look) : times.lines(measure, n, look)));
+      }
+    }
+  },
+
+  groups() {
+    return cohort.groups().find((one) => one.column === byId("t-colour").value);
+  },
+
+  colour(k, look) {
+    const groups = times.groups();
+    const place = groups ? groups.values.indexOf(cohort.people[groups.column][k]) : -1;
+    return groups ? (place < 0 ? look.quiet : COLOURS[place % COLOURS.length]) : look.mark;
+  },
+
+  lines(measure, n, look) {
+    const shown = new Set(cohort.shown);
+    const at = (k) => (times.dated ? cohort.years[k] : cohort.visits[k]);
+    const points = [];
+    const lines = [];
+    for (const own of times.people) {
+      const known = own.filter((k) => shown.has(k) && measure.values[n][k] !== null).sort((a, b) => at(a) - at(b));
+      known.forEach((k) => points.push({
+        x: at(k), y: measure.values[n][k], k, text: `${brief(measure.values[n][k])} ${measure.unit}, ${times.dated ? brief(at(k)) + " years" : "session " + at(k)}`,
+        cells: [measure.names[n], at(k), measure.values[n][k]],
+      }));
+      if (known.length > 1) lines.push({ ...line(known.map((k) => [at(k), measure.values[n][k]]), times.colour(known[0], look)), name: undefined });
+    }
+    const groups = times.groups();
+    const { series, listed, names } = scatter(points, { groups, look, size: 5 });
+    const title = times.dated ? "years since the first session" : "session";
+    return {
+      points: listed, columns: ["name", times.dated ? "years" : "visit", measure.key],
+      option: {
+        names: groups ? names : [], xAxis: { type: "value", scale: true, name: title, nameLocation: "middle", nameGap: 24, minInterval: times.dated ? 0 : 1 },
+        yAxis: { type: "value", scale: true, name: measure.unit, nameGap: 10, nameTextStyle: { align: "left", color: look.quiet } }, series: [...series, ...lines],
+      },
+    };
+  },
+
+  changes(change, n, look) {
+    const [values, low, high] = ["change_percent", "change_low_percent", "change_high_percent"].map((key) => change[key]?.values[n]);
+    const known = cohort.shown.filter((k) => values[k] !== null).sort((a, b) => values[a] - values[b]);
+    const has = (k) => low && high && low[k] !== null && high[k] !== null;
+    const points = known.map((k, x) => ({
+      x: x + 1, y: values[k], k, text: `${brief(values[k])} %` + (has(k) ? ` (${brief(low[k])} to ${brief(high[k])} %)` : ", interval not known"),
+      cells: [change.change_percent.names[n], values[k], has(k) ? low[k] : null, has(k) ? high[k] : null],
+    }));
+    const bars = known.flatMap((k, x) => (has(k) ? [[x + 1, low[k]], [x + 1, high[k]], [null, null]] : []));
+    const groups = times.groups();
+    const { series, listed, names } = scatter(points, { groups, look, size: 6 });
+    return {
+      points: listed, columns: ["name", "change_percent", "change_low_percent", "change_high_percent"],
+      option: {
+        names: groups ? names : [], xAxis: { type: "value", min: 0, max: known.length + 1, name: "participants, by change", nameLocation: "middle", nameGap: 24, axisLabel: { show: false } },
+        yAxis: { type: "value", scale: true, name: "%", nameGap: 10, nameTextStyle: { align: "left", color: look.quiet } },
+        series: [...series, line(bars, look.ink), line([[0, 0], [known.length + 1, 0]], look.quiet, { type: "dashed" })],
+      },
+    };
+  },
+};
+
 const agreement = {
   start() {
     agreement.all = cohort.tasks.flatMap((one) => one.agreements.map((own) => ({ ...own, task: one.task })));
@@ -309,8 +412,7 @@ const mosaic = {
     const cut = element("span", { className: problem ? "cut none" : "cut", textContent: problem });
     if (!problem) {
       const [row, column] = [Math.floor(place / sheets.columns), place % sheets.columns];
-      mosaic.seen.observe(cut);
-      cut.picture = `url("${encodeURI(sheets.sheets[sheet])}")`;
+      cut.style.backgroundImage = `url("${encodeURI(sheets.sheets[sheet])}")`;
       cut.style.backgroundSize = `${100 * sheets.columns}% ${100 * sheets.columns}%`;
       cut.style.backgroundPosition = [column, row].map((at) => `${(100 * at) / (sheets.columns - 1)}%`).join(" ");
     }
@@ -345,14 +447,6 @@ const mosaic = {
     to = Math.min(Math.max(to, 0), byId("m-tiles").children.length - 1);
     byId("m-tiles").children[to].focus();
   },
-
-  seen: new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      if (!isIntersecting) continue;
-      target.style.backgroundImage = target.picture;
-      mosaic.seen.unobserve(target);
-    }
-  }, { rootMargin: "300px" }),
 };
 
 const summary = {
@@ -485,10 +579,16 @@ const filters = {
   },
 };
 
-/** Dark or light on the screen, light on paper. */
-function dress(print = false) {
-  Panel.look = !print && matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
+/** Dark or light on the screen. */
+function dress() {
+  Panel.look = matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
   Panel.refresh();
+}
+
+/** Paper has all plots and all rows of tables. */
+function paper(on) {
+  Panel.print(on);
+  for (const table of tables.all) table.print(on);
 }
 
 (async () => {
@@ -501,12 +601,14 @@ function dress(print = false) {
   dress();
   distributions.start();
   ages.start();
+  times.start();
   agreement.start();
   mosaic.start();
   summary.ratings();
   document.querySelectorAll("table.static").forEach(sortable);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dress());
-  addEventListener("beforeprint", () => dress(true));
-  addEventListener("afterprint", () => dress());
+  addEventListener("beforeprint", () => paper(true));
+  addEventListener("afterprint", () => paper(false));
+  await page.library("echarts"); // to print, it must be there at once
   document.body.dataset.ready = "yes";
 })();

@@ -59,6 +59,13 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     @property
+    def known(self) -> Table:
+        """The same without columns that are n/a in all rows."""
+        kept = [k for k in range(len(self.columns)) if any(row[k] != "n/a" for row in self.rows)]
+        rows = tuple(tuple(row[k] for k in kept) for row in self.rows)
+        return Table(self.name, tuple(self.columns[k] for k in kept), rows)
+
+    @property
     def text(self) -> str:
         """The file."""
         return tsv_text(self.columns, self.rows)
@@ -98,12 +105,18 @@ class Agreement:
 
 @dataclass(frozen=True)
 class TaskTables:
-    """What is known of one task."""
+    """What is known of one task.
+
+    Attributes:
+        change: from the first to the last session of a person, with its bounds, in percent; at
+            the last session.
+    """
 
     task: str
     measures: tuple[Matrix, ...]
     agreements: tuple[Agreement, ...] = ()
     tables: tuple[Table, ...] = ()
+    change: tuple[Matrix, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,6 +142,8 @@ class Cohort:
         files: the tables that lie beside the page.
         raters: how far raters agree.
         ratings: that were given.
+        years, visits: of sessions whose place in time is known: since the first one of the
+            person, and from 1.
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -140,6 +155,8 @@ class Cohort:
     files: tuple[str, ...] = field(default=())
     raters: Table | None = None
     ratings: tuple[Rating, ...] = ()
+    years: Numbers = ()
+    visits: tuple[int | None, ...] = ()
 
     def statuses(self) -> dict[str, Counter[str]]:
         """For each task that was asked for, how many sessions are done, failed and so on."""
@@ -263,9 +280,13 @@ def _task(reader: _Reader, task: str) -> TaskTables | None:
     measures += reader.matrices(
         rows, {"change_percent_per_year": (title, "% per year")}, "last_session"
     )
+    title = "Change from the first to the last session"
+    names = ("change_percent", "change_low_percent", "change_high_percent")
+    change = reader.matrices(rows, dict.fromkeys(names, (title, "%")), "last_session")
     kept = ("retest", "agreement_summary")
     tables = tuple(table for name in kept if (table := reader.table(task, name)) is not None)
-    return TaskTables(task, tuple(measures), _agreements(reader, task, tables), tables)
+    agreements = _agreements(reader, task, tables)
+    return TaskTables(task, tuple(measures), agreements, tables, tuple(change))
 
 
 def _agreements(reader: _Reader, task: str, tables: Sequence[Table]) -> tuple[Agreement, ...]:
@@ -363,10 +384,13 @@ def payload(cohort: Cohort) -> dict[str, Any]:
         "pages": list(cohort.pages),
         "qc": cohort.qc,
         "people": cohort.people,
+        "years": list(cohort.years),
+        "visits": list(cohort.visits),
         "tasks": [
             {
                 "task": one.task,
                 "measures": [vars(measure) for measure in one.measures],
+                "change": {measure.key: vars(measure) for measure in one.change},
                 "agreements": [
                     {
                         "reference": agreement.reference,

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from deepmrseg_bids.bids.derivatives import label_maps_of, tasks_in
+from deepmrseg_bids.bids.description import APP
 from deepmrseg_bids.bids.label_tables import label_table_of
 from deepmrseg_bids.bids.names import mosaic_path, sidecar_path
 from deepmrseg_bids.errors import DeepMRSegError
@@ -100,7 +101,7 @@ def draw_sheets(job: SheetJob) -> dict[str, list[Tile]]:
             path.unlink(missing_ok=True)  # of an earlier run
             continue
         # tiles are small and many: sharp enough to see a contour that is off
-        write_bytes(path, encode(sheet, COLUMNS * COLUMNS * 6000))
+        write_bytes(path, encode(sheet, COLUMNS * COLUMNS * 6000, software=APP))
     return tiles
 
 

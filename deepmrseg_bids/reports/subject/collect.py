@@ -15,10 +15,10 @@ from deepmrseg_bids.bids.description import raw_folder, read_description
 from deepmrseg_bids.bids.keyed_tables import read_keyed
 from deepmrseg_bids.bids.label_tables import label_table_of
 from deepmrseg_bids.bids.tables import read_morph
-from deepmrseg_bids.bids.visits import Visits, read_visits
 from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.files import read_json
 from deepmrseg_bids.findings import worst_first
+from deepmrseg_bids.reports.subject.lesion_changes import lesion_changes
 from deepmrseg_bids.reports.subject.page import (
     Alignment,
     SessionResult,
@@ -28,6 +28,7 @@ from deepmrseg_bids.reports.subject.page import (
 from deepmrseg_bids.reports.subject.study import Study
 from deepmrseg_bids.session.inventory import EDITED
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
+from deepmrseg_bids.session.lesion_changes import visit_pairs, visits_of
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
 __all__ = ["subject_page"]
@@ -39,7 +40,7 @@ def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: 
     """Write ``sub-<label>.html`` for the sessions of one subject and return its path."""
     page = out_dir / names.report_path(outcomes[0].subject)
     specs = tasks_in(out_dir)
-    visits = _visits(outcomes, out_dir)
+    visits = visits_of(outcomes, out_dir)
     in_order = sorted(outcomes, key=lambda one: visits.sessions.index(_label(one)))
     study = Study(out_dir)
     name, person = _about(outcomes[0], out_dir)
@@ -48,6 +49,14 @@ def subject_page(outcomes: Sequence[SessionOutcome], out_dir: Path, *, command: 
             _session(outcome, specs, out_dir, study), dataset=name, person=person(_label(outcome))
         )
         for outcome in in_order
+    ]
+    compared = lesion_changes(visit_pairs(outcomes, out_dir), out_dir)
+    results = [
+        replace(
+            one,
+            lesion_changes=tuple(c for c in compared if f"ses-{c.after}" == f"ses-{one.session}"),
+        )
+        for one in results
     ]
     models = {task.task: task.model for o in outcomes for task in o.tasks if task.model}
     write_subject_report(
@@ -83,21 +92,6 @@ def _about(outcome: SessionOutcome, out_dir: Path) -> tuple[str, Callable[[str],
         return ", ".join(facts)
 
     return name if isinstance(name, str) else "", person
-
-
-def _visits(outcomes: Sequence[SessionOutcome], out_dir: Path) -> Visits:
-    """The sessions of a subject in the order of time."""
-    subject = f"sub-{outcomes[0].subject}"
-    images = {_label(outcome): next(iter(outcome.images.values()), "") for outcome in outcomes}
-    folders = (parent for image in images.values() for parent in Path(image).parents)
-    raw = next((folder.parent for folder in folders if folder.name == subject), None)
-    if raw is None:
-        raw = raw_folder(out_dir)
-    stems = {
-        session: names.source_stem(image) if image else f"{subject}_{session}"
-        for session, image in images.items()
-    }
-    return Visits.of(stems) if raw is None else read_visits(raw, subject, stems)
 
 
 def _label(outcome: SessionOutcome) -> str:

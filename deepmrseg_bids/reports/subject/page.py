@@ -31,6 +31,7 @@ from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
 from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
+from deepmrseg_bids.reports.subject.lesion_changes import LesionChanges
 from deepmrseg_bids.reports.subject.lesions import LesionView, lesion_view
 from deepmrseg_bids.reports.subject.slices import Slice, SliceSet, draw_slices
 from deepmrseg_bids.reports.subject.study import block
@@ -117,6 +118,7 @@ class SessionResult:
     """The results of one session; ``session`` is None in a data set without sessions.
 
     Attributes:
+        lesion_changes: of its lesions since the session before, by task.
         findings: about the images and the results, those that matter most first.
         dataset, person: the name of the data set; age and sex, for the title.
     """
@@ -127,6 +129,7 @@ class SessionResult:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     alignment: Alignment | None = None
+    lesion_changes: tuple[LesionChanges, ...] = ()
     dataset: str = ""
     person: str = ""
 
@@ -185,6 +188,7 @@ def write_subject_report(
         models=models,
         sessions=_sessions(results),
         changes=_changes(results, visits),
+        lesion_changes=[change for result in results for change in result.lesion_changes],
         order_notes=visits.notes,
         counts=_counts(results),
         tasks=_task_names(results),

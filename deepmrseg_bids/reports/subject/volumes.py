@@ -42,6 +42,7 @@ class Row:
     percent: str
     confidence: float | None
     standing: Standing | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,16 @@ def _row(
         "n/a" if percent is None else f"{percent:.3g}",
         None if row.confidence is None else min(max(row.confidence, 0.0), 1.0),
         standing.get(row.name),
+        _floor_note(row),
     )
+
+
+def _floor_note(row: MorphRow) -> str:
+    """What is said of a volume that is below the floor of its model."""
+    floor = row.volume_floor_mm3
+    if floor is None or not row.below_floor:
+        return ""
+    return f"below {floor / 1000:g} ml: not distinguishable from none"
 
 
 def _number(volume: float, scale: float) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid
@@ -45,6 +46,8 @@ class Row:
     volume_high_mm3: float | None = None
     volume_icv_percent: float | None = None
     confidence: float | None = None
+    volume_floor_mm3: float | None = None
+    below_floor: bool = False
 
 
 ROWS = (
@@ -296,6 +299,15 @@ def test_methods_that_a_sidecar_does_not_state_do_not_stop_the_page(
 def test_where_nothing_was_done_there_is_no_methods_text_to_paste(tmp_path: Path) -> None:
     text = write(tmp_path, SessionResult("01", None, (unfinished("wml", "failed", "broken"),))).text
     assert "Text for a manuscript" not in text and "broken" in text
+
+
+def test_a_volume_below_the_floor_of_its_model_says_so(tmp_path: Path, done: TaskResult) -> None:
+    rows = [MorphRow(1, "Left-Caudate", 800.0, 0.0, 2000.0, None, 0.3, None, 1500.0)]
+    page = write(tmp_path, SessionResult("01", None, (replace(done, rows=rows),)))
+    assert "below 1.5 ml: not distinguishable from none" in page.text
+    above = [replace(rows[0], volume_mm3=1500.0)]
+    page = write(tmp_path, SessionResult("01", None, (replace(done, rows=above),)))
+    assert "not distinguishable" not in page.text
 
 
 def test_the_pictures_of_many_sessions_share_the_room_of_one_page(

@@ -98,13 +98,14 @@ class Posteriors:
     """What a network answered.
 
     Attributes:
-        data: (classes, I, J, K) probabilities, background first.
+        data: (classes, I, J, K) probabilities, background first; float32, or uint16 of which
+            ``one`` stands for certainty.
         grid: where the network worked.
         indices: (classes,) the label index of each class, 0 for the background.
         sides: of a network that takes both sides of a structure for one class.
     """
 
-    data: NDArray[np.float32]
+    data: NDArray[np.float32] | NDArray[np.uint16]
     grid: Grid
     indices: tuple[int, ...]
     sides: Sides | None = None
@@ -115,6 +116,11 @@ class Posteriors:
                 f"posteriors of shape {self.data.shape} on a grid of {self.grid.shape} for "
                 f"{counted(len(self.indices), 'class', 'classes')}"
             )
+
+    @property
+    def one(self) -> float:
+        """What stands for certainty in ``data``."""
+        return 65535.0 if self.data.dtype == np.uint16 else 1.0
 
     def labels(self) -> NDArray[np.uint8]:
         """The most likely class in each voxel, (I, J, K)."""
@@ -143,7 +149,10 @@ class Posteriors:
         known = index if sides is None else sides.right_of.get(index, index)
         if known not in self.indices[1:]:
             return None
-        whole: NDArray[np.float32] = self.data[self.indices.index(known, 1)]
+        data = self.data[self.indices.index(known, 1)]
+        whole: NDArray[np.float32] = data.astype(np.float32, copy=False)
+        if self.one != 1:
+            whole = whole / np.float32(self.one)
         if sides is None or known not in sides.left_of:
             return whole
         share: NDArray[np.float32] = whole * (sides.right if index == known else 1 - sides.right)
@@ -207,10 +216,12 @@ def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
     part = overlap(posteriors.grid, grid)
     if part is not None:
         box = grid.crop([s.start for s in part], [s.stop for s in part])
-        best = resample(posteriors.data[0], posteriors.grid, box, fill=1.0)
+        best = resample(posteriors.data[0], posteriors.grid, box, fill=posteriors.one)
         chosen = np.zeros(box.shape, dtype=kind)
+        # the most likely of some classes has one share at least, and of many never so little
+        least = (1 - _ROUNDING) * max(1 / len(posteriors.data), _LEAST) * posteriors.one
         for index, data in zip(posteriors.indices[1:], posteriors.data[1:], strict=True):
-            near = _where_it_can_win(data, len(posteriors.data), posteriors.grid, box)
+            near = _where_it_can_win(data, least, posteriors.grid, box)
             if near is None:
                 continue
             here, source = near
@@ -233,14 +244,14 @@ class _Part:
 
 
 def _where_it_can_win(
-    posterior: Array, classes: int, grid: Grid, target: Grid
+    posterior: Array, least: float, grid: Grid, target: Grid
 ) -> tuple[Box, _Part] | None:
     """The voxels of ``target`` that a class may get, and the part of its posterior they need.
 
-    The most likely class of a voxel has at least one share in ``classes``; of many classes, none
-    wins with less than ``_LEAST``.
+    Args:
+        least: with less a class never wins.
     """
-    core = box_above(posterior, (1 - _ROUNDING) * max(1 / classes, _LEAST))
+    core = box_above(posterior, least)
     if core is None:
         return None
     # as far as interpolation reaches, and averaging, where the target is coarser

@@ -63,12 +63,16 @@ def count(posteriors: Posteriors) -> SoftCounts:
     place[list(indices)] = np.arange(len(indices))
     chosen = place[posteriors.chosen()]
     shared = np.zeros((len(indices) + 1, len(indices)))
-    total = np.zeros(len(indices))
+    total, one = np.zeros(len(indices)), posteriors.one
     for index, whole, of_side in _shares(posteriors):
-        total[place[index]] = _sum(whole, of_side)
-        if (box := box_above(whole, _SMALL)) is None:
+        total[place[index]] = _sum(whole, of_side) / one
+        if (box := box_above(whole, _SMALL * one)) is None:
             continue
-        share = whole[box] if of_side is None else whole[box] * of_side[box]
+        share = (
+            whole[box] / np.float32(one)
+            if of_side is None
+            else whole[box] / np.float32(one) * of_side[box]
+        )
         where = chosen[box].ravel()
         shared[:, place[index]] = np.bincount(where, share.ravel(), minlength=len(shared))
     sizes = np.bincount(chosen.ravel(), minlength=len(shared))[:-1].astype(np.float64)

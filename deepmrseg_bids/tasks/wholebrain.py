@@ -51,7 +51,7 @@ def segment(volume: Volume, box: Grid, mask_on: MaskOn, predictors: Predictors) 
     """
     structures, sides = predictors("wholebrain"), predictors("sides")
     right = _right(volume, box, mask_on, sides)
-    found = look(volume, box, mask_on, structures)
+    found = look(volume, box, mask_on, structures, packed=True)
     found = replace(found, sides=Sides(right, _left_of(TABLE)))
     counts = count(found)
     labels = label_map(found, volume.grid)

@@ -72,6 +72,19 @@ def test_posteriors_have_the_size_of_the_image_and_sum_to_one(bundle, fastest):
     np.testing.assert_allclose(posteriors.sum(axis=0), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("slabs", [2**24, 500])
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("window", [(0, 0, 0), (16, 16, 16)])
+def test_packed_posteriors_are_the_same_in_65535ths(bundle, monkeypatch, slabs, window, flips):
+    monkeypatch.setattr(predicting, "_AT_ONCE", slabs)
+    preparation = dataclasses.replace(bundle.preparation, window=window, mirrors=True)
+    predictor = Predictor(dataclasses.replace(bundle, preparation=preparation), flips=flips)
+    image = np.random.default_rng(0).random((24, 16, 16), dtype=np.float32)
+    packed = predictor.packed(image)
+    assert packed.dtype == np.uint16
+    np.testing.assert_allclose(packed / 65535, predictor(image), atol=1e-5)
+
+
 def test_bfloat16_gives_nearly_the_posteriors_of_float32(bundle):
     image = np.random.default_rng(0).normal(size=(16, 16, 16))
     exact = Predictor(bundle, precision="float32")(image)

@@ -83,6 +83,9 @@ class ByLevel:
         background = ~np.logical_or.reduce(chosen)
         return np.stack([background, *chosen]).astype(np.float32)
 
+    def packed(self, image: np.ndarray) -> np.ndarray:
+        return np.rint(self(image) * 65535).astype(np.uint16)
+
     def many(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [self(image) for image in images]
 

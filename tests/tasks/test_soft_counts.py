@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from deepmrseg_bids.imaging.grid import Grid
-from deepmrseg_bids.tasks.results import Posteriors, Sides, expected_dice
+from deepmrseg_bids.tasks.results import Posteriors, Sides, expected_dice, label_map, labels_at
 from deepmrseg_bids.tasks.soft_counts import count
 
 SHAPE = (12, 10, 8)
@@ -31,6 +33,22 @@ def test_the_confidence_of_a_union_is_that_of_its_labels_taken_as_one(union, sid
     expected = expected_dice(together, np.isin(found.chosen(), list(union)))
     # a probability below 0.001 far from its structure counts as none
     assert count(found).expected_dice(union) == pytest.approx(expected, abs=2e-3)
+
+
+def test_packed_posteriors_give_the_same_labels_and_confidences() -> None:
+    found = posteriors(sides=True)
+    packed = replace(found, data=np.rint(found.data * 65535).astype(np.uint16))
+    np.testing.assert_array_equal(packed.chosen(), found.chosen())
+    for index in (35, 36, 37, 48):
+        np.testing.assert_allclose(packed.of(index), found.of(index), atol=1e-5)
+        assert count(packed).expected_dice({index}) == pytest.approx(
+            count(found).expected_dice({index}), abs=1e-4
+        )
+    other = Grid((15, 12, 10), np.diag([0.8, 0.8, 0.8, 1.0]))
+    one, two = label_map(found, other).data, label_map(packed, other).data
+    assert (one == two).mean() > 0.999
+    points = other.to_world(np.indices(other.shape).reshape(3, -1).T).T
+    assert (labels_at([packed], points) == labels_at([found], points)).mean() > 0.999
 
 
 def test_what_was_not_chosen_has_no_confidence() -> None:

@@ -14,9 +14,11 @@ from deepmrseg_bids.bids.names import group_path
 from deepmrseg_bids.bids.participants import People, SessionKey
 from deepmrseg_bids.bids.tables import write_table
 from deepmrseg_bids.bids.visits import Visits
+from deepmrseg_bids.group.background import MoreColumns
 from deepmrseg_bids.group.columns import (
     ABSENT,
     ASYMMETRY,
+    BACKGROUND,
     CHANGE,
     FLOOR,
     MISSING,
@@ -93,8 +95,14 @@ def write_morphs(
     return path
 
 
-def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
-    """Write ``group_seg-<task>_structures.tsv``; returns the deviations, see :func:`deviating`."""
+def write_structures(
+    out_dir: Path, volumes: TaskVolumes, more: MoreColumns | None = None
+) -> pd.DataFrame:
+    """Write ``group_seg-<task>_structures.tsv``; returns the deviations, see :func:`deviating`.
+
+    Args:
+        more: what is known besides, by age, sex and so on.
+    """
     sizes, brains = volumes.wide("volume_mm3"), volumes.brains()
     scores, flags = _deviations(volumes.usable(sizes.apply(np.cbrt)))
     residual, lines = _adjusted(volumes, sizes, brains, scores)
@@ -103,8 +111,9 @@ def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
         deviation=volumes.long(scores.where(flags.notna())),
         outlier=volumes.long(flags),
     )
-    path = out_dir / group_path(volumes.task, "structures")
-    columns = STRUCTURES
+    wide, facts = ({}, {}) if more is None else (more.wide, more.facts)
+    table = table.assign(**{column: volumes.long(values) for column, values in wide.items()})
+    columns = {**STRUCTURES, **{name: of for name, of in BACKGROUND.items() if name in wide}}
     if table["volume_floor_mm3"].notna().any():
         below = np.where(table["volume_mm3"] < table["volume_floor_mm3"], "yes", "no")
         known = table["volume_floor_mm3"].notna() & table["volume_mm3"].notna()
@@ -112,7 +121,8 @@ def write_structures(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame:
         columns = {**columns, **FLOOR}
     if volumes.ratings is not None:
         columns = {**columns, **RATED}
-    write_table(path, columns, volumes.rated(table), ResidualMethod=lines, **_LIMITS)
+    path = out_dir / group_path(volumes.task, "structures")
+    write_table(path, columns, volumes.rated(table), ResidualMethod=lines, **facts, **_LIMITS)
     what = f"{volumes.task}: volume of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 

@@ -48,6 +48,8 @@ class RunConfig:
             ``NAME[:cohort-N][:res-N]``.
         same_source: OUT_DIR is of BIDS_DIR, even if its results do not show that.
         ratings: tables of quality ratings, for the group level.
+        norms: reference centiles, for the group level.
+        harmonise: a column of participants.tsv, whose differences ComBat takes out.
         reference: data sets to compare with at the group level, as ``DIR`` or ``NAME=DIR``.
         adjust_for: what volumes are adjusted for at the group level: ``icv`` or ``brain``.
 
@@ -90,6 +92,8 @@ class RunConfig:
     reference: tuple[str, ...] = ()
     adjust_for: str = "icv"
     ratings: tuple[Path, ...] = ()
+    norms: Path | None = None
+    harmonise: str = ""
     verbosity: int = 0
 
     def __post_init__(self) -> None:
@@ -113,7 +117,7 @@ class RunConfig:
         if self.level == "group" and (self.dry_run or self.reports_only):
             flag = "--dry-run" if self.dry_run else "--reports-only"
             raise UsageError(f"{flag} is only available at the participant level")
-        for name in ("reference", "ratings"):
+        for name in ("reference", "ratings", "norms", "harmonise"):
             if self.level == "participant" and getattr(self, name):
                 raise UsageError(f"--{name} is only available at the group level")
         output_spaces(self.output_spaces)  # an error if one is none

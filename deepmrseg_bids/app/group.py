@@ -13,8 +13,9 @@ from deepmrseg_bids.app.request import check_owner
 from deepmrseg_bids.bids.derivatives import Staging, tasks_in
 from deepmrseg_bids.bids.keyed_tables import listed
 from deepmrseg_bids.bids.names import group_path, group_qc_path, group_report_path, report_path
+from deepmrseg_bids.bids.norms import read_norms
 from deepmrseg_bids.bids.ownership import check_group_files
-from deepmrseg_bids.bids.participants import read_people
+from deepmrseg_bids.bids.participants import People, read_people
 from deepmrseg_bids.bids.query import check_bids_dir, check_output_dir, check_writable
 from deepmrseg_bids.bids.ratings import Ratings, read_ratings, unknown_sessions
 from deepmrseg_bids.bids.references import Reference, read_references
@@ -22,6 +23,7 @@ from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.group.agreement import old_agreement, write_agreement
+from deepmrseg_bids.group.background import Background, against
 from deepmrseg_bids.group.columns import MISSING
 from deepmrseg_bids.group.qc import write_qc
 from deepmrseg_bids.group.ratings import write_rating_tables
@@ -82,6 +84,8 @@ def run_group(config: RunConfig, *, command: str = "") -> int:
     if any(one.folder.resolve() == config.out_dir.resolve() for one in references):
         raise UsageError("--reference: this is OUT_DIR; its label maps agree with themselves")
     ratings = read_ratings(config.ratings) if config.ratings else None
+    if config.norms:
+        read_norms(config.norms)  # before any work
     tasks = tasks_in(config.out_dir, measured_tasks(config.out_dir))
     if unknown := [task for task in config.tasks if task not in tasks]:
         raise UsageError(f"unknown tasks {unknown}; known are {', '.join(tasks)}")
@@ -247,7 +251,8 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
     people = read_people(config.bids_dir, sessions, taken=taken)
     for note in dict.fromkeys([*people.notes, *times.notes]):
         _log.warning("%s", note)
-    unusual = []
+    background, unusable = _background(config, people)
+    unusual, failed = [], [*unusable]
     for task in present:
         absent = absences(config.bids_dir, task, sessions, study.log)
         rest = f", none of {len(absent)} (see missing_reason)" if absent else ""
@@ -255,8 +260,10 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
         for key in task.edited:
             _log.warning("%s: %s: %s", task.task, " ".join(filter(None, key)), EDITED)
         write_morphs(folder, task, people, absent)
+        more = against(task, background)
+        failed += more.problems
         found = [
-            write_structures(folder, task, size=config.adjust_for),
+            write_structures(folder, task, more, size=config.adjust_for),
             write_asymmetry(folder, task),
         ]
         if task.part or not any(part.task == task.task for part in present if part.part):
@@ -267,12 +274,23 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
     _, missing = write_qc(
         folder, study.volumes, study.log, odd, results=config.out_dir, order=sessions
     )
-    return list(people.problems) + [
+    return [*people.problems, *failed] + [
         f"{' '.join(part for part in key if part)}: {task} is done according to "
         "logs/sessions.tsv, but its table of volumes is missing; run the session "
         "again"
         for key, task in missing
     ]
+
+
+def _background(config: RunConfig, people: People) -> tuple[Background, list[str]]:
+    """Age, sex, site and norms, and what of them cannot be used."""
+    norms = read_norms(config.norms) if config.norms else None
+    site = config.harmonise
+    if site and site not in people.table.columns:
+        known = ", ".join(people.table.columns) or "none"
+        problem = f"--harmonise: participants.tsv has no column {site}; its columns are {known}"
+        return Background(people.table, norms=norms, size=config.adjust_for), [problem]
+    return Background(people.table, site, norms, config.adjust_for), []
 
 
 def _agreements(
@@ -332,6 +350,7 @@ def _write_page(
         ratings=study.ratings.ratings if study.ratings else (),
         visits=tuple(place for place, _ in places),
         years=tuple(years for _, years in places),
+        norms=read_norms(config.norms) if config.norms else None,
     )
     mosaics = draw_mosaics(
         config.out_dir,

@@ -167,6 +167,13 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--ratings", nargs="+", action="extend", type=_path, metavar="FILE",
                        help="group level: quality ratings exported from the reports; results "
                             "rated fail are excluded from statistics")  # fmt: skip
+    group.add_argument("--norms", type=_path, metavar="FILE",
+                       help="group level: reference centiles of volumes: a TSV with name, sex, "
+                            "age, centile_5 ... centile_95")  # fmt: skip
+    group.add_argument(*both("--harmonise", "--harmonize"), metavar="COLUMN",
+                       help="group level: harmonise volumes over the sites in this column of "
+                            "participants.tsv (ComBat), in columns of their own; requires "
+                            "deepmrseg-bids[harmonise]")  # fmt: skip
     group.add_argument("--probabilities", action="store_true", help="also write posteriors")
     group.add_argument(*both("--reports-only"), action="store_true",
                        help="only write the HTML reports, from existing results")  # fmt: skip

@@ -12,6 +12,7 @@ __all__ = [
     "ABSENT",
     "AGREEMENT",
     "ASYMMETRY",
+    "BACKGROUND",
     "CHANGE",
     "FLOOR",
     "LESION_AGREEMENT",
@@ -117,6 +118,28 @@ FLOOR: Columns = {
     "below_floor": _of("yes if the volume is below the floor of the model, otherwise no"),
 }
 """Further columns of it, where a model states a floor."""
+
+BACKGROUND: Columns = {
+    "volume_expected_mm3": _of(
+        "Volume expected for age, sex and head size, from a robust regression over the sessions "
+        "of this study; ExpectedVolume lists the terms of each structure",
+        "mm^3",
+    ),
+    "z_adjusted": _of(
+        "Volume minus expected volume, in robust standard deviations of that difference in this "
+        "study (1.4826 times the median absolute deviation)"
+    ),
+    "volume_harmonised_mm3": _of(
+        "Volume harmonised over sites with ComBat (--harmonise); effects of age, sex and brain "
+        "size are kept",
+        "mm^3",
+    ),
+    "norm_centile": _of(
+        "Centile of the volume in the reference of --norms, for age and sex; volumes outside the "
+        "outermost centiles have the outermost one"
+    ),
+}
+"""More columns of ``group_seg-<task>_structures.tsv``, those of them that are known."""
 
 ASYMMETRY: Columns = {
     **_WHO,

@@ -14,9 +14,11 @@ from deepmrseg_bids.bids.names import group_path
 from deepmrseg_bids.bids.participants import People, SessionKey
 from deepmrseg_bids.bids.tables import write_table
 from deepmrseg_bids.bids.visits import Visits
+from deepmrseg_bids.group.background import MoreColumns
 from deepmrseg_bids.group.columns import (
     ABSENT,
     ASYMMETRY,
+    BACKGROUND,
     CHANGE,
     FLOOR,
     MISSING,
@@ -94,25 +96,32 @@ def write_morphs(
     return path
 
 
-def write_structures(out_dir: Path, volumes: TaskVolumes, *, size: str = "icv") -> pd.DataFrame:
+def write_structures(
+    out_dir: Path,
+    volumes: TaskVolumes,
+    more: MoreColumns | None = None,
+    *,
+    size: str = "icv",
+) -> pd.DataFrame:
     """Write ``group_seg-<task>_structures.tsv``; returns the deviations, see :func:`deviating`.
 
     Args:
+        more: what is known besides, by age, sex and so on.
         size: of a head, for the residual method: ``icv`` (``brain``, where no session has one) or
             ``brain``.
     """
-    sizes = volumes.wide("volume_mm3")
-    if not np.isfinite(volumes.wholes(size)).any():
-        size = "brain"
+    sizes, (size, wholes) = volumes.wide("volume_mm3"), volumes.head_sizes(size)
     scores, flags = _deviations(volumes.usable(sizes.apply(np.cbrt)))
-    residual, lines = _adjusted(volumes, sizes, volumes.wholes(size), scores)
+    residual, lines = _adjusted(volumes, sizes, wholes, scores)
     table = volumes.table.assign(
         volume_residual_mm3=volumes.long(residual),
         deviation=volumes.long(scores.where(flags.notna())),
         outlier=volumes.long(flags),
     )
     path = out_dir / group_path(volumes.name, "structures")
-    columns = STRUCTURES
+    wide, facts = ({}, {}) if more is None else (more.wide, more.facts)
+    table = table.assign(**{column: volumes.long(values) for column, values in wide.items()})
+    columns = {**STRUCTURES, **{name: of for name, of in BACKGROUND.items() if name in wide}}
     if table["volume_floor_mm3"].notna().any():
         below = np.where(table["volume_mm3"] < table["volume_floor_mm3"], "yes", "no")
         known = table["volume_floor_mm3"].notna() & table["volume_mm3"].notna()
@@ -120,7 +129,7 @@ def write_structures(out_dir: Path, volumes: TaskVolumes, *, size: str = "icv") 
         columns = {**columns, **FLOOR}
     if volumes.ratings is not None:
         columns = {**columns, **RATED}
-    facts = {"ResidualMethod": lines, "ResidualHeadSize": _SIZES[size]}
+    facts = {**facts, "ResidualMethod": lines, "ResidualHeadSize": _SIZES[size]}
     write_table(path, columns, volumes.rated(table), **facts, **_LIMITS)
     what = f"{volumes.name}: volume of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
@@ -134,12 +143,15 @@ def _deviations(values: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _adjusted(
-    volumes: TaskVolumes, sizes: pd.DataFrame, wholes: pd.Series[float], scores: pd.DataFrame
+    volumes: TaskVolumes,
+    sizes: pd.DataFrame,
+    wholes: pd.Series[float] | None,
+    scores: pd.DataFrame,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Volumes by the residual method, and the line of each structure for the JSON."""
     residual = pd.DataFrame(np.nan, index=sizes.index, columns=sizes.columns)
     lines: dict[str, Any] = {}
-    if volumes.spec.brain_mask:
+    if wholes is None:
         return residual, lines
     usual = ~(np.abs(deviations(np.cbrt(wholes))) > LIMIT)
     for name in sizes:

@@ -154,11 +154,25 @@ class TaskVolumes:
         rows = self.sessions.get_indexer(pd.MultiIndex.from_frame(self.table[SESSION]))
         return rows, pd.Index(self.names).get_indexer(pd.Index(self.table["name"]))
 
+    def head_sizes(self, wanted: str) -> tuple[str, pd.Series[float] | None]:
+        """What volumes are adjusted for, and it in each session, in mm3.
+
+        Args:
+            wanted: ``icv``, the intracranial volume, or ``brain``, the volume of the brain mask,
+                which takes the place of the other where no session has that.
+
+        Returns:
+            No sizes for the volumes that are the sizes themselves.
+        """
+        size = wanted if np.isfinite(self.wholes(wanted)).any() else "brain"
+        own = self.spec.intracranial or (size == "brain" and self.spec.brain_mask)
+        return size, None if own else self.wholes(size)
+
     def wholes(self, size: str) -> pd.Series[float]:
         """The size of each head, in mm3, from volumes and percents.
 
         Args:
-            size: ``icv``, the intracranial volume, or ``brain``, the volume of the brain mask.
+            size: as of :meth:`head_sizes`.
         """
         volumes, percents = self.wide("volume_mm3"), self.wide(f"volume_{size}_percent")
         brains = 100 * volumes / percents.where(percents > 0)

@@ -1,4 +1,4 @@
-"""What the volumes of many sessions say together: outliers, brain size, sides, time, repetition.
+"""What the volumes of many sessions say together: outliers, head size, sides, time, repetition.
 
 Arrays of volumes have axes ``(sessions, structures)`` or ``(sessions,)``, in mm3; nan is a volume
 that is not known. Nothing here needs more sessions than structures.

@@ -52,6 +52,7 @@ TASK = TaskSpec(
     segment_prepared=_segment_prepared,
     models=("brain", "icv"),
     table=TABLE,
+    intracranial=True,
     output=Output({"desc": "icv"}, suffix="mask", kind="ROI"),
     judged_raw=True,
     methods="The inside of the skull was segmented by a network of its own.",

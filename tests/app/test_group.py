@@ -521,3 +521,27 @@ def test_a_failed_session_is_first_and_keeps_its_demographics(
     (study / "out" / "sub-1.html").touch()
     assert Study(study / "out").order[0] == page.name
     assert "  problem: sub-9: Deep brain structures failed: no brain found." in caplog.messages
+
+
+def test_age_sex_and_norms_have_their_columns_and_a_strange_site_is_told(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["participant_id\tage\tsex"]
+    for number in range(30):
+        add_session(study / "out", f"sub-a{number:02}", "deepbrain", LABELS,
+                    blocks(LABELS.indices, number % 3 - 1))  # fmt: skip
+        lines.append(f"sub-a{number:02}\t{20 + number}\t{'FM'[number % 2]}")
+    (study / "raw" / "participants.tsv").write_text("\n".join(lines) + "\n")
+    norms = study / "norms.tsv"
+    norms.write_text("name\tsex\tage\tcentile_5\tcentile_95\n"
+                     "Left-Caudate\tF\t0\t1\t9999\nLeft-Caudate\tF\t99\t1\t9999\n")  # fmt: skip
+    assert run(study, norms=norms, harmonise="scanner", reports=True) == 3
+    assert "--harmonise: participants.tsv has no column scanner" in caplog.text
+    found = [row for row in rows(study, "structures") if row["name"] == "Left-Caudate"]
+    assert {row["participant_id"] for row in found if row["norm_centile"] != "n/a"} == {
+        f"sub-a{number:02}" for number in range(0, 30, 2)
+    }
+    assert all(row["z_adjusted"] == "n/a" for row in found if row["participant_id"] == "sub-1")
+    sidecar = study / "out" / "group_seg-deepbrain_structures.json"
+    model = json.loads(sidecar.read_text("utf-8"))["ExpectedVolume"]["Left-Caudate"]
+    assert (model["Terms"], model["Sessions"]) == (["age", "sex M"], 30)

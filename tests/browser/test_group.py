@@ -275,7 +275,7 @@ def test_on_paper_are_all_plots_tables_with_titles_and_mosaics_and_nothing_is_cl
     assert len(drawn) > 8 and min(drawn) > 20
     for place in (0, panels.count() - 1):
         pixels = np.asarray(Image.open(io.BytesIO(panels.nth(place).screenshot())).convert("RGB"))
-        assert pixels[:8].min() > 150  # the paper is white
+        assert np.median(pixels) > 240  # the paper is white
         assert (np.ptp(pixels.astype(int), axis=2) > 60).sum() > 50  # points are coloured
     assert len(rows(page, "sessions-table")) == 30
     assert page.locator("#sessions-table thead").inner_text().startswith("Participant")

@@ -29,12 +29,14 @@ function pairsOf(names) {
   return [...pairs].map(([name, own]) => [name, own.sort((a, b) => left(a) - left(b))]);
 }
 
-/** Strips of points, one a structure, with boxes. */
-function strips(measure, indices, labels, look, groups) {
+/** Strips of points with boxes: one for each structure, or for each site or so of each. */
+function strips(measure, indices, titles, look, groups, split) {
   const points = [];
   const lines = [];
-  indices.forEach((index, x) => {
-    const known = cohort.shown.filter((k) => measure.values[index][k] !== null);
+  const boxes = indices.flatMap((index, n) => (split ? split.values : [null]).map((value) => ({ index, value, label: split ? `${titles[n]}\n${value}` : titles[n] })));
+  const labels = boxes.map((one) => one.label);
+  boxes.forEach(({ index, value }, x) => {
+    const known = cohort.shown.filter((k) => measure.values[index][k] !== null && (value === null || cohort.people[split.column][k] === value));
     const values = known.map((k) => measure.values[index][k]);
     if (!values.length) return;
     const step = aside(values);
@@ -46,13 +48,13 @@ function strips(measure, indices, labels, look, groups) {
   });
   const { series, listed, names } = scatter(points, { groups, look, size: points.length > 2000 ? 3.5 : 6 });
   listed.sort((a, b) => Math.round(a.x) - Math.round(b.x) || a.y - b.y);
-  const last = indices.length - 0.5;
+  const last = boxes.length - 0.5;
   return {
     points: listed, columns: ["name", measure.key],
     option: {
       names: groups ? names : [],
       xAxis: [
-        { type: "category", data: labels, axisTick: { show: false }, axisLabel: { color: look.ink, interval: 0, hideOverlap: false, fontSize: labels.length > 4 ? 10.5 : 12, rotate: labels.length > 4 ? 45 : 0 } },
+        { type: "category", data: labels, axisTick: { show: false }, axisLabel: { color: look.ink, interval: 0, hideOverlap: false, lineHeight: 13, fontSize: labels.length > 4 ? 10.5 : 12, rotate: labels.length > 4 ? 45 : 0 } },
         { type: "value", min: -0.5, max: last, show: false },
       ],
       yAxis: { type: "value", scale: true, name: measure.unit, nameGap: 10, nameTextStyle: { align: "left", color: look.quiet } },
@@ -65,6 +67,8 @@ const distributions = {
   start() {
     choices("d-task", cohort.tasks.map((one) => [one.task, taskTitle(one.task)]));
     byId("d-task").value = firstTask();
+    choices("d-boxes", [["", "of all sessions"], ...cohort.groups().map((one) => [one.column, `by ${one.column}`])]);
+    byId("d-boxes").addEventListener("change", distributions.build);
     choices("d-colour", [["", "outliers"], ...cohort.groups().map((one) => [one.column, one.column])]);
     byId("d-task").addEventListener("change", () => { distributions.measures(); distributions.build(); });
     byId("d-measure").addEventListener("change", distributions.build);
@@ -88,7 +92,8 @@ const distributions = {
       const title = `${plain(name)}: ${measure.title}`;
       new Panel(holder, title, (look) => {
         const groups = cohort.groups().find((one) => one.column === byId("d-colour").value);
-        return strips(measure, own, labels, look, groups);
+        const split = cohort.groups().find((one) => one.column === byId("d-boxes").value);
+        return strips(measure, own, labels, look, groups, split);
       });
     }
   },
@@ -130,6 +135,7 @@ const ages = {
     ages.years = cohort.people[ages.age].map((cell) => (cell !== "" && Number.isFinite(Number(cell)) ? Number(cell) : null));
     const without = ages.years.filter((age) => age === null).length;
     note.textContent = `Age is the column ${ages.age}` + (ages.sex ? `, sex the column ${ages.sex}` : "; no column with sex was found")
+      + (cohort.norms ? `. Bands and thin lines are the reference centiles ${cohort.norms.centiles.join(", ")} (--norms), for structures that it contains` : "")
       + `. Curves are least-squares quadratic fits, for groups of at least ten sessions.`
       + (without ? ` ${without} of ${cohort.size} session${cohort.size === 1 ? "" : "s"} ${without === 1 ? "has" : "have"} no numeric age.` : "");
     choices("a-task", cohort.tasks.map((one) => [one.task, taskTitle(one.task)]));
@@ -176,6 +182,7 @@ const ages = {
       const data = Array.from({ length: 41 }, (_, s) => low + ((high - low) * s) / 40).map((x) => [x, fit(x)]);
       return [{ ...line(data, groups ? COLOURS[g] : look.ink, { width: 2.5 }), z: 5, name: value === null ? undefined : String(value) }];
     });
+    if (measure.key === "volume_mm3") curves.unshift(...ages.bands(measure.names[n], groups, values, look));
     return {
       points: listed, columns: ["name", ages.age, measure.key],
       option: {
@@ -184,6 +191,20 @@ const ages = {
       },
     };
   },
+};
+
+/** Reference centiles: the outermost as a band, the others as lines. */
+ages.bands = (name, groups, values, look) => {
+  const curves = cohort.norms?.curves[name] || {};
+  return Object.entries(curves).flatMap(([sex, { ages: years, volumes }]) => {
+    const place = values.findIndex((value) => sex && String(value).toLowerCase().startsWith(sex));
+    const colour = place < 0 ? look.quiet : COLOURS[place];
+    const row = (c) => years.map((age, k) => [age, volumes[k][c]]);
+    const last = cohort.norms.centiles.length - 1;
+    const lines = cohort.norms.centiles.map((_, c) => ({ ...line(row(c), colour, { width: 1, type: c === 0 || c === last ? "dotted" : "dashed", opacity: 0.8 }), name: undefined, z: 1 }));
+    const band = { ...line(years.map((age, k) => [age, volumes[k][last] - volumes[k][0]]), colour, { width: 0 }), areaStyle: { color: colour, opacity: 0.1 }, stack: "norms" + sex, stackStrategy: "all", name: undefined, z: 0 };
+    return [{ ...line(row(0), colour, { width: 0 }), stack: "norms" + sex, stackStrategy: "all", name: undefined, z: 0 }, band, ...lines];
+  });
 };
 
 const times = {

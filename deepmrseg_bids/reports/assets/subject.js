@@ -291,11 +291,13 @@ const study = {
     for (const part of table.querySelectorAll(".standing")) part.hidden = false;
     table.querySelector(".of").textContent = Math.max(...Object.values(places).map((one) => one[1]));
     for (const row of table.querySelectorAll("tr[data-name]")) {
-      const [percentile, , z] = places[row.dataset.name] || [];
+      const [percentile, , z, adjusted] = places[row.dataset.name] || [];
       const cell = row.querySelector(".standing");
       cell.textContent = percentile === undefined ? "n/a" : String(percentile);
       if (z === null || z === undefined) continue;
-      cell.append(element("span", { className: "quiet", textContent: ` (z\u00a0${z < 0 ? "" : "+"}${z.toFixed(1)})` }));
+      const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(1);
+      const more = adjusted === null || adjusted === undefined ? "" : `; adj.\u00a0${signed(adjusted)}`;
+      cell.append(element("span", { className: "quiet", textContent: ` (z\u00a0${signed(z)}${more})` }));
     }
   },
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmrseg_bids.bids.names import group_path, report_path
+from deepmrseg_bids.bids.norms import Norms
 from deepmrseg_bids.bids.ratings import Rating
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.group.columns import MISSING, QC, RATED
@@ -38,8 +39,11 @@ _MEASURES = {
     "volume_mm3": ("Volume", "mm³"),
     "volume_icv_percent": ("Percentage of intracranial volume", "%"),
     "volume_brain_percent": ("Percentage of brain volume", "%"),
-    "volume_residual_mm3": ("Volume adjusted for brain size (residual method)", "mm³"),
+    "volume_residual_mm3": ("Volume adjusted for head size (residual method)", "mm³"),
     "confidence": ("Confidence", "0 to 1"),
+    "z_adjusted": ("z adjusted for age, sex and head size", "robust SD"),
+    "volume_harmonised_mm3": ("Volume harmonised over sites (ComBat)", "mm³"),
+    "norm_centile": ("Centile of the reference (--norms)", "0 to 100"),
     "deviation": ("Robust z (deviation from the median of all sessions)", "robust SD"),
 }
 _SCORES = ("f1", "hd95_mm", "asd_mm", "volume_mm3", "reference_volume_mm3")
@@ -144,6 +148,7 @@ class Cohort:
         ratings: that were given.
         years, visits: of sessions whose place in time is known: since the first one of the
             person, and from 1.
+        norms: reference centiles.
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -157,6 +162,7 @@ class Cohort:
     ratings: tuple[Rating, ...] = ()
     years: Numbers = ()
     visits: tuple[int | None, ...] = ()
+    norms: Norms | None = None
 
     def statuses(self) -> dict[str, Counter[str]]:
         """For each task that was asked for, how many sessions are done, failed and so on."""
@@ -327,6 +333,21 @@ def _people(
     return {column: tuple(cells) for column, cells in people.items()}
 
 
+def _norms(cohort: Cohort) -> dict[str, Any] | None:
+    """The reference centiles of the structures in the report, by structure and sex."""
+    if cohort.norms is None:
+        return None
+    names = {name for task in cohort.tasks for one in task.measures for name in one.names}
+    curves: dict[str, dict[str, Any]] = {}
+    for (name, sex), curve in cohort.norms.curves.items():
+        if name in names:
+            curves.setdefault(name, {})[sex] = {
+                "ages": curve.ages.tolist(),
+                "volumes": curve.volumes.tolist(),
+            }
+    return {"centiles": list(cohort.norms.centiles), "curves": curves}
+
+
 def _known(cell: str) -> str:
     return "" if cell == "n/a" else cell
 
@@ -386,6 +407,7 @@ def payload(cohort: Cohort) -> dict[str, Any]:
         "people": cohort.people,
         "years": list(cohort.years),
         "visits": list(cohort.visits),
+        "norms": _norms(cohort),
         "tasks": [
             {
                 "task": one.task,

@@ -59,7 +59,10 @@ class Study:
             row for row in _rows(self.out_dir / group_path(task)) if row.get("excluded") != "yes"
         ]
         away = {
-            (*_who(row), row.get("name", "")): _value(row.get("deviation"))
+            (*_who(row), row.get("name", "")): (
+                _value(row.get("deviation")),
+                _value(row.get("z_adjusted")),
+            )
             for row in _rows(self.out_dir / group_path(task, "structures"))
         }
         found: dict[Key, dict[str, Standing]] = {}
@@ -71,7 +74,7 @@ class Study:
             ranks = rankdata([value for _, value in known])  # ties have their mean rank
             for (who, _), rank in zip(known, ranks.tolist(), strict=True):
                 percent = 100 * (rank - 1) / (len(known) - 1)
-                place = Standing(percent, len(known), away.get((*who, name)))
+                place = Standing(percent, len(known), *away.get((*who, name), (None, None)))
                 found.setdefault(who, {})[name] = place
         return found
 
@@ -111,7 +114,7 @@ class Study:
             row = self._qc.get((participant, session), {})
             places = {
                 task: {
-                    name: [round(one.percentile), one.of, one.deviation]
+                    name: [round(one.percentile), one.of, one.deviation, one.adjusted]
                     for name, one in self.standing(task, participant, session).items()
                 }
                 for task in tasks

@@ -22,11 +22,13 @@ class Standing:
         percentile: share of the other sessions with a smaller volume, 0 to 100; ties count half.
         of: how many sessions have this volume.
         deviation: from their median, in robust standard deviations; None if not known.
+        adjusted: the same from what is expected for age, sex and head size.
     """
 
     percentile: float
     of: int
     deviation: float | None = None
+    adjusted: float | None = None
 
 
 @dataclass(frozen=True)

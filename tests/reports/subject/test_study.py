@@ -66,7 +66,7 @@ def test_a_page_is_brought_up_to_date_without_its_pictures_being_drawn(tmp_path:
     start, _, rest = text.partition('id="study">')
     told, _, end = rest.partition("</script>")
     assert json.loads(told) == facts and start.startswith("<p>x</p>") and end == "</html>"
-    assert facts["sessions"][""]["standing"] == {"deepbrain": {"Stem": [20, 6, None]}}
+    assert facts["sessions"][""]["standing"] == {"deepbrain": {"Stem": [20, 6, None, None]}}
     assert facts["sessions"][""]["verdict_reason"] == "Why </script> & so"
     page.write_text("<p>of an older version</p>")
     assert not refresh(page, facts)

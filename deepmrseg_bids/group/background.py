@@ -1,0 +1,159 @@
+"""Volumes against what else is known of people: age, sex, head size, site, reference centiles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deepmrseg_bids.bids.norms import Norms
+from deepmrseg_bids.errors import MetricError
+from deepmrseg_bids.group.volumes import TaskVolumes
+from deepmrseg_bids.metrics.expected import Covariates, Expected, expected
+from deepmrseg_bids.metrics.harmonise import harmonised
+from deepmrseg_bids.tsv import NOT_KNOWN, number_in
+
+__all__ = ["Background", "MoreColumns", "against"]
+
+_SIZES = {"icv": "intracranial volume", "brain": "brain volume"}
+_AGES = ("sessions_age", "age", "participants_age")
+_AGE = re.compile(r"(^|_)age(_|$)", re.IGNORECASE)
+_SEX = re.compile(r"(participants_)?(sex|gender)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What the raw data set says of sessions.
+
+    Attributes:
+        people: the columns of participants.tsv and sessions.tsv by session, as text.
+        site: the column whose differences ComBat takes out; empty for none.
+        norms: reference centiles, if some were given.
+        size: of a head: ``icv`` or ``brain``.
+    """
+
+    people: pd.DataFrame
+    site: str = ""
+    norms: Norms | None = None
+    size: str = "icv"
+
+    @property
+    def age_column(self) -> str:
+        """The column with ages in years; empty without one. The report has the same rule."""
+        columns = list(self.people.columns)
+        named = [c for name in _AGES for c in columns if c.lower() == name]
+        named += [c for c in columns if _AGE.search(c)]
+        return next((c for c in named if self._numbers(c).notna().any()), "")
+
+    @property
+    def sex_column(self) -> str:
+        """The column with the sex; empty without one."""
+        return next((c for c in self.people.columns if _SEX.fullmatch(c)), "")
+
+    def covariates(self, sessions: pd.MultiIndex) -> Covariates:
+        """Age and sex of some sessions."""
+        age, sex = self.age_column, self.sex_column
+        ages = self._numbers(age).reindex(sessions) if age else pd.Series(np.nan, index=sessions)
+        return Covariates(np.array(ages, dtype=np.float64), self.text(sex, sessions))
+
+    def text(self, column: str, sessions: pd.MultiIndex) -> np.ndarray[Any, np.dtype[np.object_]]:
+        """A column of some sessions; empty where it is not known."""
+        if not column:
+            return np.full(len(sessions), "", dtype=object)
+        cells = self.people[column].reindex(sessions).fillna("")
+        return np.array([str(c) if c != NOT_KNOWN else "" for c in cells], dtype=object)
+
+    def _numbers(self, column: str) -> pd.Series[float]:
+        cells = [number_in(str(cell)) for cell in self.people[column]]
+        values = [np.nan if one is None else one for one in cells]
+        return pd.Series(values, index=self.people.index, dtype=float)
+
+
+@dataclass(frozen=True)
+class MoreColumns:
+    """Columns of the table of structures.
+
+    Attributes:
+        wide: each as ``(sessions, names)``.
+        facts: what the JSON says of them.
+        problems: what went wrong, one line each.
+    """
+
+    wide: Mapping[str, pd.DataFrame]
+    facts: Mapping[str, Any]
+    problems: tuple[str, ...] = ()
+
+
+def against(volumes: TaskVolumes, background: Background) -> MoreColumns:
+    """Volumes of a task against what is known of people.
+
+    Sessions that raters have excluded do not enter any fit.
+    """
+    sizes, (size, heads) = volumes.wide("volume_mm3"), volumes.head_sizes(background.size)
+    covariates = background.covariates(volumes.sessions)
+    columns, facts = _modelled(volumes, sizes, heads, covariates)
+    problems = []
+    if background.site:
+        try:
+            kept = volumes.usable(sizes)
+            table = pd.DataFrame({"age": covariates.age, "sex": covariates.sex}, index=sizes.index)
+            table["sex"] = table["sex"].replace("", None)
+            if heads is not None:
+                table[_SIZES[size]] = heads
+            sites = background.text(background.site, volumes.sessions)
+            columns["volume_harmonised_mm3"], terms = harmonised(kept, sites, _full(table))
+            facts["Harmonisation"] = {
+                "Method": "ComBat", "Batch": background.site, "Covariates": list(terms),
+            }  # fmt: skip
+        except MetricError as error:
+            problems.append(f"{volumes.task}: {error}")
+    if background.norms is not None:
+        columns["norm_centile"] = _centiles(sizes, covariates, background.norms)
+    return MoreColumns(columns, facts, tuple(problems))
+
+
+def _modelled(
+    volumes: TaskVolumes,
+    sizes: pd.DataFrame,
+    heads: pd.Series[float] | None,
+    covariates: Covariates,
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    models: dict[str, Expected] = {}
+    for name in volumes.names:
+        models[name] = expected(
+            sizes[name],
+            covariates,
+            brains=heads,
+            usable=volumes.usable(sizes)[name].notna(),
+        )
+    if not any(one.terms for one in models.values()):
+        return {}, {}
+    wide = {
+        column: pd.DataFrame(
+            {name: getattr(one, field) for name, one in models.items()}, index=sizes.index
+        )
+        for column, field in (("volume_expected_mm3", "volumes"), ("z_adjusted", "z"))
+    }
+    facts = {
+        name: {"Terms": list(one.terms), "Sessions": one.n, "RobustSD": round(one.sd, 2)}
+        for name, one in models.items()
+        if one.terms
+    }
+    return wide, {"ExpectedVolume": facts}
+
+
+def _full(table: pd.DataFrame) -> pd.DataFrame:
+    """Covariates that (nearly) all sessions have: one that few have would cost all others."""
+    return table.loc[:, table.notna().mean() > 0.5]
+
+
+def _centiles(sizes: pd.DataFrame, covariates: Covariates, norms: Norms) -> pd.DataFrame:
+    def of(name: str) -> Sequence[float]:
+        cells = zip(covariates.sex, covariates.age, sizes[name], strict=True)
+        return [norms.centile(name, str(sex), age, volume) for sex, age, volume in cells]
+
+    return pd.DataFrame({name: of(str(name)) for name in sizes}, index=sizes.index)

@@ -51,7 +51,8 @@ class RunConfig:
         norms: reference centiles, for the group level.
         harmonise: a column of participants.tsv, whose differences ComBat takes out.
         reference: data sets to compare with at the group level, as ``DIR`` or ``NAME=DIR``.
-        adjust_for: what volumes are adjusted for at the group level: ``icv`` or ``brain``.
+        adjust_for: what volumes are adjusted for at the group level: ``intracranial`` volume or
+            ``brain-mask``.
 
     Raises:
         UsageError: a value that means nothing.
@@ -90,7 +91,7 @@ class RunConfig:
     force: bool = False
     same_source: bool = False
     reference: tuple[str, ...] = ()
-    adjust_for: str = "icv"
+    adjust_for: str = "intracranial"
     ratings: tuple[Path, ...] = ()
     norms: Path | None = None
     harmonise: str = ""
@@ -105,8 +106,8 @@ class RunConfig:
             raise UsageError(f"unknown tasks {unknown}; known are {', '.join(known)}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"precision is auto, float32 or bfloat16, got {self.precision!r}")
-        if self.adjust_for not in ("icv", "brain"):
-            raise UsageError(f"--adjust-for is icv or brain, got {self.adjust_for!r}")
+        if self.adjust_for not in ("intracranial", "brain-mask"):
+            raise UsageError(f"--adjust-for is intracranial or brain-mask, got {self.adjust_for!r}")
         for name in ("nprocs", "omp_nthreads", "mem"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is a whole number >= 0, got {getattr(self, name)}")

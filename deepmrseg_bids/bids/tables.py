@@ -201,8 +201,8 @@ class MorphRow:
     volume_icv_percent: float | None
     confidence: float | None
     lesion_count: int | None = None
-    volume_brain_percent: float | None = None
     volume_floor_mm3: float | None = None
+    volume_brain_percent: float | None = None
 
     @property
     def below_floor(self) -> bool:
@@ -487,8 +487,8 @@ def _morph_row(row: Mapping[str, str]) -> MorphRow:
         of_icv,
         _measured(row, "confidence", most=1.0),
         None if count is None else int(count),
-        of_brain,
         _measured({_FLOOR: NOT_KNOWN, **row}, _FLOOR),
+        of_brain,
     )
     if found.index < 1 or found.name in ("", NOT_KNOWN):
         raise ValueError(f"a structure has an index from 1 on and a name, got {row['index']!r} "

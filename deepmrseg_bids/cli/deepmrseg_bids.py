@@ -160,7 +160,8 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--reference", nargs="+", action="extend", metavar="[NAME=]DIR",
                        help="group level: compare with the label maps of these BIDS derivatives "
                        "data sets (default name: that of the folder)")  # fmt: skip
-    group.add_argument(*both("--adjust-for"), choices=("icv", "brain"), default="icv",
+    group.add_argument(*both("--adjust-for"), default="intracranial",
+                       choices=("intracranial", "brain-mask"),
                        help="group level: what volumes are adjusted for: the intracranial volume "
                             "(default; the brain mask, if no session has a skull) or the brain "
                             "mask")  # fmt: skip

@@ -19,7 +19,7 @@ from deepmrseg_bids.tsv import NOT_KNOWN, number_in
 
 __all__ = ["Background", "MoreColumns", "against"]
 
-_SIZES = {"icv": "intracranial volume", "brain": "brain volume"}
+_SIZES = {"intracranial": "intracranial volume", "brain-mask": "brain volume"}
 _AGES = ("sessions_age", "age", "participants_age")
 _AGE = re.compile(r"(^|_)age(_|$)", re.IGNORECASE)
 _SEX = re.compile(r"(participants_)?(sex|gender)", re.IGNORECASE)
@@ -33,13 +33,13 @@ class Background:
         people: the columns of participants.tsv and sessions.tsv by session, as text.
         site: the column whose differences ComBat takes out; empty for none.
         norms: reference centiles, if some were given.
-        size: of a head: ``icv`` or ``brain``.
+        size: of a head: ``intracranial`` or ``brain-mask``.
     """
 
     people: pd.DataFrame
     site: str = ""
     norms: Norms | None = None
-    size: str = "icv"
+    size: str = "intracranial"
 
     @property
     def age_column(self) -> str:

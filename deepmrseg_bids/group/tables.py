@@ -50,7 +50,7 @@ __all__ = [
     "write_structures",
 ]
 
-_SIZES = {"icv": "intracranial volume", "brain": "volume of the brain mask"}
+_SIZES = {"intracranial": "intracranial volume", "brain-mask": "volume of the brain mask"}
 _LIMITS = {"OutlierLimit": LIMIT, "OutlierFewestSessions": FEWEST}
 
 
@@ -101,14 +101,13 @@ def write_structures(
     volumes: TaskVolumes,
     more: MoreColumns | None = None,
     *,
-    size: str = "icv",
+    size: str = "intracranial",
 ) -> pd.DataFrame:
     """Write ``group_seg-<task>_structures.tsv``; returns the deviations, see :func:`deviating`.
 
     Args:
         more: what is known besides, by age, sex and so on.
-        size: of a head, for the residual method: ``icv`` (``brain``, where no session has one) or
-            ``brain``.
+        size: of a head, for the residual method: see :meth:`TaskVolumes.head_sizes`.
     """
     sizes, (size, wholes) = volumes.wide("volume_mm3"), volumes.head_sizes(size)
     scores, flags = _deviations(volumes.usable(sizes.apply(np.cbrt)))

@@ -42,6 +42,8 @@ __all__ = [
 SESSION = ["participant_id", "session_id"]
 """The columns that say whose a row is; without sessions the second is empty."""
 LOST = "its table of volumes is missing"
+_BY_MASK = "brain-mask"
+_SHARES = {"intracranial": "volume_icv_percent", _BY_MASK: "volume_brain_percent"}
 _MEASURED = [one.name for one in fields(MorphRow)]
 
 
@@ -158,14 +160,14 @@ class TaskVolumes:
         """What volumes are adjusted for, and it in each session, in mm3.
 
         Args:
-            wanted: ``icv``, the intracranial volume, or ``brain``, the volume of the brain mask,
-                which takes the place of the other where no session has that.
+            wanted: ``intracranial``, or ``brain-mask``, which takes the place of the other where
+                no session has a skull.
 
         Returns:
             No sizes for the volumes that are the sizes themselves.
         """
-        size = wanted if np.isfinite(self.wholes(wanted)).any() else "brain"
-        own = self.spec.intracranial or (size == "brain" and self.spec.brain_mask)
+        size = wanted if np.isfinite(self.wholes(wanted)).any() else _BY_MASK
+        own = self.spec.intracranial or (size == _BY_MASK and self.spec.brain_mask)
         return size, None if own else self.wholes(size)
 
     def wholes(self, size: str) -> pd.Series[float]:
@@ -174,7 +176,7 @@ class TaskVolumes:
         Args:
             size: as of :meth:`head_sizes`.
         """
-        volumes, percents = self.wide("volume_mm3"), self.wide(f"volume_{size}_percent")
+        volumes, percents = self.wide("volume_mm3"), self.wide(_SHARES[size])
         brains = 100 * volumes / percents.where(percents > 0)
         known = volumes.where(np.isfinite(brains), -1.0).to_numpy()
         if not known.size:

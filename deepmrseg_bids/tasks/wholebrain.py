@@ -117,7 +117,7 @@ TASK = TaskSpec(
     regions=REGIONS,
     whole_brain=True,
     methods=(
-        "All structures of the brain were segmented together; right and left were told apart by "
+        "All structures of the brain were segmented together; right and left were distinguished by "
         "a second network."
     ),
     figure=Figure(margin_mm=15.0, plane=1),

@@ -52,7 +52,7 @@ TASKS = ("brain", "icv", "deepbrain", "hippocampus", "wholebrain", "wml")
 SPECS = [find_task(task) for task in TASKS]
 TABLES = {task: LabelTable((Label(1, "Left-A"), Label(2, "Right-A"))) for task in TASKS}
 ROWS = [
-    MorphRow(1, "Left-A", 1234.5, 1200.25, 1300.0, 0.12345, 0.9876, None, 0.145),
+    MorphRow(1, "Left-A", 1234.5, 1200.25, 1300.0, 0.12345, 0.9876, None, None, 0.145),
     MorphRow(2, "Right-A", 0.0, None, None, None, None),
 ]
 

@@ -42,7 +42,7 @@ def test_a_session_without_a_structure_has_its_place(tmp_path: Path) -> None:
 def test_no_session_at_all_is_an_empty_table(tmp_path: Path) -> None:
     volumes = read_volumes(tmp_path, find_task("deepbrain"))
     assert volumes.names == [] and volumes.wide("volume_mm3").shape == (0, 0)
-    assert volumes.wholes("icv").empty
+    assert volumes.wholes("intracranial").empty
 
 
 def test_an_index_that_changed_its_name_is_two_structures(tmp_path: Path) -> None:
@@ -55,4 +55,4 @@ def test_an_index_that_changed_its_name_is_two_structures(tmp_path: Path) -> Non
 def test_the_brain_comes_from_the_largest_structure_whose_share_is_known(tmp_path: Path) -> None:
     rows = [structure(1, "A", 100.0), structure(2, "B", 50.0, 5.0), structure(3, "C", 10.0, 2.0)]
     volumes = volumes_of(tmp_path, {"sub-1": rows, "sub-2": [structure(1, "A", 1.0)]})
-    assert volumes.wholes("icv").tolist() == pytest.approx([1000.0, np.nan], nan_ok=True)
+    assert volumes.wholes("intracranial").tolist() == pytest.approx([1000.0, np.nan], nan_ok=True)

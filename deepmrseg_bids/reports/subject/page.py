@@ -238,6 +238,11 @@ class _Task:
     made: Mapping[str, Sequence[tuple[str, str]]]
     lesions: LesionView | None = None
 
+    @property
+    def share(self) -> str:
+        """What volumes are a percentage of, for the head of a column."""
+        return "ICV" if self.whole.startswith("intracranial") else "brain"
+
 
 @dataclass(frozen=True)
 class _Session:

@@ -48,6 +48,7 @@ class Row:
     confidence: float | None = None
     volume_floor_mm3: float | None = None
     below_floor: bool = False
+    volume_brain_percent: float | None = None
 
 
 ROWS = (

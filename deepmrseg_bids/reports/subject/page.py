@@ -36,13 +36,24 @@ from deepmrseg_bids.reports.subject.lesions import LesionView, lesion_view
 from deepmrseg_bids.reports.subject.slices import Slice, SliceSet, draw_slices
 from deepmrseg_bids.reports.subject.study import block
 from deepmrseg_bids.reports.subject.viewer import Scene, ViewerMap, make_scene
-from deepmrseg_bids.reports.subject.volumes import Change, Pair, Standing, changes, paired, unit_of
+from deepmrseg_bids.reports.subject.volumes import (
+    Change,
+    Group,
+    Pair,
+    Standing,
+    changes,
+    grouped,
+    paired,
+    unit_of,
+)
 from deepmrseg_bids.session.verdict import Verdict, verdict
+from deepmrseg_bids.tasks.regions import Region
 from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["Alignment", "SessionResult", "TaskResult", "write_subject_report"]
 
 _PICTURE_BUDGET = 2_400_000  # bytes for all pictures of a page; base64 adds a third
+_MANY = 30  # structures: a longer table is closed at first
 _VIEWER_BUDGET = 3_000_000  # bytes, as base64, for all scans in the viewer
 
 
@@ -62,6 +73,8 @@ class TaskResult:
         tsv: the table of volumes as it was written, and its name, to download.
         edited: somebody changed the label map; the volumes are those of the original.
         lesions: the table of single lesions, where the task writes one.
+        regions: the measured volumes of composite regions.
+        composition: the labels of each of these regions.
     """
 
     spec: TaskSpec
@@ -78,6 +91,8 @@ class TaskResult:
     tsv: tuple[str, str] = ("", "")
     edited: bool = False
     lesions: Path | None = None
+    regions: Sequence[MorphRow] = ()
+    composition: Sequence[Region] = ()
 
     @property
     def task(self) -> str:
@@ -225,9 +240,21 @@ class _Task:
     result: TaskResult
     picture: _Picture
     pairs: tuple[Pair, ...]
+    groups: tuple[Group, ...]
+    regions: tuple[Pair, ...]
     unit: str
     made: Mapping[str, Sequence[tuple[str, str]]]
     lesions: LesionView | None = None
+
+    @property
+    def many(self) -> bool:
+        """Whether there are too many structures to be read at once."""
+        return sum(len(pair.rows) for pair in self.pairs) > _MANY
+
+    @property
+    def regions_unit(self) -> str:
+        """Of the volumes of regions."""
+        return unit_of(self.result.regions)[1]
 
 
 @dataclass(frozen=True)
@@ -305,7 +332,11 @@ def _task(result: TaskResult, anchor: str, picture: _Picture) -> _Task:
     title = result.spec.title
     scale, unit = unit_of(result.rows)
     pairs = paired(result.rows, result.table, result.standing, scale)
-    return _Task(anchor, title, result, picture, pairs, unit, _made(result.provenance))
+    groups = grouped(pairs, result.composition)
+    regions = paired(result.regions, None, result.standing, unit_of(result.regions)[0])
+    return _Task(
+        anchor, title, result, picture, pairs, groups, regions, unit, _made(result.provenance)
+    )
 
 
 def _made(provenance: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

@@ -29,6 +29,7 @@ from deepmrseg_bids.files import read_json, write_bytes
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
+from deepmrseg_bids.reports.citation import Citation, TaskMethods
 from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
 from deepmrseg_bids.reports.subject.lesion_changes import LesionChanges
@@ -202,6 +203,7 @@ def write_subject_report(
         titles=_titles(results),
         methods=_methods(results, models),
         credits=_credits(results),
+        citation=_citation(results, version, models),
         software=_torch(results),
         intervals=any(row.volume_low_mm3 is not None for row in _rows(results)),
         edited=[
@@ -491,6 +493,21 @@ def _credits(results: Sequence[SessionResult]) -> dict[str, dict[str, str]]:
             if isinstance(facts, Mapping):
                 stated.setdefault(model, {key: str(value) for key, value in facts.items()})
     return stated
+
+
+def _citation(
+    results: Sequence[SessionResult], version: str, models: Mapping[str, str]
+) -> Citation:
+    """References, and the registration, of what was done in some session."""
+    tasks = []
+    for name in _task_names(results):
+        done = [t for r in results for t in r.tasks if t.task == name and t.finished]
+        if done:
+            known = (t.provenance["Methods"] for t in done if _has_methods(t))
+            facts: Mapping[str, Any] = next(known, {})
+            paired = any("Registration" in task.provenance for task in done)
+            tasks.append(TaskMethods(done[0].spec.title, facts, models.get(name, ""), paired))
+    return Citation(version, _torch(results), tasks)
 
 
 def _has_methods(task: TaskResult) -> bool:

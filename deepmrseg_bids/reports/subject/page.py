@@ -129,6 +129,7 @@ class SessionResult:
         lesion_changes: of its lesions since the session before, by task.
         findings: about the images and the results, those that matter most first.
         dataset, person: the name of the data set; age and sex, for the title.
+        name: in the place of ``sub-<label>``, for an image outside a data set.
     """
 
     subject: str
@@ -140,6 +141,7 @@ class SessionResult:
     lesion_changes: tuple[LesionChanges, ...] = ()
     dataset: str = ""
     person: str = ""
+    name: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -186,7 +188,7 @@ def write_subject_report(
         "subject.html.j2",
         scripts=["ratings.js", "subject.js", "lesions.js"],
         libraries=["niivue"],
-        subject=subjects.pop(),
+        name=results[0].name or f"sub-{subjects.pop()}",
         rating_columns=RATING_COLUMNS,
         study=Markup(block(study or {}).decode("ascii")),  # it escapes all markup itself
         dataset=results[0].dataset,

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from deepmrseg_bids.app.outcomes import (
 )
 from deepmrseg_bids.app.planning import Plan, make_plan
 from deepmrseg_bids.app.request import Request, check_owner, validate
-from deepmrseg_bids.app.session_log import SessionLog
+from deepmrseg_bids.app.session_log import DONE, SessionLog
 from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.names import report_path
 from deepmrseg_bids.bids.tables import SessionRow
@@ -41,8 +42,11 @@ from deepmrseg_bids.execution.progress import Progress
 from deepmrseg_bids.execution.runner import Settings, execute
 from deepmrseg_bids.execution.signals import undisturbed
 from deepmrseg_bids.files import check_writable, locked, remove_leftovers
+from deepmrseg_bids.reports.citation import Citation, TaskMethods, write_citation
 from deepmrseg_bids.session.job import SessionOutcome, read_outcome
 from deepmrseg_bids.session.segment import finished_session
+from deepmrseg_bids.tasks.methods import methods_facts
+from deepmrseg_bids.tasks.spec import T1W
 from deepmrseg_bids.wording import counted
 
 __all__ = ["EXIT_ALL_DONE", "EXIT_NOTHING", "EXIT_SOME", "run_participant"]
@@ -129,6 +133,7 @@ def run_participant(config: RunConfig, *, command: str) -> int:
             with undisturbed():
                 rows = _summarise(execution, run, log)
                 if not run.interrupted:
+                    _cite(execution, run)
                     _tell(execution, run)
     if run.interrupted:
         raise KeyboardInterrupt
@@ -290,6 +295,36 @@ def _summarise(execution: Execution, run: RunOutcome, log: SessionLog) -> list[S
             ]
             _write_page(execution, subject, of_subject)
     return rows
+
+
+def _cite(execution: Execution, run: RunOutcome) -> None:
+    """Write the methods text of the tasks that are done."""
+    plan, request = execution.plan, execution.plan.request
+    outcomes = [session_outcome(job, run, plan.finished) for job in plan.jobs]
+    done = [task for one in outcomes for task in one.tasks if task.status in DONE]
+    models = {task.task: task.model for task in done if task.model}
+    tasks = [
+        TaskMethods(
+            spec.title,
+            methods_facts(spec, request.bundles),
+            models.get(spec.name, ""),
+            paired=spec.pair and any(spec.name == t.task and len(one.images) > 1
+                                     for one in outcomes for t in one.tasks),
+        )
+        for spec in request.possible
+        if spec.name in {task.task for task in done}
+    ]  # fmt: skip
+    if tasks:
+        spaces = [space.partition(":")[0] for space in execution.config.output_spaces]
+        intervals = any("volume_interval" in one.facts for one in request.bundles.values())
+        text = Citation(
+            __version__,
+            version("torch"),
+            tasks,
+            intervals=intervals,
+            spaces=[space for space in dict.fromkeys(spaces) if space != T1W],
+        )
+        write_citation(execution.logs, text)
 
 
 def _tell(execution: Execution, run: RunOutcome) -> None:

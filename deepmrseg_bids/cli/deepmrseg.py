@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ from deepmrseg_bids.wording import why
 if TYPE_CHECKING:
     from deepmrseg_bids.imaging.nifti import Volume
     from deepmrseg_bids.inference.predictor import PredictorPool
+    from deepmrseg_bids.reports.subject.single import Predicted
     from deepmrseg_bids.tasks.results import Segmentation
     from deepmrseg_bids.tasks.spec import TaskSpec
 
@@ -80,6 +83,8 @@ def _add_predict(commands: Any) -> None:
                         help="use another model (bundle) for a task; a path alone also runs the "
                              "task of the bundle")  # fmt: skip
     parser.add_argument("--probabilities", action="store_true", help="also write the posteriors")
+    parser.add_argument("--report", action="store_true",
+                        help="also write an HTML report of each image, NAME.html")  # fmt: skip
     parser.add_argument("--force-header", "--force_header", action="store_true",
                         help="also segment images with neither sform nor qform")  # fmt: skip
     add_compute_options(parser)
@@ -273,6 +278,7 @@ def _run_tasks(
         DeepMRSegError: the T1w cannot be used.
     """
     from deepmrseg_bids.findings import worst_first
+    from deepmrseg_bids.reports.subject.single import Predicted, single_report
     from deepmrseg_bids.tasks.pipeline import lost_tasks, run
     from deepmrseg_bids.tasks.qc import check_image
     from deepmrseg_bids.tasks.results import Segmentation
@@ -281,20 +287,28 @@ def _run_tasks(
     seen = (*images[T1W].findings, *check_image(images[T1W]))
     lost = lost_tasks(tasks, errors)
     specs = {task.name: task for task in tasks if task.name not in lost}
-    failed = 0
+    done: list[Predicted] = []
+    named = {task.name: task for task in tasks}
     for task, result in (*lost.items(), *run(images, specs.values(), pool)):
         try:
             if not isinstance(result, Segmentation):
                 raise result
-            _write_result(args, name, specs[task], result)
+            written = _write_result(args, path, specs[task], result)
         except (DeepMRSegError, OSError) as error:
             _say_failed(f"{name}: {task}", error)
-            failed += 1
+            done.append(Predicted(named[task], problem=why(error)))
             continue
+        done.append(replace(written, findings=(*seen, *result.findings)))
         for finding in worst_first((*seen, *result.findings)):
             level = logging.INFO if finding.severity == "info" else logging.WARNING
             _log.log(level, "%s: %s: %s", name, task, finding)
-    return failed
+    if args.report:
+        bundles = {model: pool(model).bundle for one in done if one.morph
+                   for model in one.spec.models}  # fmt: skip
+        command = shlex.join(["deepmrseg", *args.command_line])
+        _log.info("%s: report", single_report(args.out / f"{name}.html", done, bundles,
+                                              command=command))  # fmt: skip
+    return sum(one.morph is None for one in done)
 
 
 def _read_images(
@@ -324,17 +338,20 @@ def _say_failed(what: str, error: Exception) -> None:
 
 
 def _write_result(
-    args: argparse.Namespace, name: str, task: TaskSpec, result: Segmentation
-) -> None:
-    """Label map, table and, if asked for, posteriors of one task."""
+    args: argparse.Namespace, path: Path, task: TaskSpec, result: Segmentation
+) -> Predicted:
+    """Write label map, table and, if asked for, posteriors of one task; what a report needs."""
     from deepmrseg_bids.bids.names import entities_text
     from deepmrseg_bids.bids.tables import write_lesions, write_morph
     from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
+    from deepmrseg_bids.reports.subject.single import Predicted
     from deepmrseg_bids.session.publish import morph_rows
     from deepmrseg_bids.tasks.results import native_posteriors
     from deepmrseg_bids.tasks.wml import LesionSegmentation
 
-    kind = entities_text(task.label_map)
+    name, kind = _stem(path), entities_text(task.label_map)
+    image = path
+    dseg = args.out / f"{name}_{kind}.nii.gz"
     table = args.out / f"{name}_seg-{task.name}_morph.tsv"
     stems = [name, *(f"{_stem(pair)}_space-{task.native}" for pair in args.pairs)]
     endings = (f"{kind}.nii.gz", f"seg-{task.name}_probseg.nii.gz")
@@ -345,7 +362,8 @@ def _write_result(
     if isinstance(result, LesionSegmentation):
         aligned = result.aligned
         native = f"{_stem(args.pairs[0])}_space-{task.native}"
-        write_labels(args.out / f"{native}_{kind}.nii.gz", result.on_flair)
+        image, dseg = args.pairs[0], args.out / f"{native}_{kind}.nii.gz"
+        write_labels(dseg, result.on_flair)
         if result.lesions is not None:
             write_lesions(args.out / f"{name}_seg-{task.name}_lesions.tsv", result.lesions)
     if aligned:
@@ -358,6 +376,7 @@ def _write_result(
             result.labels.grid,
             count=len(result.table),
         )
+    return Predicted(task, image, dseg, table, result.table)
 
 
 def _stem(path: Path) -> str:
@@ -536,6 +555,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     complete(parser)
     args = parser.parse_args(argv)
+    args.command_line = sys.argv[1:] if argv is None else argv
     prepare_process()
     set_up_logging(args.verbose - args.quiet)
     code: int = guarded(lambda: args.run(args))

@@ -9,7 +9,7 @@ from scipy import ndimage
 from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid
 
-__all__ = ["check_contrast"]
+__all__ = ["brighter_than_white", "check_contrast"]
 
 _RIM_MM, _CORE_MM = 4.0, 14.0  # depth: fluid and cortex; white matter and deep nuclei
 _KNOWN_MM = 2.0  # voxels for which the limits below were found
@@ -35,7 +35,7 @@ def check_contrast(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Fi
         image: (I, J, K) intensities of the scan, air at 0.
         grid: where both lie, isotropic.
     """
-    if severity := _brighter_than_white(mask, image, grid):
+    if severity := brighter_than_white(mask, image, grid):
         text = (
             "contrast is not T1-like (grey matter or fluid is brighter than white matter, as in a "
             "FLAIR, T2w or PD image)"
@@ -51,7 +51,7 @@ def check_contrast(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Fi
     return [Finding("contrast-doubtful", "warning", text)]
 
 
-def _brighter_than_white(mask: NDArray[np.bool_], image: Array, grid: Grid) -> Severity | None:
+def brighter_than_white(mask: NDArray[np.bool_], image: Array, grid: Grid) -> Severity | None:
     """Whether much of a brain is brighter than its white matter; an error where that is certain.
 
     White matter is the largest even tissue far from the surface, in any contrast. It is looked

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deepmrseg_bids.errors import RegistrationError, SegmentationError
 from deepmrseg_bids.findings import Finding
-from deepmrseg_bids.imaging.grid import Array, Grid, covered, resample
+from deepmrseg_bids.imaging.grid import Grid, covered, resample
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.imaging.registration import RigidFit, register_rigid
 from deepmrseg_bids.tasks.brain import Brain, find_brain
+from deepmrseg_bids.tasks.flair_contrast import check_flair, tissue_step
 from deepmrseg_bids.tasks.qc import check_image
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ LEAST_OVERLAP = 0.85
 
 _LEAST_SEEN = 0.9  # of the T1w's brain in the FLAIR's field of view
 _T1W_ONLY = {"contrast-doubtful"}  # the middle of a FLAIR may be darker than its rim
-_CORE_MM, _CORTEX_MM = 14.0, (3.0, 8.0)  # depth of white matter and deep nuclei; of the cortex
-_DARK = 0.6  # of the brain's median: fluid in a FLAIR
-_LEAST_DARK = 0.06  # share of the brain mask that is fluid; 0.13 and more in FLAIRs
-_MOST_CONTRAST = 1.2  # of core over cortex; up to 1.1 in FLAIRs, 1.1 to 1.4 in T1ws
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,41 +102,22 @@ def pair_scans(
 
 def _looks(flair: Volume, own: Brain, t1w: Volume | None, brain: Brain | None) -> list[Finding]:
     """Whether a FLAIR looks like one, and not more like a T1w than the T1w does."""
-    found = []
-    image = resample(flair.data, flair.grid, own.grid)
-    inside = own.probability > 0.5
-    dark = float((image[inside] < _DARK * np.median(image[inside])).mean())
-    contrast = _contrast(image, inside, own.grid)
-    if dark < _LEAST_DARK:
-        text = f"FLAIR: only {100 * dark:.0f} % of the fluid in the brain is dark: is it a T2w?"
-        found.append(Finding("flair-contrast", "error", text))
-    elif contrast > _MOST_CONTRAST:
-        text = "FLAIR: white matter is much brighter than the cortex: is it a T1w?"
-        found.append(Finding("flair-contrast", "error", text))
+    image, inside = resample(flair.data, flair.grid, own.grid), own.probability > 0.5
+    found = check_flair(image, inside, own.grid)
     if t1w is not None and np.array_equal(t1w.data, flair.data):
         text = "T1w and FLAIR contain the same image: one of the two files is wrong"
         found.append(Finding("scans-identical", "error", text))
     elif t1w is not None and brain is not None:
         theirs = resample(t1w.data, t1w.grid, brain.grid)
-        other = _contrast(theirs, brain.probability > 0.5, brain.grid)
-        if other < contrast:
+        step = tissue_step(image, inside, own.grid)
+        other = tissue_step(theirs, brain.probability > 0.5, brain.grid)
+        if other < step:
             text = (
-                f"white matter differs from the cortex more in the FLAIR ({contrast:.2f}) "
-                f"than in the T1w ({other:.2f}): are the two files exchanged?"
+                f"white matter is brighter than the cortex in the FLAIR ({step:.2f}) more than "
+                f"in the T1w ({other:.2f}): are the two files exchanged?"
             )
             found.append(Finding("scans-swapped", "error", text))
     return found
-
-
-def _contrast(image: Array, inside: NDArray[np.bool_], grid: Grid) -> float:
-    """Brightness of the middle of the brain over that of its cortex, without dark fluid."""
-    depth = ndimage.distance_transform_edt(inside, sampling=grid.spacing)
-    solid = inside & (image > _DARK * np.median(image[inside]))
-    core = solid & (depth >= _CORE_MM)
-    cortex = solid & (depth >= _CORTEX_MM[0]) & (depth < _CORTEX_MM[1])
-    if not core.any() or not cortex.any():
-        return 1.0
-    return float(np.median(image[core]) / np.median(image[cortex]))
 
 
 def _doubt(fit: RigidFit) -> str:

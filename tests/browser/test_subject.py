@@ -230,3 +230,20 @@ def test_a_page_prints_on_two_to_four_sheets_without_its_controls(
     for controls in ("#ratings-bar", ".look", ".rating", ".viewer", "nav"):
         assert not page.locator(controls).first.is_visible()
     assert coloured(shot(page, ".slices")) > 100
+
+
+def test_structures_of_a_long_table_are_searched(watched: Watched, tmp_path: Path) -> None:
+    rows = [MorphRow(k, f"Left-Part-{k}", 1000.0, None, None, None, 0.9) for k in range(1, 45)]
+    task = TaskResult(find_task("deepbrain"), "done", "", None, None, TABLE, rows, regions=rows[:2])
+    path = tmp_path / "sub-01.html"
+    write_subject_report(path, [SessionResult("01", None, (task,))], version="1", command="x",
+                         models={})  # fmt: skip
+    page = watched.open(path)
+    assert page.locator("[data-kind=regions] tbody tr:visible").count() == 2
+    assert not page.locator(".many table").is_visible()
+    page.locator(".many summary").click()
+    assert page.locator(".many tbody tr:visible").count() == 44
+    page.fill(".find-rows", "part 17")
+    assert page.locator(".many tbody tr:visible").all_inner_texts()[0].startswith("Left Part 17")
+    assert page.locator(".many tbody tr:visible").count() == 1
+    assert not watched.errors

@@ -423,9 +423,11 @@ def test_a_run_that_was_killed_while_it_wrote_is_resumed(
 def test_predict_does_not_replace_what_it_has_not_written(
     scan: Callable[[int], Path], tiny_model: Path, tmp_path: Path
 ) -> None:
+    def words_of(out: object) -> list[object]:
+        return ["predict", "--model", f"brain={tiny_model}", "--task", "brain", scan(1), "-o", out]
+
     def predict(out: object) -> Ended:
-        words = ["predict", "--model", f"brain={tiny_model}", "--task", "brain", scan(1), "-o", out]
-        return warm_run(words, command="deepmrseg", folder=tmp_path)
+        return warm_run(words_of(out), command="deepmrseg", folder=tmp_path)
 
     manual = write_tree(tmp_path / "out", {"sub-01_desc-brain_mask.nii.gz": "by hand"})
     before = content(manual)
@@ -437,6 +439,15 @@ def test_predict_does_not_replace_what_it_has_not_written(
     first = content(new)
     assert predict(new).code == 0 and content(new) == first  # its own are
     assert predict("").code == 2
+    report = [*words_of(new), "--report"]
+    ended = warm_run(report, command="deepmrseg", folder=tmp_path)
+    text = (new / "sub-01.html").read_text(encoding="utf-8")
+    assert ended.code == 0 and "<h1>sub-01</h1>" in text and 'class="slice' in text
+    assert "Text for a manuscript" in text and "deepmrseg predict" in text
+    (new / "sub-01.html").write_text("mine")
+    ended = warm_run(report, command="deepmrseg", folder=tmp_path)
+    assert ended.code == 3 and "not from deepmrseg-bids" in ended.err
+    assert (new / "sub-01.html").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_file_without_its_mark_is_refused(tmp_path: Path) -> None:

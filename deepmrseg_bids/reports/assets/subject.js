@@ -16,8 +16,29 @@ for (const figure of document.querySelectorAll(".slices")) {
     pointed.textContent = index === undefined ? "" : row(index)?.textContent ?? `label ${index}`;
   });
   figure.addEventListener("click", ({ target }) => {
-    if (target.dataset?.index !== undefined) row(target.dataset.index)?.closest("tr")?.click();
+    const found = target.dataset?.index === undefined ? null : row(target.dataset.index)?.closest("tr");
+    if (found?.closest("details")) found.closest("details").open = true;
+    found?.click();
   });
+}
+
+// long tables: words in a name leave the rows that have them; all are shown on paper
+for (const search of document.querySelectorAll(".find-rows")) {
+  const details = search.closest("details");
+  const said = details.querySelector(".find output");
+  details.querySelector(".find").hidden = false;
+  search.addEventListener("input", () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let found = 0;
+    for (const part of details.querySelectorAll("tbody")) {
+      const fits = (row) => words.every((word) => row.textContent.toLowerCase().includes(word));
+      const rows = [...part.querySelectorAll("tr[data-name]")];
+      part.hidden = words.length > 0 && !rows.some(fits);
+      if (!part.hidden) found += rows.length;
+    }
+    said.textContent = words.length ? `${found} found` : "";
+  });
+  addEventListener("beforeprint", () => { details.open = true; });
 }
 
 for (const button of document.querySelectorAll("button.copy")) {
@@ -267,8 +288,8 @@ const study = {
       study.judge(session, one);
       const section = document.querySelector(`section.session[data-session="${CSS.escape(session)}"]`);
       for (const [task, places] of Object.entries(one.standing || {})) {
-        const table = section?.querySelector(`table[data-task="${CSS.escape(task)}"]`);
-        if (table && Object.keys(places).length) study.place(table, places);
+        const tables = section?.querySelectorAll(`table[data-task="${CSS.escape(task)}"]`) ?? [];
+        for (const table of Object.keys(places).length ? tables : []) study.place(table, places);
       }
     }
     study.pages();

@@ -29,6 +29,7 @@ from deepmrseg_bids.reports.subject.study import Study
 from deepmrseg_bids.session.inventory import EDITED
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
 from deepmrseg_bids.session.lesion_changes import visit_pairs, visits_of
+from deepmrseg_bids.tasks.regions import read_regions
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
 __all__ = ["subject_page"]
@@ -139,6 +140,10 @@ def _task(
         table = label_table_of(out_dir, task.task, dseg)
         rows = read_morph(morph, labels=[(label.index, label.name) for label in table])
         text = morph.read_text(encoding="utf-8")
+        composites = morph.with_name(morph.name.replace("_morph.tsv", "_desc-regions_morph.tsv"))
+        regions = read_morph(composites) if composites.is_file() else []
+        made_of = spec.regions
+        composition = read_regions(made_of) if made_of else ()
     except (DeepMRSegError, OSError) as error:
         _log.error("sub-%s: %s", outcome.subject, error)
         return replace(bare, reason=str(error))
@@ -153,6 +158,8 @@ def _task(
         provenance=_sidecar(dseg),
         tsv=(morph.name, text),
         edited=EDITED in task.reason,
+        regions=regions,
+        composition=composition,
         lesions=out_dir / names.lesions_path(source, task.task) if spec.lesions else None,
     )
 

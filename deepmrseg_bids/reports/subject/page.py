@@ -29,6 +29,7 @@ from deepmrseg_bids.files import read_json, write_bytes
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
+from deepmrseg_bids.reports.citation import Citation, TaskMethods
 from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
 from deepmrseg_bids.reports.subject.lesion_changes import LesionChanges
@@ -38,19 +39,23 @@ from deepmrseg_bids.reports.subject.study import block
 from deepmrseg_bids.reports.subject.viewer import Scene, ViewerMap, make_scene
 from deepmrseg_bids.reports.subject.volumes import (
     Change,
+    Group,
     Pair,
     Standing,
     changes,
+    grouped,
     is_of_icv,
     paired,
     unit_of,
 )
 from deepmrseg_bids.session.verdict import Verdict, verdict
+from deepmrseg_bids.tasks.regions import Region
 from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["Alignment", "SessionResult", "TaskResult", "write_subject_report"]
 
 _PICTURE_BUDGET = 2_400_000  # bytes for all pictures of a page; base64 adds a third
+_MANY = 30  # structures: a longer table is closed at first
 _VIEWER_BUDGET = 3_000_000  # bytes, as base64, for all scans in the viewer
 
 
@@ -70,6 +75,8 @@ class TaskResult:
         tsv: the table of volumes as it was written, and its name, to download.
         edited: somebody changed the label map; the volumes are those of the original.
         lesions: the table of single lesions, where the task writes one.
+        regions: the measured volumes of composite regions.
+        composition: the labels of each of these regions.
     """
 
     spec: TaskSpec
@@ -86,6 +93,8 @@ class TaskResult:
     tsv: tuple[str, str] = ("", "")
     edited: bool = False
     lesions: Path | None = None
+    regions: Sequence[MorphRow] = ()
+    composition: Sequence[Region] = ()
 
     @property
     def task(self) -> str:
@@ -121,6 +130,7 @@ class SessionResult:
         lesion_changes: of its lesions since the session before, by task.
         findings: about the images and the results, those that matter most first.
         dataset, person: the name of the data set; age and sex, for the title.
+        name: in the place of ``sub-<label>``, for an image outside a data set.
     """
 
     subject: str
@@ -132,6 +142,7 @@ class SessionResult:
     lesion_changes: tuple[LesionChanges, ...] = ()
     dataset: str = ""
     person: str = ""
+    name: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -178,7 +189,7 @@ def write_subject_report(
         "subject.html.j2",
         scripts=["ratings.js", "subject.js", "lesions.js"],
         libraries=["niivue"],
-        subject=subjects.pop(),
+        name=results[0].name or f"sub-{subjects.pop()}",
         rating_columns=RATING_COLUMNS,
         study=Markup(block(study or {}).decode("ascii")),  # it escapes all markup itself
         dataset=results[0].dataset,
@@ -195,6 +206,7 @@ def write_subject_report(
         titles=_titles(results),
         methods=_methods(results, models),
         credits=_credits(results),
+        citation=_citation(results, version, models),
         software=_torch(results),
         intervals=any(row.volume_low_mm3 is not None for row in _rows(results)),
         edited=[
@@ -233,6 +245,8 @@ class _Task:
     result: TaskResult
     picture: _Picture
     pairs: tuple[Pair, ...]
+    groups: tuple[Group, ...]
+    regions: tuple[Pair, ...]
     unit: str
     whole: str
     made: Mapping[str, Sequence[tuple[str, str]]]
@@ -242,6 +256,16 @@ class _Task:
     def share(self) -> str:
         """What volumes are a percentage of, for the head of a column."""
         return "ICV" if self.whole.startswith("intracranial") else "brain"
+
+    @property
+    def many(self) -> bool:
+        """Whether there are too many structures to be read at once."""
+        return sum(len(pair.rows) for pair in self.pairs) > _MANY
+
+    @property
+    def regions_unit(self) -> str:
+        """Of the volumes of regions."""
+        return unit_of(self.result.regions)[1]
 
 
 @dataclass(frozen=True)
@@ -319,8 +343,13 @@ def _task(result: TaskResult, anchor: str, picture: _Picture) -> _Task:
     title = result.spec.title
     scale, unit = unit_of(result.rows)
     pairs = paired(result.rows, result.table, result.standing, scale)
+    groups = grouped(pairs, result.composition)
+    regions = paired(result.regions, None, result.standing, unit_of(result.regions)[0])
     whole = "intracranial volume" if is_of_icv(result.rows) else "brain volume"
-    return _Task(anchor, title, result, picture, pairs, unit, whole, _made(result.provenance))
+    return _Task(
+        anchor, title, result, picture, pairs, groups, regions, unit, whole,
+        _made(result.provenance),
+    )  # fmt: skip
 
 
 def _made(provenance: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
@@ -475,6 +504,21 @@ def _credits(results: Sequence[SessionResult]) -> dict[str, dict[str, str]]:
             if isinstance(facts, Mapping):
                 stated.setdefault(model, {key: str(value) for key, value in facts.items()})
     return stated
+
+
+def _citation(
+    results: Sequence[SessionResult], version: str, models: Mapping[str, str]
+) -> Citation:
+    """References, and the registration, of what was done in some session."""
+    tasks = []
+    for name in _task_names(results):
+        done = [t for r in results for t in r.tasks if t.task == name and t.finished]
+        if done:
+            known = (t.provenance["Methods"] for t in done if _has_methods(t))
+            facts: Mapping[str, Any] = next(known, {})
+            paired = any("Registration" in task.provenance for task in done)
+            tasks.append(TaskMethods(done[0].spec.title, facts, models.get(name, ""), paired))
+    return Citation(version, _torch(results), tasks)
 
 
 def _has_methods(task: TaskResult) -> bool:

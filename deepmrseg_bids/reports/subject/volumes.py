@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.tasks.regions import Region
 
-__all__ = ["Change", "Pair", "Standing", "changes", "paired", "unit_of"]
+__all__ = ["Change", "Group", "Pair", "Standing", "changes", "grouped", "paired", "unit_of"]
 
 _ML_FROM = 100_000  # mm3: a table with a larger volume is in millilitres
 
@@ -98,6 +99,34 @@ def paired(
         asymmetry = "" if left is None or right is None else _asymmetry(left, right)
         pairs.append(Pair(shown, asymmetry))
     return tuple(pairs)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Structures that belong together, under one title; an empty one where there is no other."""
+
+    title: str
+    pairs: tuple[Pair, ...]
+
+
+def grouped(pairs: Sequence[Pair], regions: Sequence[Region]) -> tuple[Group, ...]:
+    """Structures by the smallest composite region that has all of their labels.
+
+    Groups are in the order of the regions, those in none at the end.
+    """
+    places: dict[str, list[Pair]] = {}
+    wanted = [region for region in regions if not region.near and len(region.labels) > 1]
+    for pair in pairs:
+        own = pair.rows[0].index
+        around = [region for region in wanted if own in region.labels]
+        smallest = min(around, key=lambda region: len(region.labels), default=None)
+        title = _side(smallest.name)[1].replace("-", " ") if smallest else "Other"
+        places.setdefault(title, []).append(pair)
+    if len(places) == 1:
+        return (Group("", tuple(pairs)),)
+    order = [_side(region.name)[1].replace("-", " ") for region in wanted]
+    titles = sorted(places, key=lambda title: order.index(title) if title in order else len(order))
+    return tuple(Group(title, tuple(places[title])) for title in titles)
 
 
 def changes(

@@ -29,6 +29,7 @@ from deepmrseg_bids.reports.subject.slices import (
     SliceSet,
     draw_slices,
 )
+from deepmrseg_bids.tasks.regions import Region
 from deepmrseg_bids.tasks.registry import find_task
 from deepmrseg_bids.tasks.spec import Figure
 
@@ -394,3 +395,25 @@ def test_results_of_no_or_several_subjects_are_refused(tmp_path: Path, done: Tas
         write(tmp_path)
     with pytest.raises(ValueError, match="one subject"):
         write(tmp_path, SessionResult("01", None, (done,)), SessionResult("02", None, (done,)))
+
+
+def test_a_long_table_is_closed_and_grouped_and_composite_regions_come_first(
+    tmp_path: Path, done: TaskResult
+) -> None:
+    names = [f"{side}-Part-{k:02}" for k in range(20) for side in ("Left", "Right")]
+    rows = tuple(Row(k, name, 1000.0 + k) for k, name in enumerate(names, start=1))
+    front, back = tuple(range(1, 21)), tuple(range(21, 39))
+    composition = (Region(1, "All", (*front, *back)), Region(2, "Left-Front", front[::2]),
+                   Region(3, "Right-Front", front[1::2]), Region(4, "Left-Back", back[::2]),
+                   Region(5, "Right-Back", back[1::2]))  # fmt: skip
+    regions = tuple(Row(one.index, one.name, 9000.0) for one in composition)
+    long = replace(done, rows=rows, regions=regions, composition=composition)
+    page = write(tmp_path, SessionResult("01", None, (long,)))
+    assert page.all("details")[0] == {"class": "many"}
+    for one, other in itertools.pairwise(
+        ["Left Front", "All 40 structures", "Front Left Part 00", "Back Left Part 10",
+         "Other Left Part 19"]
+    ):  # fmt: skip
+        assert page.text.index(one) < page.text.index(other)
+    short = write(tmp_path, SessionResult("01", None, (done,)))
+    assert not [one for one in short.all("details") if one.get("class") == "many"]

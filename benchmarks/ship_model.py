@@ -9,6 +9,10 @@ a fold back. The volume intervals of the bundle come from it, or from ``CROSSVAL
 of a cross-validation of networks trained alike, which judged more people than one fold, or a
 bundle whose intervals are kept.
 
+    python benchmarks/ship_model.py RUN/bundle - TASK
+
+A model for which there is no reference: its card says so, in the place of an accuracy.
+
     python benchmarks/ship_model.py RUN/bundle BUNDLE TASK
 
 The weights of a run that went on from ``BUNDLE`` (``--init``), with the accuracy of that one.
@@ -147,6 +151,7 @@ LIMITS = {
     "visible lesions, so agreement with them does not measure the accuracy "
     "of volumes.",
 }
+WINDOWS = {"wholebrain": {"window": (0, 0, 0)}}  # the whole brain at once is better than crops
 OTHER_RUN = (
     "The shipped network was trained on all samples. The values below are "
     "from a network trained with the same settings on three of four folds "
@@ -211,27 +216,13 @@ def intervals(source: Path) -> dict[str, Any]:
 def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: ModelBundle) -> str:
     """The model card, Markdown."""
     command = "crossval" if "folds" in summary else "evaluate"
-    lines = [
-        f"# Model card: {task}",
-        "",
-        "For research only. Not a medical device; not for diagnosis or treatment.",
-        "",
-        f"- **Training data**: {DATA[task]}.",
-        f"- **People**: {PEOPLE[task]}.",
-        f"- **Terms of the weights**: {LICENCE[task]}.",
-        f"- **Cite**: {CITE[task]}; Doshi et al. 2019 (arXiv 1907.02110).",
-        (
-            f"- **Training**: {facts['steps']} steps on {facts['samples_trained_on']} samples"
-            f"{BEFORE[task] if 'started_from' in facts else ''}; the settings are in `train.toml`."
-        ),
-        (
-            f"- **Protocol**: {protocol(summary, facts)} The 90 % intervals of "
-            f"volumes are estimated from {facts['volume_interval_samples']} samples "
-            "that were not used to train the networks."
-        ),
-        f"- **Intended use**: {USE[task]}",
-        f"- **Known limits**: {LIMITS[task]}",
-        *about_calibration(facts),
+    about = (
+        f"{protocol(summary, facts)} The 90 % intervals of "
+        f"volumes are estimated from {facts['volume_interval_samples']} samples "
+        "that were not used to train the networks."
+    )
+    lines = [*head(task, facts, about), *about_calibration(facts)]
+    lines += [
         "",
         (
             f"Accuracy on {summary['samples']} samples, each evaluated with a network "
@@ -250,6 +241,53 @@ def card(task: str, facts: dict[str, Any], summary: dict[str, Any], bundle: Mode
         f"Mean Dice: {summary['f1_mean']:.3f}. SHA-256 of the weights: `{bundle.sha256}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def head(task: str, facts: dict[str, Any], about: str) -> list[str]:
+    """What every card says: data, people, terms, training, and how it was judged."""
+    return [
+        f"# Model card: {task}",
+        "",
+        "For research only. Not a medical device; not for diagnosis or treatment.",
+        "",
+        f"- **Training data**: {DATA[task]}.",
+        f"- **People**: {PEOPLE[task]}.",
+        f"- **Terms of the weights**: {LICENCE[task]}.",
+        f"- **Cite**: {CITE[task]}; Doshi et al. 2019 (arXiv 1907.02110).",
+        (
+            f"- **Training**: {facts['steps']} steps on {facts['samples_trained_on']} samples"
+            f"{BEFORE[task] if 'started_from' in facts else ''}; the settings are in `train.toml`."
+        ),
+        f"- **Protocol**: {about}",
+        f"- **Intended use**: {USE[task]}",
+        f"- **Known limits**: {LIMITS[task]}",
+    ]
+
+
+UNJUDGED = {
+    "icv": "There is no manual outline of a skull to judge it by; docs/accuracy.md says what it "
+    "was compared with.",
+    "sides": "It is judged together with `wholebrain`.",
+}
+
+
+def without_reference(source: Path, task: str) -> None:
+    """Ship a model whose accuracy cannot be measured."""
+    target = MODELS / task
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(source, target)
+    tree = json.loads((target / "bundle.json").read_text())
+    facts = {"training_data": DATA[task], "licence": LICENCE[task], "cite": CITE[task],
+             "protocol": UNJUDGED[task]}  # fmt: skip
+    tree["facts"] |= facts
+    tree["preparation"] |= WINDOWS.get(task, {})
+    (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    bundle = ModelBundle.open(target)
+    lines = head(task, bundle.facts, UNJUDGED[task])
+    lines += ["", f"SHA-256 of the weights: `{bundle.sha256}`."]
+    (target / "card.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{target}: {bundle.label}")
 
 
 def go_on(source: Path, before: Path, task: str) -> None:
@@ -356,6 +394,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     source, evaluation, task = args.source, args.evaluation, args.task
+    if str(evaluation) == "-":
+        without_reference(source, task)
+        return
     if (evaluation / "bundle.json").is_file():
         go_on(source, evaluation, task)
         return
@@ -378,6 +419,7 @@ def main() -> None:
         "volume_interval": source_of_intervals["volume_interval"],
         "volume_interval_samples": source_of_intervals["samples"],
     } | by_load
+    tree["preparation"] |= WINDOWS.get(task, {})
     (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
     bundle = ModelBundle.open(target)
     (target / "card.md").write_text(card(task, bundle.facts, summary, bundle), encoding="utf-8")

@@ -83,3 +83,11 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
             r'<(?:script|img|link|iframe)[^>]+(?:src|href)="(\w*:?//[^"]+)', page.read_text()
         )
         assert loaded == [], page.name
+
+
+def test_how_to_read_a_report_is_the_same_in_the_report_and_in_the_docs() -> None:
+    template = ROOT / "deepmrseg_bids" / "reports" / "templates" / "guide.html.j2"
+    docs = (ROOT / "docs" / "reading_reports.md").read_text(encoding="utf-8")
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", template.read_text(encoding="utf-8"))
+    assert len(cells) > 40
+    assert [cell for cell in cells[5:] if cell not in docs] == []

@@ -84,7 +84,7 @@ def session(
     def run(asked: str, **changes: object) -> tuple[SessionOutcome, SessionJob]:
         given = {**found, **changes.pop("results", {})}
         monkeypatch.setattr(
-            segment, "run", lambda _, tasks, __, **more: ((t.name, given[t.name]) for t in tasks)
+            segment, "run", lambda _, tasks, __, **___: ((t.name, given[t.name]) for t in tasks)
         )
         digests = Digests.read(tmp_path / "inputs.tsv")
         tasks = ("deepbrain",)

@@ -139,7 +139,7 @@ def refresh(path: Path, facts: Mapping[str, Any]) -> bool:
         return False
     fresh = page[: start + len(_START)] + block(facts) + page[end:]
     if fresh != page:
-        write_bytes(path, fresh)
+        write_bytes(path, fresh, anew=True)  # it is not read a second time
     return True
 
 

@@ -239,7 +239,7 @@ def test_the_page_can_be_read_aloud(tmp_path: Path, done: TaskResult) -> None:
     page = write(tmp_path, SessionResult("01", "1", (done,)), SessionResult("01", "2", (done,)))
     assert page.all("html") == [{"lang": "en"}]
     assert all(len(image["alt"] or "") > 40 for image in page.all("img"))
-    assert len(page.all("caption")) == len(page.all("table")) == 4
+    assert len(page.all("caption")) == len(page.all("table")) == 5
     assert all("scope" in cell for cell in page.all("th"))
     ids = [given["id"] for _, given in page.tags if "id" in given]
     assert len(set(ids)) == len(ids)

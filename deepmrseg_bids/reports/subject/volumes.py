@@ -12,6 +12,7 @@ from deepmrseg_bids.tasks.regions import Region
 
 __all__ = ["Change", "Group", "Pair", "Standing", "changes", "grouped", "paired", "unit_of"]
 
+_MOST = 0.8  # share of all structures
 _ML_FROM = 100_000  # mm3: a table with a larger volume is in millilitres
 
 
@@ -115,7 +116,9 @@ def grouped(pairs: Sequence[Pair], regions: Sequence[Region]) -> tuple[Group, ..
     Groups are in the order of the regions, those in none at the end.
     """
     places: dict[str, list[Pair]] = {}
-    wanted = [region for region in regions if not region.near and len(region.labels) > 1]
+    known = sum(len(pair.rows) for pair in pairs)
+    # a region of nearly everything, such as all tissue, is no group
+    wanted = [one for one in regions if not one.near and len(one.labels) < _MOST * known]
     for pair in pairs:
         own = pair.rows[0].index
         around = [region for region in wanted if own in region.labels]
@@ -222,7 +225,11 @@ def _floor_note(row: MorphRow) -> str:
 
 
 def _number(volume: float, scale: float) -> str:
-    return f"{volume / scale:,.{1 if scale > 1 or volume < 10 else 0}f}"
+    """In mm3 or, with a scale, in ml: small ones with more decimals."""
+    value = volume / scale
+    if scale == 1:
+        return f"{value:,.{1 if value < 10 else 0}f}"
+    return f"{value:,.{1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 
 def _side(name: str) -> tuple[str, str]:

@@ -92,7 +92,7 @@ def test_what_is_saved_can_be_read_and_holds_every_field(tmp_path):
     )
     config.save(tmp_path / "run.toml")
     tree = tomllib.loads((tmp_path / "run.toml").read_text(encoding="utf-8"))
-    unset = {"bids_database_dir", "use_plugin"}
+    unset = {"bids_database_dir", "norms", "use_plugin"}
     assert set(tree) == {field.name for field in dataclasses.fields(RunConfig)} - unset
     assert tree["bids_dir"] == "/d" and tree["out_dir"] == "/o"
     assert tree["participant_label"] == ["01", 'a"b']

@@ -368,7 +368,7 @@ def _write_result(
             write_lesions(args.out / f"{name}_seg-{task.name}_lesions.tsv", result.lesions)
     if aligned:
         write_labels(args.out / f"{name}_{kind}.nii.gz", result.labels)
-    if args.probabilities and result.posteriors:
+    if args.probabilities and task.probabilities and result.posteriors:
         stem = name if aligned else native
         write_probabilities(
             args.out / f"{stem}_seg-{task.name}_probseg.nii.gz",

@@ -167,7 +167,7 @@ class TaskVolumes:
             No sizes for the volumes that are the sizes themselves.
         """
         size = wanted if np.isfinite(self.wholes(wanted)).any() else _BY_MASK
-        own = self.spec.intracranial or (size == _BY_MASK and self.spec.brain_mask)
+        own = size == _BY_MASK and self.spec.brain_mask
         return size, None if own else self.wholes(size)
 
     def wholes(self, size: str) -> pd.Series[float]:

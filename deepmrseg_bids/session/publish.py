@@ -13,7 +13,7 @@ from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.label_tables import stage_label_table
 from deepmrseg_bids.bids.provenance import Provenance, Sidecar
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
-from deepmrseg_bids.files import Staging, write_json
+from deepmrseg_bids.files import Staging, read_json, write_json
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import ants_version
@@ -39,6 +39,7 @@ __all__ = [
     "task_files",
 ]
 
+_BESIDE = "MasksBeside"
 REGIONS = "regions"
 """The ``desc`` of the table of composite regions."""
 
@@ -115,9 +116,23 @@ def files_of(
         return always_there(files) + there_if_aligned(files, out_dir)
     source = spec.source(images)
     label_map = names.label_map_path(source, spec.label_map)
-    posteriors = [names.probabilities_path(source, spec.name)] if probabilities else []
+    wanted = probabilities and spec.probabilities
+    posteriors = [names.probabilities_path(source, spec.name)] if wanted else []
     regions = [names.morph_path(source, spec.name, desc=REGIONS)] if spec.regions else []
-    return [label_map, names.morph_path(source, spec.name), *regions, *posteriors]
+    table = names.morph_path(source, spec.name)
+    return [label_map, table, *_beside(source, out_dir / label_map), *regions, *posteriors]
+
+
+def _beside(source: Path, label_map: Path) -> list[PurePosixPath]:
+    """The masks beside a label map, by what its sidecar says."""
+    try:
+        tree = read_json(label_map.with_name(names.sidecar_path(label_map).name))
+        stated = tree[_BESIDE]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    known = isinstance(stated, list) and all(isinstance(one, str) for one in stated)
+    folder = names.anat_folder(source)
+    return [folder / PurePosixPath(one).name for one in stated] if known else []
 
 
 def morph_rows(result: Segmentation) -> list[MorphRow]:
@@ -179,17 +194,23 @@ def _stage_labels(
     image = names.label_map_path(source, spec.label_map)
     write_labels(staging.path(image), result.labels)
     stage_label_table(staging, image, result.table)
+    beside = [names.label_map_path(source, one.output) for one in result.beside]
+    listed = {_BESIDE: [path.name for path in beside]} if beside else {}
     sidecar = Sidecar(
         spec.description,
         about.made,
         about.findings,
         spatial_reference=reference,
         kind=spec.label_map.kind,
-        more={"Methods": about.methods},
+        more={"Methods": about.methods, **listed},
     )
     write_json(staging.path(names.sidecar_path(image)), sidecar.to_json())
-    if not (job.probabilities and result.posteriors):
-        return [image]
+    for path, mask in zip(beside, result.beside, strict=True):
+        write_labels(staging.path(path), mask.labels)
+        own = replace(sidecar, description=mask.description, kind=mask.output.kind, more={})
+        write_json(staging.path(names.sidecar_path(path)), own.to_json())
+    if not (job.probabilities and spec.probabilities and result.posteriors):
+        return [image, *beside]
     posteriors = names.probabilities_path(source, result.task)
     grid, count = result.labels.grid, len(result.table)
     write_probabilities(staging.path(posteriors), native_posteriors(result), grid, count=count)
@@ -201,4 +222,4 @@ def _stage_labels(
         more={},
     )
     write_json(staging.path(names.sidecar_path(posteriors)), sidecar.to_json())
-    return [image, posteriors]
+    return [image, *beside, posteriors]

@@ -27,7 +27,7 @@ from deepmrseg_bids.imaging.grid import (
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
-from deepmrseg_bids.tasks.intracranial import Intracranial, find_inside
+from deepmrseg_bids.tasks.intracranial import Intracranial, find_inside, mask_beside, row_of
 from deepmrseg_bids.tasks.qc import check_brain, check_given_mask
 from deepmrseg_bids.tasks.results import (
     Posteriors,
@@ -518,8 +518,13 @@ def _segment(context: SessionContext) -> Segmentation:
     brain = brain_of(context)
     turned = orientation_of(context) if may_be_turned(brain) else ()
     result = found_in(brain, segment(context.t1w, brain, context.predictors("brain")), *turned)
-    (row,) = result.measures or (None,)
-    return result if row is None else replace(result, brain_mm3=row.volume_mm3)
+    if result.measures:
+        result = replace(result, brain_mm3=result.measures[0].volume_mm3)
+    if brain.inside is None:
+        return result
+    mask = mask_beside(brain.inside, context.t1w.grid)
+    rows = (*result.measures, row_of(mask, brain.inside))
+    return replace(result, measures=rows, beside=(mask,))
 
 
 def _segment_prepared(images: Mapping[str, Volume], predictors: Predictors) -> Segmentation:
@@ -538,7 +543,7 @@ TASK = TaskSpec(
     output=Output({"desc": "brain"}, suffix="mask", kind="Brain"),
     brain_mask=True,
     whole_brain=True,
-    methods="The brain was extracted from the head.",
+    methods="The brain was extracted from the head, and the inside of the skull segmented.",
     judged_raw=True,
     figure=Figure(margin_mm=45.0, plane=0, window_inside=True),
     costs=Costs(window_seconds=0.3, network_mib=180),

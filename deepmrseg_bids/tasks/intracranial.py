@@ -11,13 +11,18 @@ from scipy import ndimage
 
 from deepmrseg_bids.imaging.grid import Grid, covered, resample
 from deepmrseg_bids.imaging.intensity import normalise
-from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.tasks.results import expected_dice
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume
+from deepmrseg_bids.tasks.results import Beside, Measure, expected_dice
+from deepmrseg_bids.tasks.spec import Output
 
 if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
 
-__all__ = ["Intracranial", "find_inside"]
+__all__ = ["INDEX", "MASK", "Intracranial", "find_inside", "mask_beside", "row_of"]
+
+INDEX = 2
+"""Of its row in the table of the brain, whose own index is 1."""
+MASK = Output({"desc": "icv"}, suffix="mask", kind="ROI")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,3 +68,16 @@ def find_inside(
     probability = np.where(inside, np.maximum(probability, 0.501), np.minimum(probability, 0.499))
     sure = expected_dice(likely * near, inside)
     return Intracranial(probability.astype(np.float32), grid, sure)
+
+
+def mask_beside(inside: Intracranial, grid: Grid) -> Beside:
+    """The mask on the grid of the scan."""
+    likely = resample(inside.probability, inside.grid, grid)
+    labels = LabelMap((likely > 0.5).astype(np.uint8), grid)
+    return Beside(MASK, labels, "Intracranial mask")
+
+
+def row_of(mask: Beside, inside: Intracranial) -> Measure:
+    """Its row in the table of volumes."""
+    volume = float(mask.labels.data.sum(dtype=np.int64)) * mask.labels.grid.voxel_volume
+    return Measure(INDEX, "Intracranial", volume, confidence=inside.confidence)

@@ -29,7 +29,7 @@ __all__ = [
 
 GROUP = "deepmrseg_bids.tasks"
 _log = logging.getLogger(__name__)
-_OWN = ("brain", "icv", "deepbrain", "hippocampus", "wholebrain", "wml")
+_OWN = ("brain", "deepbrain", "hippocampus", "wholebrain", "wml")
 """In the order in which they run; the file of each has the same name, and in it ``TASK``."""
 
 
@@ -113,7 +113,12 @@ def known_tasks(
             if name in asked:
                 raise
             _warn_once(str(error))
-    more = {name: task_of_model(name, folder) for name, folder in (models or {}).items()}
+    helpers = {model for task in tasks.values() for model in task.models} - set(tasks)
+    more = {
+        name: task_of_model(name, folder)
+        for name, folder in (models or {}).items()
+        if name not in helpers
+    }
     return {**tasks, **{name: more[name] for name in more if name not in tasks}}
 
 

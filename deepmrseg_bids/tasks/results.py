@@ -17,9 +17,11 @@ from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.calibration import Calibration
+from deepmrseg_bids.tasks.spec import Output
 from deepmrseg_bids.wording import counted
 
 __all__ = [
+    "Beside",
     "Box",
     "Measure",
     "Posteriors",
@@ -171,6 +173,20 @@ class BrainFound(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Beside:
+    """A mask that is written beside a label map; the table of volumes has a row for it.
+
+    Attributes:
+        output: how BIDS names it.
+        description: for its sidecar.
+    """
+
+    output: Output
+    labels: LabelMap
+    description: str
+
+
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """The result of one task for one image.
 
@@ -181,6 +197,7 @@ class Segmentation:
         brain_mm3: volume of the brain mask of the same scan.
         icv_mm3: its intracranial volume.
         regions: composite regions, see :mod:`deepmrseg_bids.tasks.regions`.
+        beside: further masks.
     """
 
     task: str
@@ -192,6 +209,7 @@ class Segmentation:
     brain_mm3: float | None = None
     icv_mm3: float | None = None
     regions: tuple[Measure, ...] = ()
+    beside: tuple[Beside, ...] = ()
 
 
 def found_in(brain: BrainFound, result: Segmentation, *findings: Finding) -> Segmentation:

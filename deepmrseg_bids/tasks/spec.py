@@ -107,7 +107,7 @@ class TaskSpec:
         lesions: single lesions are counted and listed.
         brain_mask: its one label is the brain. It is what other volumes are related to, and any
             label of a reference counts as brain.
-        intracranial: its one label is the inside of the skull, which volumes are related to, too.
+        probabilities: its posteriors can be written; those of many labels are too large for that.
         whole_brain: its labels cover the brain, so that a brain mask can be compared with them.
         methods: a sentence on how it works, for the methods text of a report.
         judged_raw: cross-validation judges it on raw heads, not on prepared images.
@@ -128,7 +128,7 @@ class TaskSpec:
     native: str = T1W
     lesions: bool = False
     brain_mask: bool = False
-    intracranial: bool = False
+    probabilities: bool = True
     whole_brain: bool = False
     methods: str = ""
     judged_raw: bool = False

@@ -29,10 +29,10 @@ def tasks(session, bundles=BUNDLES, **changes):
 @pytest.mark.parametrize(
     ("flair", "expected"),
     [
-        (None, ("brain", "icv", "deepbrain", "hippocampus", "wholebrain")),
+        (None, ("brain", "deepbrain", "hippocampus", "wholebrain")),
         (
             Path("/f.nii.gz"),
-            ("brain", "icv", "deepbrain", "hippocampus", "wholebrain", "wml"),
+            ("brain", "deepbrain", "hippocampus", "wholebrain", "wml"),
         ),
     ],
 )
@@ -42,7 +42,7 @@ def test_by_default_lesions_are_looked_for_where_there_is_a_flair(flair, expecte
 
 def test_by_default_a_task_without_a_model_is_left_out():
     session = Session("01", None, images_of("/t.nii.gz", "/f.nii.gz"))
-    assert tasks(session, {"brain": None, "icv": None}) == ("brain", "icv")
+    assert tasks(session, {"brain": None, "icv": None}) == ("brain",)
 
 
 def test_what_is_asked_for_is_tried_so_that_its_absence_gets_a_reason():

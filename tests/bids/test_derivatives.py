@@ -48,7 +48,7 @@ from deepmrseg_bids.tasks.spec import TaskSpec
 
 T1W = "sub-01_ses-1_T1w.nii.gz"
 FLAIR = "sub-01_ses-1_FLAIR.nii.gz"
-TASKS = ("brain", "icv", "deepbrain", "hippocampus", "wholebrain", "wml")
+TASKS = ("brain", "deepbrain", "hippocampus", "wholebrain", "wml")
 SPECS = [find_task(task) for task in TASKS]
 TABLES = {task: LabelTable((Label(1, "Left-A"), Label(2, "Right-A"))) for task in TASKS}
 ROWS = [

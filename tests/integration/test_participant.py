@@ -32,6 +32,9 @@ def labels(run: Run, session: str, task: str) -> nib.Nifti1Image:
     return nib.load(anat(run, session) / f"sub-01_{session}_{kind}.nii.gz")
 
 
+TASKS = ("brain", "deepbrain", "hippocampus", "wholebrain")
+
+
 def test_a_run_that_did_all_it_was_asked_for_ends_with_zero(run: Run) -> None:
     assert run.finished.code == 0, run.finished.output
 
@@ -44,7 +47,9 @@ def test_a_run_that_did_all_it_was_asked_for_ends_with_zero(run: Run) -> None:
         f"seg-{task}_{kind}"
         for task in ("deepbrain", "hippocampus")
         for kind in ("dseg.nii.gz", "dseg.json", "morph.tsv", "morph.json", "probseg.nii.gz")
-    ],
+    ]
+    + ["seg-wholebrain_dseg.nii.gz", "seg-wholebrain_morph.tsv"]
+    + ["seg-wholebrain_desc-regions_morph.tsv", "seg-wholebrain_desc-regions_morph.json"],
 )
 def test_every_file_of_the_contract_is_there(run: Run, session: str, ending: str) -> None:
     path = anat(run, session) / f"sub-01_{session}_{ending}"
@@ -154,21 +159,21 @@ def test_the_sidecar_says_what_was_made_from_what(run: Run) -> None:
     uri = "bids:raw:sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
     assert tree["Sources"] == [uri]
     assert tree["InputSHA256"][uri] == hashlib.sha256(scan.read_bytes()).hexdigest()
-    assert set(tree["Models"]) == {"brain", "deepbrain"}
+    assert set(tree["Models"]) == {"brain", "icv", "deepbrain"}
     assert len(tree["Models"]["deepbrain"]["SHA256"]) == 64
 
 
 def test_the_table_of_sessions_has_a_row_a_task(run: Run) -> None:
     rows = read_tsv(run.out / "logs" / "sessions.tsv")
     assert {(row["session_id"], row["task"]) for row in rows} == {
-        (session, task) for session in SESSIONS for task in ("brain", "deepbrain", "hippocampus")
+        (session, task) for session in SESSIONS for task in TASKS
     }
     assert {row["status"] for row in rows} == {"done"}
     assert all(float(row["seconds"]) > 0 and float(row["peak_mib"]) > 100 for row in rows)
 
 
 def test_confidence_lies_between_zero_and_one(run: Run) -> None:
-    for task in ("brain", "deepbrain", "hippocampus"):
+    for task in TASKS:
         for row in read_tsv(anat(run, "ses-1") / f"sub-01_ses-1_seg-{task}_morph.tsv"):
             assert 0.3 < float(row["confidence"]) <= 1, row
 
@@ -202,7 +207,7 @@ def test_one_process_gives_the_same_bytes_as_two(run: Run, tmp_path: Path) -> No
         "--no-reports", home=tmp_path / "h",
     )  # fmt: skip
     assert again.code == 0, again.output
-    for task in ("deepbrain", "hippocampus"):
+    for task in ("deepbrain", "hippocampus", "wholebrain"):
         name = f"sub-01/ses-1/anat/sub-01_ses-1_seg-{task}_dseg.nii.gz"
         assert (tmp_path / "out" / name).read_bytes() == (run.out / name).read_bytes()
     assert not (tmp_path / "out" / "sub-01.html").exists()

@@ -13,6 +13,7 @@ from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import brain, custom, deepbrain, hippocampus, wml
 from deepmrseg_bids.tasks.brain import Brain
+from deepmrseg_bids.tasks.intracranial import Intracranial
 from deepmrseg_bids.tasks.pipeline import SessionContext, run
 from deepmrseg_bids.tasks.registry import find_task, needed_models
 from deepmrseg_bids.tasks.results import Segmentation
@@ -26,7 +27,7 @@ TURNED = Finding("orientation-doubtful", "error", "turned upside down")
 FOUND = Brain(
     np.ones((10, 10, 12), np.float32), Grid((10, 10, 12), np.eye(4)), (0, 0, 0), 1.0, (ABOUT_BRAIN,)
 )
-INSIDE = SimpleNamespace(volume_mm3=1600.0)
+INSIDE = Intracranial(np.ones((10, 10, 16), np.float32), Grid((10, 10, 16), np.eye(4)), 0.9)
 
 
 @pytest.fixture
@@ -176,12 +177,11 @@ def test_results_come_as_they_are_made(calls):
     [
         ([], []),
         (["brain"], ["brain", "icv"]),
-        (["icv"], ["brain", "icv"]),
-        (["deepbrain"], ["brain", "icv", "deepbrain"]),
-        (["hippocampus"], ["brain", "icv", "deepbrain", "hippocampus"]),
-        (["wholebrain"], ["brain", "icv", "wholebrain", "sides"]),
-        (["wml"], ["brain", "icv", "wml"]),
-        (["wml", "deepbrain"], ["brain", "icv", "deepbrain", "wml"]),
+        (["deepbrain"], ["brain", "deepbrain", "icv"]),
+        (["hippocampus"], ["brain", "deepbrain", "hippocampus", "icv"]),
+        (["wholebrain"], ["brain", "wholebrain", "icv", "sides"]),
+        (["wml"], ["brain", "wml", "icv"]),
+        (["wml", "deepbrain"], ["brain", "deepbrain", "wml", "icv"]),
     ],
 )
 def test_a_task_needs_the_models_on_its_way(asked, models):
@@ -246,7 +246,7 @@ def test_a_task_of_ones_own_comes_after_the_known_ones_and_shares_the_brain(call
 
 def test_an_unknown_name_is_refused_before_anything_runs(calls):
     with pytest.raises(
-        UsageError, match=r"'thalamus'.*brain, icv, deepbrain, hippocampus, wholebrain, wml"
+        UsageError, match=r"'thalamus'.*brain, deepbrain, hippocampus, wholebrain, wml"
     ):
         list(run({"T1w": SCAN}, ["brain", "thalamus"], predictors))
     assert calls == []

@@ -23,7 +23,7 @@ from deepmrseg_bids.tasks.registry import (
     task_of_model,
 )
 
-OURS = ("brain", "icv", "deepbrain", "hippocampus", "wholebrain", "wml")
+OURS = ("brain", "deepbrain", "hippocampus", "wholebrain", "wml")
 PLUGIN = """\
 from deepmrseg_bids.tasks.spec import TaskSpec
 
@@ -98,7 +98,7 @@ def test_our_tasks_come_in_the_order_in_which_they_run() -> None:
 @pytest.mark.parametrize("name", ["thalamus", "", "Brain", "registry", "../brain"])
 def test_an_unknown_task_is_refused_with_a_list_of_the_known_ones(name: str) -> None:
     with pytest.raises(
-        UsageError, match="known are brain, icv, deepbrain, hippocampus, wholebrain, wml"
+        UsageError, match="known are brain, deepbrain, hippocampus, wholebrain, wml"
     ) as caught:
         find_task(name)
     assert f"unknown task {name!r}" in str(caught.value)
@@ -109,7 +109,7 @@ def test_the_registry_needs_neither_torch_nor_nipype_and_no_file_of_a_task() -> 
         import sys
         from deepmrseg_bids.tasks.registry import find_task, known_tasks, task_names
         task_names()
-        loaded = [name for name in ("brain", "icv", "deepbrain", "hippocampus", "wholebrain", "wml")
+        loaded = [name for name in ("brain", "deepbrain", "hippocampus", "wholebrain", "wml")
                   if f"deepmrseg_bids.tasks.{name}" in sys.modules]
         assert loaded == [], loaded
         find_task("brain")
@@ -205,5 +205,5 @@ def test_a_folder_without_a_bundle_is_told(tmp_path: Path) -> None:
 def test_models_are_needed_once_in_the_order_in_which_they_run(tmp_path: Path) -> None:
     own = task_of_model("nuts", bundle(tmp_path / "m", "nuts"))
     asked = [own, find_task("wml"), find_task("wholebrain"), find_task("hippocampus")]
-    assert needed_models(asked) == [*OURS, "nuts", "sides"]
+    assert needed_models(asked) == [*OURS, "nuts", "icv", "sides"]
     assert needed_models([]) == []

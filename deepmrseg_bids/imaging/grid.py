@@ -410,20 +410,23 @@ def _mixed(data: Array, axis: int, weights: NDArray[np.float32]) -> Array:
     taps = np.minimum(first[:, None] + np.arange(int((beyond - first).max())), edge - 1)
     shares = np.take_along_axis(weights, taps, axis=1)
     shares[:, 1:][taps[:, 1:] == taps[:, :-1]] = 0  # the last voxel counts once
-    out = np.empty((*data.shape[:axis], new, *data.shape[axis + 1 :]), dtype=np.float32)
+    # as the array lies in memory: np.take would copy one that lies otherwise as a whole
+    order = sorted(range(data.ndim), key=lambda k: -abs(data.strides[k]))
+    lying, along = data.transpose(order), order.index(axis)
+    out = np.empty((*lying.shape[:along], new, *lying.shape[along + 1 :]), dtype=np.float32)
     count = max(1, _PART * edge // max(data.size, 1))
-    lead, rest = (slice(None),) * axis, (1,) * (data.ndim - axis - 1)
+    lead, rest = (slice(None),) * along, (1,) * (data.ndim - along - 1)
     for start in range(0, new, count):
         rows = slice(start, start + count)
         part = out[(*lead, rows)]
         np.multiply(
-            np.take(data, taps[rows, 0], axis=axis), shares[rows, 0].reshape(-1, *rest), out=part
+            np.take(lying, taps[rows, 0], axis=along), shares[rows, 0].reshape(-1, *rest), out=part
         )
         for tap in range(1, taps.shape[1]):
-            term = np.take(data, taps[rows, tap], axis=axis)
+            term = np.take(lying, taps[rows, tap], axis=along)
             term *= shares[rows, tap].reshape(-1, *rest)
             part += term
-    return out
+    return out.transpose(np.argsort(order))
 
 
 def _weights(positions: Array, edge: int, scale: float) -> NDArray[np.float32]:

@@ -140,7 +140,7 @@ LIMITS = {
     "regions of the frontal and orbital cortex are unreliable, lobes less so. Volumes of the "
     "cortex are 7 % too small in the mean; the intervals correct for that. It was trained on "
     "few scans; strong contrast differences, tumours and resections were absent. Label 15, 63 to "
-    "66, 74 and other codes that fewer than half of the training scans have are left out.",
+    "66, 74 and other codes that fewer than half of the training scans have are not used.",
     "hippocampus": "It was trained on crops at 1 mm; thick slices reduce accuracy. The "
     "border between the anterior and the posterior part follows the protocol "
     "of its training set.",
@@ -268,9 +268,9 @@ def head(task: str, facts: dict[str, Any], about: str) -> list[str]:
 
 
 UNJUDGED = {
-    "icv": "There is no manual outline of a skull to judge it by; docs/accuracy.md says what it "
-    "was compared with.",
-    "sides": "It is judged together with `wholebrain`.",
+    "icv": "There is no manual outline of a skull to compare it with; docs/accuracy.md says what "
+    "was done instead.",
+    "sides": "It is evaluated together with `wholebrain`.",
 }
 
 

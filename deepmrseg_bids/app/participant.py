@@ -36,6 +36,7 @@ from deepmrseg_bids.bids.derivatives import write_dataset_files
 from deepmrseg_bids.bids.names import report_path
 from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
+from deepmrseg_bids.errors import DeepMRSegError
 from deepmrseg_bids.execution.monitoring import draw_graph, record_resources
 from deepmrseg_bids.execution.nodes import NodeResult
 from deepmrseg_bids.execution.progress import Progress
@@ -324,7 +325,10 @@ def _cite(execution: Execution, run: RunOutcome) -> None:
             intervals=intervals,
             spaces=[space for space in dict.fromkeys(spaces) if space != T1W],
         )
-        write_citation(execution.logs, text)
+        try:
+            write_citation(execution.logs, text)
+        except DeepMRSegError as error:  # a full disk costs this text, not the results
+            _log.warning("%s", error)
 
 
 def _tell(execution: Execution, run: RunOutcome) -> None:

@@ -217,6 +217,7 @@ QC: Columns = {
     "brain_status": _STATUS,
     "deepbrain_status": _STATUS,
     "hippocampus_status": _STATUS,
+    "wholebrain_status": _STATUS,
     "wml_status": _STATUS,
     "reasons": _of(
         "Reasons for failed, skipped or missing tasks: task: reason, separated by '; '; for "

@@ -80,5 +80,5 @@ def tissue_step(image: Array, inside: NDArray[np.bool_], grid: Grid) -> float:
         if len(part) < _FEWEST:
             return 1.0
         levels.append(float(np.median(part)))
-    step = levels[1] / levels[0]
+    step = levels[1] / levels[0] if levels[0] else math.nan
     return step if math.isfinite(step) else 1.0

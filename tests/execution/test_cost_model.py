@@ -87,7 +87,7 @@ def test_a_field_of_view_beyond_a_head_takes_more_memory_whatever_its_voxels():
     tilted = Grid(large.shape, np.array([[3.25, -3.25, 0, 0], [3.25, 3.25, 0, 0], [0, 0, 4.6, 0],
                                          [0, 0, 0, 1.0]]))  # fmt: skip
     usual = memory_mib({"T1w": head(2.0, 240)}, specs(["brain"]))
-    assert usual + 800 < memory_mib({"T1w": large}, specs(["brain"])) < 1700  # 1546 measured
+    assert usual + 800 < memory_mib({"T1w": large}, specs(["brain"])) < 1800  # 1546 measured
     assert memory_mib({"T1w": tilted}, specs(["brain"])) > 2000
 
 

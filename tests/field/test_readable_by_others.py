@@ -140,7 +140,8 @@ def test_every_image_of_a_run_lies_where_its_scan_lies(
     assert ended.code == 0, ended.err
     images = sorted(study.out.rglob("*.nii.gz"))
     assert {path.name for path in images} == {
-        "sub-01_desc-brain_mask.nii.gz", "sub-01_seg-brain_probseg.nii.gz",
+        "sub-01_desc-brain_mask.nii.gz", "sub-01_desc-icv_mask.nii.gz",
+        "sub-01_seg-brain_probseg.nii.gz",
     }  # fmt: skip
     for path in images:
         header = nib.load(path).header

@@ -390,7 +390,7 @@ def test_a_contrast_enhanced_head_works(run: Bad, came_out: Say) -> None:
 def test_a_t2w_is_flagged(run: Bad, came_out: Say) -> None:
     rows = run.rows("t2w")
     failed = {row["task"] for row in rows if row["status"] == "failed"}
-    assert failed or run.odd("t2w")["contrast-doubtful"] == "warning"
+    assert failed or run.odd("t2w")["contrast-doubtful"] == "error"
     came_out("flagged: contrast-doubtful, or no structures found")
 
 

@@ -250,7 +250,9 @@ def test_a_refused_job_is_one_line_in_the_schedulers_words(
     plugin: Plugin, refused: Finished
 ) -> None:
     assert refused.code == 3, refused.output
-    lines = [line for line in refused.output.splitlines() if "rejected" in line]
+    lines = [
+        line for line in refused.output.splitlines() if "rejected" in line and "WARNING" in line
+    ]
     assert len(lines) == 1
     assert "sub-02" in lines[0] and "invalid partition specified: nowhere" in lines[0]
     assert "Traceback" not in refused.output

@@ -102,7 +102,7 @@ def test_another_parameter_does_everything_again(again: Callable[..., set[str]])
 
 
 def test_what_another_version_has_made_is_done_again(again: Callable[..., set[str]]) -> None:
-    [path] = again.out.glob("sub-03/anat/*_mask.json")  # type: ignore[attr-defined]
+    [path] = again.out.glob("sub-03/anat/*_desc-brain_mask.json")  # type: ignore[attr-defined]
     tree = json.loads(path.read_text())
     tree["Software"]["deepmrseg-bids"] = "0.0.1"
     path.write_text(json.dumps(tree))

@@ -62,7 +62,6 @@ _LONGER = 1.02  # a brain is longer than it is wide or high
 _SLENDER = 0.6  # of its length; 66 brains are 0.70 to 0.93 as wide, 0.71 to 0.95 as high
 _STRIPPED = 0.02  # share of the voxels further than 1 cm from the brain that hold something
 _AWAY_MM = 10.0
-_NOISY_AIR = 0.5  # share of the voxels away from the brain: noise is everywhere
 _NO_NOISE, _ONLY_NOISE = 0.25, 0.005  # of the median; 26 whole heads have 0.012 and more of that
 
 _UNSURE = 0.7  # healthy heads have 0.85 and more in every structure
@@ -325,7 +324,7 @@ def _stripped(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding
     if float(something[away].mean()) <= _STRIPPED:
         return [Finding("skull-stripped", "info", "the image appears skull-stripped")]
     bright = float((image[away] > _NO_NOISE * np.median(image[mask])).mean())
-    if float(something[away].mean()) > _NOISY_AIR and bright <= _ONLY_NOISE:
+    if bright <= _ONLY_NOISE:
         text = (
             "the image appears skull-stripped, with noise around the brain: its own mask cannot "
             "be used, and the brain mask may be up to 10 % too small; set what is outside to 0"

@@ -43,6 +43,7 @@ class Bad:
 
     Attributes:
         labels_end: how the names of the label maps that are compared end.
+        usual: codes of findings that every session of the run has.
     """
 
     raw: Path

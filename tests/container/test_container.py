@@ -69,7 +69,7 @@ def outside(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 def test_it_gives_the_bytes_of_a_run_outside(run: Run, outside: dict[str, bytes]) -> None:
     assert run.ended.returncode == 0, run.ended.stderr
-    assert len(outside) == 3
+    assert len(outside) == 4
     assert label_maps(run.out) == outside
 
 

@@ -12,7 +12,13 @@ from deepmrseg_bids.app.agreement import Agreement, find_agreement
 from deepmrseg_bids.app.request import check_owner
 from deepmrseg_bids.bids.derivatives import Staging, tasks_in
 from deepmrseg_bids.bids.keyed_tables import listed
-from deepmrseg_bids.bids.names import group_path, group_qc_path, group_report_path, report_path
+from deepmrseg_bids.bids.names import (
+    REGIONS,
+    group_path,
+    group_qc_path,
+    group_report_path,
+    report_path,
+)
 from deepmrseg_bids.bids.norms import read_norms
 from deepmrseg_bids.bids.ownership import check_group_files
 from deepmrseg_bids.bids.participants import People, read_people
@@ -45,7 +51,6 @@ from deepmrseg_bids.group.volumes import (
     sessions_of,
 )
 from deepmrseg_bids.session.inventory import EDITED
-from deepmrseg_bids.session.publish import REGIONS
 from deepmrseg_bids.session.verdict import LEVELS
 from deepmrseg_bids.tasks.spec import TaskSpec
 from deepmrseg_bids.tsv import read_tsv

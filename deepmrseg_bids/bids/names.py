@@ -21,6 +21,7 @@ from deepmrseg_bids.tasks.spec import T1W, Output, TaskSpec
 
 __all__ = [
     "ENTITIES",
+    "REGIONS",
     "BidsName",
     "anat_folder",
     "bids_uri",
@@ -52,6 +53,8 @@ ENTITIES = (
     "hemi", "space", "split", "recording", "chunk", "from", "to", "mode", "atlas", "seg",
     "scale", "res", "den", "label", "desc",
 )  # fmt: skip
+REGIONS = "regions"
+"""The ``desc`` of the table of composite regions."""
 _ORDER = {key: place for place, key in enumerate(ENTITIES)}
 _LABEL = re.compile(r"[0-9a-zA-Z+]+")
 _SUFFIX = re.compile(r"[0-9a-zA-Z]+")
@@ -216,7 +219,7 @@ def probabilities_path(
 def morph_path(
     source: str | os.PathLike[str], task: str, *, desc: str | None = None
 ) -> PurePosixPath:
-    """The table of volumes of a task; ``desc="regions"`` is that of its composite regions."""
+    """The table of volumes of a task; ``desc=REGIONS`` is that of its composite regions."""
     # what is not given keeps what the source's own name says
     more = {} if desc is None else {"desc": desc}
     return _anat(source, "morph", ".tsv", {"seg": task, **more})

@@ -30,7 +30,6 @@ from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 from deepmrseg_bids.tasks.wml import LesionSegmentation
 
 __all__ = [
-    "REGIONS",
     "Publication",
     "files_of",
     "morph_rows",
@@ -40,8 +39,6 @@ __all__ = [
 ]
 
 _BESIDE = "MasksBeside"
-REGIONS = "regions"
-"""The ``desc`` of the table of composite regions."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def files_of(
     label_map = names.label_map_path(source, spec.label_map)
     wanted = probabilities and spec.probabilities
     posteriors = [names.probabilities_path(source, spec.name)] if wanted else []
-    regions = [names.morph_path(source, spec.name, desc=REGIONS)] if spec.regions else []
+    regions = [names.morph_path(source, spec.name, desc=names.REGIONS)] if spec.regions else []
     table = names.morph_path(source, spec.name)
     return [label_map, table, *_beside(source, out_dir / label_map), *regions, *posteriors]
 
@@ -177,7 +174,7 @@ def stage_task(
         files = [*_stage_labels(job, result, about, staging), table]
     if spec.regions:
         rows = [_morph_row(row, result) for row in result.regions]
-        regions = names.morph_path(source, result.task, desc=REGIONS)
+        regions = names.morph_path(source, result.task, desc=names.REGIONS)
         sidecar = replace(sidecar, description="Volumes of composite regions")
         write_morph(staging.path(regions), rows, provenance=sidecar.to_json())
         files.append(regions)

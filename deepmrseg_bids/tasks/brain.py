@@ -30,8 +30,10 @@ from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.intracranial import Intracranial, find_inside, mask_beside, row_of
 from deepmrseg_bids.tasks.qc import check_brain, check_given_mask
 from deepmrseg_bids.tasks.results import (
+    Part,
     Posteriors,
     Segmentation,
+    box_above,
     expected_dice,
     found_in,
     measure,
@@ -141,17 +143,14 @@ class Brain:
 def _carried(share: NDArray[np.float32], source: Grid, grid: Grid) -> NDArray[np.bool_]:
     """Where a share of the brain is more than half, on another grid."""
     out = np.zeros(grid.shape, dtype=bool)
-    boxes = ndimage.find_objects((share > 0).astype(np.uint8))
-    if not boxes:
+    box = box_above(share, 0)
+    if box is None:
         return out
-    start = [max(0, s.start - 1) for s in boxes[0]]
-    stop = [min(n, s.stop + 1) for s, n in zip(boxes[0], source.shape, strict=True)]
-    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    source = source.crop(start, stop)
-    part = overlap(source, grid)
-    if part is not None:
-        target = grid.crop([s.start for s in part], [s.stop for s in part])
-        out[part] = resample(share[box], source, target) > 0.5
+    part = Part.of(source, box, 1)
+    here = overlap(part.grid, grid)
+    if here is not None:
+        target = grid.crop([s.start for s in here], [s.stop for s in here])
+        out[here] = resample(share[part.box], part.grid, target) > 0.5
     return out
 
 

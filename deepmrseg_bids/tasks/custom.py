@@ -27,11 +27,9 @@ from deepmrseg_bids.tasks.qc import check_structures
 from deepmrseg_bids.tasks.results import (
     Posteriors,
     Segmentation,
-    confidences,
     found_in,
-    label_map,
     largest_parts,
-    measure,
+    segmented,
 )
 from deepmrseg_bids.tasks.spec import T1W, Costs, Figure, Predictors, TaskSpec
 
@@ -163,7 +161,7 @@ def _segment_session(context: SessionContext, model: str) -> Segmentation:
             brain.mask_on,
             predictor,
         )
-    result = _measured(context.t1w, largest_parts(posteriors), predictor)
+    result = segmented(model, context.t1w, largest_parts(posteriors), predictor.bundle)
     doubts = check_structures(result, brain.mask_on(posteriors.grid))
     result = replace(result, findings=(*result.findings, *doubts))
     return found_in(brain, result, *turned)
@@ -225,16 +223,8 @@ def segment(volume: Volume, predictor: Predictor) -> Segmentation:
     else:
         counted = resample(np.ones(volume.grid.shape, np.uint8), volume.grid, grid, order=0) > 0
     answer = predictor(shown(image, counted, bundle.preparation))
-    return _measured(volume, Posteriors(answer, grid, (0, *bundle.labels.indices)), predictor)
-
-
-def _measured(volume: Volume, posteriors: Posteriors, predictor: Predictor) -> Segmentation:
-    bundle = predictor.bundle
-    labels = label_map(posteriors, volume.grid)
-    rows = measure(labels, bundle.labels, confidences(posteriors), bundle)
-    missing = [row.name for row in rows if row.volume_mm3 == 0]
-    lost = tuple(Finding("structure-missing", "error", f"{name} was not found") for name in missing)
-    return Segmentation(bundle.task, labels, bundle.labels, rows, (posteriors,), lost)
+    posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))
+    return segmented(bundle.task, volume, posteriors, bundle)
 
 
 def _around(grid: Grid, shape: tuple[int, int, int], spacing: float) -> Grid:

@@ -20,9 +20,8 @@ from deepmrseg_bids.tasks.results import (
     Segmentation,
     confidences,
     found_in,
-    label_map,
     largest_parts,
-    measure,
+    segmented,
 )
 from deepmrseg_bids.tasks.spec import T1W, Costs, Predictors, TaskSpec
 
@@ -49,7 +48,7 @@ def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
     centre = np.array(brain.centre)
     posteriors = settle(volume, centre, brain.mask_on, predictor, what=_WHAT, axes=brain.axes)
     posteriors = _upright(volume, brain, posteriors, predictor)
-    result = _measured(volume, posteriors, predictor)
+    result = segmented("deepbrain", volume, largest_parts(posteriors), predictor.bundle)
     doubts = check_structures(result, brain.mask_on(result.posteriors[0].grid))
     return replace(result, findings=(*result.findings, *doubts))
 
@@ -79,17 +78,8 @@ def _sureness(posteriors: Posteriors) -> float:
 def segment_prepared(volume: Volume, predictor: Predictor) -> Segmentation:
     """The deep structures of a brain-extracted scan (zero outside the brain)."""
     middle, mask_on = extracted_brain(volume)
-    return _measured(volume, settle(volume, middle, mask_on, predictor, what=_WHAT), predictor)
-
-
-def _measured(volume: Volume, posteriors: Posteriors, predictor: Predictor) -> Segmentation:
-    table = predictor.bundle.labels
-    posteriors = largest_parts(posteriors)
-    labels = label_map(posteriors, volume.grid)
-    rows = measure(labels, table, confidences(posteriors), predictor.bundle)
-    missing = [row.name for row in rows if row.volume_mm3 == 0]
-    lost = tuple(Finding("structure-missing", "error", f"{name} was not found") for name in missing)
-    return Segmentation("deepbrain", labels, table, rows, (posteriors,), lost)
+    posteriors = settle(volume, middle, mask_on, predictor, what=_WHAT)
+    return segmented("deepbrain", volume, largest_parts(posteriors), predictor.bundle)
 
 
 def deep_structures_of(context: SessionContext) -> tuple[Segmentation, tuple[Finding, ...]]:

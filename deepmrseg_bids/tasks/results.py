@@ -14,7 +14,7 @@ from scipy import ndimage
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample, sample
 from deepmrseg_bids.imaging.labels import LabelTable
-from deepmrseg_bids.imaging.nifti import LabelMap
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.calibration import Calibration
 from deepmrseg_bids.tasks.spec import Output
@@ -24,6 +24,7 @@ __all__ = [
     "Beside",
     "Box",
     "Measure",
+    "Part",
     "Posteriors",
     "Segmentation",
     "Sides",
@@ -36,6 +37,7 @@ __all__ = [
     "largest_parts",
     "measure",
     "native_posteriors",
+    "segmented",
 ]
 
 Box: TypeAlias = tuple[slice, ...]
@@ -254,16 +256,23 @@ def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A part of a grid."""
+class Part:
+    """A box of a grid, and the grid of that box."""
 
     box: Box
     grid: Grid
 
+    @classmethod
+    def of(cls, grid: Grid, box: Box, room: int) -> Part:
+        """A box with some voxels around it, as far as the grid has them."""
+        start = [max(0, side.start - room) for side in box]
+        stop = [min(edge, side.stop + room) for side, edge in zip(box, grid.shape, strict=True)]
+        return cls(tuple(map(slice, start, stop)), grid.crop(start, stop))
+
 
 def _where_it_can_win(
     posterior: Array, least: float, grid: Grid, target: Grid
-) -> tuple[Box, _Part] | None:
+) -> tuple[Box, Part] | None:
     """The voxels of ``target`` that a class may get, and the part of its posterior they need.
 
     Args:
@@ -274,13 +283,9 @@ def _where_it_can_win(
         return None
     # as far as interpolation reaches, and averaging, where the target is coarser
     room = 2 + 2 * int(np.ceil(max(target.spacing) / min(grid.spacing)))
-    start = [max(0, side.start - room) for side in core]
-    stop = [min(edge, side.stop + room) for side, edge in zip(core, grid.shape, strict=True)]
-    part = grid.crop(start, stop)
-    here = overlap(part, target)
-    if here is None:
-        return None
-    return here, _Part(tuple(map(slice, start, stop)), part)
+    part = Part.of(grid, core, room)
+    here = overlap(part.grid, target)
+    return None if here is None else (here, part)
 
 
 def _ends(box: Box) -> tuple[list[int], list[int]]:
@@ -385,6 +390,23 @@ def measure(
             )
         )
     return tuple(rows)
+
+
+def segmented(
+    task: str, volume: Volume, posteriors: Posteriors, bundle: ModelBundle
+) -> Segmentation:
+    """Labels on the grid of a scan and their measures, by the table of a bundle.
+
+    A structure that was not found is an error among the findings.
+    """
+    labels = label_map(posteriors, volume.grid)
+    rows = measure(labels, bundle.labels, confidences(posteriors), bundle)
+    lost = tuple(
+        Finding("structure-missing", "error", f"{row.name} was not found")
+        for row in rows
+        if row.volume_mm3 == 0
+    )
+    return Segmentation(task, labels, bundle.labels, rows, (posteriors,), lost)
 
 
 def _counts(labels: NDArray[np.integer[Any]], largest: int) -> NDArray[np.int64]:

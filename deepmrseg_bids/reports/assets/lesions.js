@@ -6,15 +6,7 @@ for (const table of document.querySelectorAll("table.lesions")) {
   const viewer = viewers.find((one) => session.contains(one.section));
   const map = viewer ? viewer.places.findIndex((one) => one.task === table.dataset.lesions) : -1;
   for (const row of map < 0 ? [] : table.querySelectorAll("tr[data-mm]")) {
-    const name = row.querySelector(".name");
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "go";
-    button.textContent = name.textContent;
-    button.title = "Show in the viewer";
-    name.replaceWith(button);
-    row.classList.add("reachable");
     const centre = row.dataset.mm.split(",").map(Number);
-    row.addEventListener("click", () => viewer.go(map, { centre }));
+    makeReachable(row, () => viewer.go(map, { centre }));
   }
 }

@@ -22,6 +22,19 @@ for (const figure of document.querySelectorAll(".slices")) {
   });
 }
 
+// make the name of a row a button, which goes with a click on the row
+function makeReachable(row, go) {
+  const name = row.querySelector(".name");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "go";
+  button.textContent = name.textContent;
+  button.title = "Show in the viewer";
+  name.replaceWith(button);
+  row.classList.add("reachable");
+  row.addEventListener("click", go);
+}
+
 // long tables: words in a name leave the rows that have them; all are shown on paper
 for (const search of document.querySelectorAll(".find-rows")) {
   const details = search.closest("details");
@@ -86,15 +99,7 @@ class Viewer {
       for (const row of map < 0 ? [] : table.querySelectorAll("tr[data-index]")) {
         const place = this.places[map].places.find((one) => one.index === Number(row.dataset.index));
         if (!place) continue;
-        const name = row.querySelector(".name");
-        const button = document.createElement("button");
-        button.type = "button";
-        button.className = "go";
-        button.textContent = name.textContent;
-        button.title = "Show in the viewer";
-        name.replaceWith(button);
-        row.classList.add("reachable");
-        row.addEventListener("click", () => this.go(map, place));
+        makeReachable(row, () => this.go(map, place));
       }
     }
   }

@@ -140,10 +140,9 @@ def _task(
         table = label_table_of(out_dir, task.task, dseg)
         rows = read_morph(morph, labels=[(label.index, label.name) for label in table])
         text = morph.read_text(encoding="utf-8")
-        composites = morph.with_name(morph.name.replace("_morph.tsv", "_desc-regions_morph.tsv"))
+        composites = out_dir / names.morph_path(source, task.task, desc=names.REGIONS)
         regions = read_morph(composites) if composites.is_file() else []
-        made_of = spec.regions
-        composition = read_regions(made_of) if made_of else ()
+        composition = read_regions(spec.regions) if spec.regions else ()
     except (DeepMRSegError, OSError) as error:
         _log.error("sub-%s: %s", outcome.subject, error)
         return replace(bare, reason=str(error))

@@ -489,8 +489,7 @@ def _found(context: SessionContext) -> Brain:
     brain = find_brain(context.t1w, context.predictors("brain"))
     if any(finding.code == "skull-stripped" for finding in brain.findings):
         return brain
-    mask = brain.probability > 0.5
-    inside = find_inside(context.t1w, brain.grid, mask, context.predictors("icv"))
+    inside = find_inside(context.t1w, brain.grid, brain.probability, context.predictors("icv"))
     return replace(brain, inside=inside)
 
 
@@ -522,8 +521,9 @@ def _segment(context: SessionContext) -> Segmentation:
     if brain.inside is None:
         return result
     mask = mask_beside(brain.inside, context.t1w.grid)
-    rows = (*result.measures, row_of(mask, brain.inside))
-    return replace(result, measures=rows, beside=(mask,))
+    row = row_of(mask, brain.inside)
+    rows = (*result.measures, row)
+    return replace(result, measures=rows, beside=(mask,), icv_mm3=row.volume_mm3)
 
 
 def _segment_prepared(images: Mapping[str, Volume], predictors: Predictors) -> Segmentation:

@@ -45,27 +45,29 @@ class Intracranial:
 
 
 def find_inside(
-    volume: Volume, grid: Grid, brain: NDArray[np.bool_], predictor: Predictor
+    volume: Volume, grid: Grid, brain: NDArray[np.float32], predictor: Predictor
 ) -> Intracranial:
     """The inside of the skull of a raw head whose brain was found.
 
     Args:
         grid: around the brain, at the spacing of the network.
-        brain: (*grid.shape) the brain mask, which lies inside.
+        brain: (*grid.shape) the probability of being brain, which lies inside.
     """
     scanned = covered(volume.grid, grid)
     image = normalise(resample(volume.data, volume.grid, grid), mode="head", scanned=scanned)
     likely = predictor(image)[1]
     pieces, count = ndimage.label((likely > 0.5) & scanned)
-    kept = brain.copy()
+    kept = brain > 0.5
     if count:
-        overlap = np.bincount(pieces[brain], minlength=count + 1)
+        overlap = np.bincount(pieces[kept], minlength=count + 1)
         overlap[0] = 0
         kept |= (pieces == overlap.argmax()) & (overlap.max() > 0)
     inside = ndimage.binary_fill_holes(kept)
     near = ndimage.binary_dilation(inside)
-    probability = np.where(near, likely, 0)
-    probability = np.where(inside, np.maximum(probability, 0.501), np.minimum(probability, 0.499))
+    # never less than the brain, so that its mask lies inside on every grid
+    probability = np.where(near, np.maximum(likely, brain), 0)
+    probability = np.where(inside & (probability <= 0.5), 1, probability)
+    probability = np.where(inside, probability, np.minimum(probability, 0.499))
     sure = expected_dice(likely * near, inside)
     return Intracranial(probability.astype(np.float32), grid, sure)
 

@@ -16,7 +16,7 @@ GRID = box(120, 2.0)
 @pytest.mark.parametrize("radius", [20, 30, 44])
 @pytest.mark.parametrize("spacing", [1.0, 2.0, 3.0])
 def test_the_mask_holds_the_brain_on_every_grid(radius: int, spacing: float) -> None:
-    head = paint(GRID, [((0, 0, 0), (50, 50, 50), 100.0)], 1.0)
+    head = paint(GRID, [((0, 0, 0), (50, 50, 50), 100.0), ((0, 0, 0), (30, 30, 30), 60.0)], 1.0)
     brain = 0.9 * paint(GRID, [((0, 0, 0), (36, 36, 36), 1.0)])
     skull = paint(GRID, [((0, 0, 0), (radius,) * 3, 0.95)])
     inside = find_inside(

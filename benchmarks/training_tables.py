@@ -118,6 +118,9 @@ def main() -> None:
         "deepbrain": manual + label_maps(data, 0.15),
         "deepbrain_permissive": permissive(data),
         "icv": label_maps(data, 1.0),
+        "outline": [{**row, "protocol": "neuromorphometrics"} for row in manual]
+        + [{**row, "mask": row["dseg"], "weight": "0.4"} for row in heads(data)]
+        + label_maps(data, 1.0),
         "hippocampus": own_table(data / "hippocampus"),
         "wml": clinical_pairs(data / "wml" / "clinical")
         + with_lesions(data, 1.3)

@@ -165,6 +165,7 @@ def _job(
         table=tuple((label.index, label.name) for label in table),
         labels=None if match.labels is None else tuple(match.labels.items()),
         by_name=match.by_name,
+        parts=tuple(task.parts.items()),
     )
 
 

@@ -23,7 +23,13 @@ from deepmrseg_bids.group.columns import (
     Columns,
 )
 from deepmrseg_bids.imaging.nifti import read_labels
-from deepmrseg_bids.metrics.label_matching import Comparison, compare, match_by_number, whole_brain
+from deepmrseg_bids.metrics.label_matching import (
+    Comparison,
+    compare,
+    joined,
+    match_by_number,
+    whole_brain,
+)
 from deepmrseg_bids.metrics.overlap import StructureAgreement, summarise
 from deepmrseg_bids.metrics.reliability import bland_altman, concordance_interval, icc
 from deepmrseg_bids.tsv import cell
@@ -46,6 +52,7 @@ class PairJob:
         by_name: the pairs come from two label tables.
         brain_mask: any label of theirs is brain.
         lesions: single lesions are compared, too.
+        parts: see :class:`deepmrseg_bids.tasks.spec.TaskSpec`.
     """
 
     sample_id: str
@@ -61,6 +68,7 @@ class PairJob:
     by_name: bool
     brain_mask: bool = False
     lesions: bool = False
+    parts: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,8 @@ def _comparison(job: PairJob) -> Comparison:
     names = dict(job.table)
     if job.brain_mask:
         return compare(ours, whole_brain(theirs), {next(iter(names)): 1})
+    if not job.by_name:
+        theirs = joined(theirs, dict(job.parts))
     labels = dict(job.labels) if job.labels is not None else match_by_number(names, theirs)
     if not labels:
         raise MetricError(

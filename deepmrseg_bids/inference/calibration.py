@@ -16,6 +16,11 @@ A bundle states this in its facts, by the name of the structure:
     three numbers a, b, c: the Dice is the logistic function of
     ``a + b log10(volume in ml) + c logit(Dice that the posteriors promise)``.
 
+``volume_thresholds``
+    from which posterior on a voxel belongs to the structure, by the volume at one half:
+    ``[[8000, 0.9], [20000, 0.5]]``, volumes in mm3 rising; between them it changes with the
+    logarithm of the volume. Where there is little, most of what is doubtful is nothing.
+
 All are optional, and those of older bundles hold as they did.
 """
 
@@ -25,6 +30,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 __all__ = ["Calibration", "logit"]
 
@@ -48,6 +55,7 @@ class Calibration:
         floor_mm3: see the module; 0 if there is none.
         if_none_mm3: None if it is not known.
         fit: of the confidence; None: it is the Dice that the posteriors promise.
+        thresholds: volume in mm3 and threshold each, rising; empty: one half for any volume.
     """
 
     ranges: tuple[tuple[float, float, float], ...] = ()
@@ -55,6 +63,7 @@ class Calibration:
     floor_mm3: float = 0.0
     if_none_mm3: float | None = None
     fit: tuple[float, float, float] | None = None
+    thresholds: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, facts: Mapping[str, Any], name: str) -> Calibration:
@@ -77,7 +86,29 @@ class Calibration:
             float(facts.get("volume_floor", {}).get(name, 0.0)),
             None if if_none is None else float(if_none),
             None if fit is None else (float(fit[0]), float(fit[1]), float(fit[2])),
+            tuple(
+                (float(end), float(threshold))
+                for end, threshold in facts.get("volume_thresholds", {}).get(name, ())
+            ),
         )
+
+    def threshold(self, volume_mm3: float) -> float:
+        """From which posterior on a voxel belongs to the structure.
+
+        Args:
+            volume_mm3: of the voxels whose posterior is above one half.
+
+        >>> known = Calibration(thresholds=((8000.0, 0.9), (20000.0, 0.5)))
+        >>> known.threshold(0.0), known.threshold(8000.0), known.threshold(30000.0)
+        (0.9, 0.9, 0.5)
+        >>> round(known.threshold(12649.1), 3)
+        0.7
+        """
+        if not self.thresholds:
+            return 0.5
+        volumes, thresholds = zip(*self.thresholds, strict=True)
+        place = math.log(max(volume_mm3, 1.0))
+        return float(np.interp(place, np.log(volumes), thresholds))
 
     def below_floor(self, volume_mm3: float) -> bool:
         """Whether a volume is not distinguishable from none."""

@@ -6,10 +6,11 @@ The reference's grid is that of the comparison, so that the reference stays as s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.errors import MetricError
@@ -27,6 +28,7 @@ __all__ = [
     "FEWEST_NUMBERS",
     "Comparison",
     "compare",
+    "joined",
     "match_by_name",
     "match_by_number",
     "whole_brain",
@@ -36,6 +38,7 @@ _CLOSE = 0.01  # mm: headers hold affines as float32, so equal grids may differ 
 _SMALLEST_BRAIN = 300_000.0  # mm3, less than at birth
 FEWEST_NUMBERS = 4
 """So many equal numbers are no accident."""
+_MOST = 0.95  # of many numbers: a small structure may be missing in a person
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,53 @@ def _plain(name: str) -> str:
 def match_by_number(ours: Iterable[int], reference: LabelMap) -> dict[int, int]:
     """Our own numbers, if a reference without a label table seems to use them; else nothing.
 
-    That is so if all of at least `FEWEST_NUMBERS` of ours are in it.
+    That is so if there are at least `FEWEST_NUMBERS` of ours, and (nearly) all of them are in it.
     """
-    wanted = list(ours)
-    numbers = set(np.unique(reference.data).tolist())
-    same = len(wanted) >= FEWEST_NUMBERS and numbers.issuperset(wanted)
+    wanted = set(ours)
+    common = wanted & set(np.unique(reference.data).tolist())
+    same = len(wanted) >= FEWEST_NUMBERS and len(common) >= _MOST * len(wanted)
     return {index: index for index in wanted} if same else {}
+
+
+def joined(reference: LabelMap, parts: Mapping[int, Sequence[int]]) -> LabelMap:
+    """A reference with the parts of some structures put together.
+
+    Args:
+        parts: for an index of ours, the numbers of the reference that are parts of it. A number
+            that several have is divided: each of its voxels goes to the nearest of them.
+
+    Returns:
+        A copy; the reference itself where it has all of our indices, or none of the parts.
+    """
+    numbers = set(np.unique(reference.data).tolist())
+    ours = [index for index in parts if index not in numbers and numbers & set(parts[index])]
+    if not ours:
+        return reference
+    whose = {code: [index for index in ours if code in parts[index]] for code in numbers}
+    data = reference.data.astype(np.result_type(reference.data, np.min_scalar_type(max(ours))))
+    for code, owners in whose.items():
+        if len(owners) == 1:
+            data[reference.data == code] = owners[0]
+    shared = np.isin(reference.data, [code for code, owners in whose.items() if len(owners) > 1])
+    if shared.any():
+        _divide(data, shared, ours, reference.grid.spacing)
+    return LabelMap(data, reference.grid)
+
+
+def _divide(
+    data: NDArray[np.integer],
+    where: NDArray[np.bool_],
+    among: Sequence[int],
+    zooms: Sequence[float],
+) -> None:
+    """Give some voxels to the nearest of several structures, in place."""
+    known = np.isin(data, among) & ~where
+    if not known.any():
+        return
+    nearest = ndimage.distance_transform_edt(
+        ~known, sampling=zooms, return_distances=False, return_indices=True
+    )
+    data[where] = data[tuple(axis[where] for axis in nearest)]
 
 
 def whole_brain(reference: LabelMap) -> LabelMap:

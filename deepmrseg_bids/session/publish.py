@@ -181,6 +181,13 @@ def stage_task(
     return tuple(str(name) for file in files for name in (file, names.sidecar_path(file)))
 
 
+def _methods(about: Publication, result: Segmentation) -> Mapping[str, object]:
+    """How the models work, and what was special about this image."""
+    if not result.how:
+        return about.methods
+    return {**about.methods, "Text": f"{about.methods['Text']} {result.how}"}
+
+
 def _stage_labels(
     job: SessionJob, result: Segmentation, about: Publication, staging: Staging
 ) -> list[PurePosixPath]:
@@ -199,7 +206,7 @@ def _stage_labels(
         about.findings,
         spatial_reference=reference,
         kind=spec.label_map.kind,
-        more={"Methods": about.methods, **listed},
+        more={"Methods": _methods(about, result), **listed},
     )
     write_json(staging.path(names.sidecar_path(image)), sidecar.to_json())
     for path, mask in zip(beside, result.beside, strict=True):

@@ -28,6 +28,7 @@ from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.intracranial import Intracranial, find_inside, mask_beside, row_of
+from deepmrseg_bids.tasks.outline import Outline, find_outline, is_fine
 from deepmrseg_bids.tasks.qc import check_brain, check_given_mask
 from deepmrseg_bids.tasks.results import (
     Part,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from deepmrseg_bids.tasks.pipeline import SessionContext
 
 __all__ = [
+    "MODELS",
     "TABLE",
     "TASK",
     "Brain",
@@ -58,6 +60,8 @@ __all__ = [
     "t1w_of",
 ]
 
+MODELS = ("brain", "icv", "outline")
+"""What :func:`brain_of` needs."""
 TABLE = LabelTable((Label(1, "Brain", "BR", "#3cb44b"),))
 
 _SMALLEST_ML, _LARGEST_ML = 300.0, 2800.0
@@ -102,6 +106,8 @@ class Brain:
         confidence: see :class:`deepmrseg_bids.tasks.results.Measure`.
         given: the mask of a skull-stripped scan, on the scan's grid; it is the brain.
         inside: of the skull; None if it was not looked for, or if there is no skull.
+        outline: the brain at 1 mm; None if it was not looked for, in a coarse scan, in a
+            skull-stripped one, and where its network failed.
         uneven: how its brightness changes from end to end, where that is a lot.
         deep_confidence: how sure the network is of the deep structures.
     """
@@ -113,13 +119,15 @@ class Brain:
     findings: tuple[Finding, ...] = ()
     given: LabelMap | None = None
     inside: Intracranial | None = None
+    outline: Outline | None = None
     uneven: Gradient | None = None
     deep_confidence: float | None = None
 
     @property
     def volume_mm3(self) -> float:
-        """Volume of the mask, at the network's resolution."""
-        return float((self.probability > 0.5).sum()) * self.grid.voxel_volume
+        """Volume of the mask, at its network's resolution."""
+        finest = self.outline or self
+        return float((finest.probability > 0.5).sum()) * finest.grid.voxel_volume
 
     @property
     def icv_mm3(self) -> float | None:
@@ -131,8 +139,14 @@ class Brain:
         """(3, 3) towards right, front and top of the scan; crops are cut along them."""
         return axes_of(self.grid)
 
+    def outlined_on(self, grid: Grid) -> NDArray[np.bool_]:
+        """The brain mask as it is published, on any grid, (*grid.shape)."""
+        if self.outline is None:
+            return self.mask_on(grid)
+        return _carried(self.outline.probability, self.outline.grid, grid)
+
     def mask_on(self, grid: Grid) -> NDArray[np.bool_]:
-        """The brain mask on any grid, (*grid.shape)."""
+        """The brain and the fluid of its sulci, which networks see, on any grid, (*grid.shape)."""
         if self.given is not None:
             if grid == self.given.grid:
                 return self.given.data > 0
@@ -401,19 +415,35 @@ def may_be_turned(brain: Brain) -> bool:
 def segment(volume: Volume, brain: Brain, predictor: Predictor) -> Segmentation:
     """The brain mask on the scan's own grid.
 
+    Args:
+        predictor: of the network that drew it.
+
     Raises:
         SegmentationError: what would be written cannot be a brain.
     """
-    labels = LabelMap(brain.mask_on(volume.grid).astype(np.uint8), volume.grid)
-    rows = measure(labels, TABLE, {1: brain.confidence}, predictor.bundle)
+    labels = LabelMap(brain.outlined_on(volume.grid).astype(np.uint8), volume.grid)
+    finest = brain.outline or brain
+    rows = measure(labels, TABLE, {1: finest.confidence}, predictor.bundle)
     if brain.given is not None:  # not an error of the network
         rows = tuple(replace(row, low_mm3=None, high_mm3=None) for row in rows)
     if not _SMALLEST_ML <= rows[0].volume_mm3 / 1000 <= _LARGEST_ML:
         raise _no_brain(volume, rows[0].volume_mm3 / 1000)
-    outside = np.stack([1 - brain.probability, brain.probability])
+    outside = np.stack([1 - finest.probability, finest.probability])
+    posteriors = Posteriors(outside, finest.grid, (0, 1))
     return Segmentation(
-        "brain", labels, TABLE, rows, (Posteriors(outside, brain.grid, (0, 1)),), brain.findings
+        "brain", labels, TABLE, rows, (posteriors,), brain.findings, how=_how(volume, brain)
     )
+
+
+def _how(volume: Volume, brain: Brain) -> str:
+    """How the mask of this scan was made, a sentence."""
+    if brain.given is not None:
+        return "The mask of the skull-stripped image was used."
+    if brain.outline is not None:
+        mm = brain.outline.grid.spacing[0]
+        return f"The mask follows the sulci: it was outlined at {mm:g} mm."
+    coarse = "" if is_fine(volume.grid) else ", because the voxels of the image are large"
+    return f"The mask was drawn at {brain.grid.spacing[0]:g} mm{coarse}."
 
 
 def _look(volume: Volume, grid: Grid, predictor: Predictor, *, smoothed: bool = False) -> _Look:
@@ -490,19 +520,24 @@ def _found(context: SessionContext) -> Brain:
     if any(finding.code == "skull-stripped" for finding in brain.findings):
         return brain
     inside = find_inside(context.t1w, brain.grid, brain.probability, context.predictors("icv"))
-    return replace(brain, inside=inside)
+    brain = replace(brain, inside=inside)
+    if not is_fine(context.t1w.grid):
+        return brain
+    volume, network = _evened(context.t1w, brain), context.predictors("outline")
+    outline = find_outline(volume, brain.probability, brain.grid, brain.mask_on, network)
+    return replace(brain, outline=outline)
+
+
+def _evened(volume: Volume, brain: Brain) -> Volume:
+    """A scan, its brightness evened out where it is very uneven."""
+    if brain.uneven is None:
+        return volume
+    return replace(volume, data=brain.uneven.evened(volume.data, volume.grid))
 
 
 def t1w_of(context: SessionContext) -> Volume:
     """The T1w of a session, its brightness evened out where it is very uneven."""
-
-    def evened() -> Volume:
-        gradient = brain_of(context).uneven
-        if gradient is None:
-            return context.t1w
-        return replace(context.t1w, data=gradient.evened(context.t1w.data, context.t1w.grid))
-
-    return context.once("evened", evened)
+    return context.once("evened", lambda: _evened(context.t1w, brain_of(context)))
 
 
 def orientation_of(context: SessionContext) -> tuple[Finding, ...]:
@@ -515,12 +550,13 @@ def orientation_of(context: SessionContext) -> tuple[Finding, ...]:
 def _segment(context: SessionContext) -> Segmentation:
     brain = brain_of(context)
     turned = orientation_of(context) if may_be_turned(brain) else ()
-    result = found_in(brain, segment(context.t1w, brain, context.predictors("brain")), *turned)
+    drawn_by = context.predictors("brain" if brain.outline is None else "outline")
+    result = found_in(brain, segment(context.t1w, brain, drawn_by), *turned)
     if result.measures:
         result = replace(result, brain_mm3=result.measures[0].volume_mm3)
     if brain.inside is None:
         return result
-    mask = mask_beside(brain.inside, context.t1w.grid)
+    mask = mask_beside(brain.inside, result.labels)
     row = row_of(mask, brain.inside)
     rows = (*result.measures, row)
     return replace(result, measures=rows, beside=(mask,), icv_mm3=row.volume_mm3)
@@ -537,12 +573,15 @@ TASK = TaskSpec(
     description="Brain mask",
     segment=_segment,
     segment_prepared=_segment_prepared,
-    models=("icv", "brain"),
+    models=("icv", "outline", "brain"),
     table=TABLE,
     output=Output({"desc": "brain"}, suffix="mask", kind="Brain"),
     brain_mask=True,
     whole_brain=True,
-    methods="The brain was extracted from the head, and the inside of the skull segmented.",
+    methods=(
+        "The brain was extracted from the head at 2 mm and outlined at 1 mm, and the inside of the "
+        "skull was segmented."
+    ),
     judged_raw=True,
     figure=Figure(margin_mm=45.0, plane=0, window_inside=True),
     costs=Costs(window_seconds=0.3, network_mib=180),

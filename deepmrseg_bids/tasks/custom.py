@@ -20,7 +20,7 @@ from deepmrseg_bids.imaging.grid import Array, Grid, centred_grid, resample
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.inference.bundle import ModelBundle, Preparation
 from deepmrseg_bids.tasks import wml
-from deepmrseg_bids.tasks.brain import Brain, brain_of, t1w_of
+from deepmrseg_bids.tasks.brain import MODELS, Brain, brain_of, t1w_of
 from deepmrseg_bids.tasks.crops import around_brain, look, settle, shown
 from deepmrseg_bids.tasks.deepbrain import deep_structures_of
 from deepmrseg_bids.tasks.qc import check_structures
@@ -62,7 +62,7 @@ def task_of(bundle: ModelBundle) -> TaskSpec:
             description=title,
             segment=partial(_segment_slices, model=bundle.task),
             segment_prepared=partial(_slices_prepared, model=bundle.task),
-            models=("brain", "icv", bundle.task),
+            models=(*MODELS, bundle.task),
             required=wml.TASK.required,
             optional=wml.TASK.optional,
             native=wml.TASK.native,
@@ -122,8 +122,8 @@ def _slices_prepared(
 def _models_before(where: Preparation) -> tuple[str, ...]:
     """The models that find the crop."""
     if set(where.around) - {WHOLE_BRAIN}:
-        return ("brain", "icv", "deepbrain")
-    return ("brain", "icv") if _needs_brain(where) else ()
+        return (*MODELS, "deepbrain")
+    return MODELS if _needs_brain(where) else ()
 
 
 def _needs_brain(where: Preparation) -> bool:

@@ -11,7 +11,14 @@ import numpy as np
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.tasks.brain import Brain, brain_of, may_be_turned, orientation_of, t1w_of
+from deepmrseg_bids.tasks.brain import (
+    MODELS,
+    Brain,
+    brain_of,
+    may_be_turned,
+    orientation_of,
+    t1w_of,
+)
 from deepmrseg_bids.tasks.crops import extracted_brain, settle
 from deepmrseg_bids.tasks.pose import TILTED_DEG, tilt, upright_axes
 from deepmrseg_bids.tasks.qc import check_structures
@@ -120,7 +127,7 @@ TASK = TaskSpec(
     description="Deep brain structures",
     segment=_segment_session,
     segment_prepared=_segment_prepared,
-    models=("brain", "icv", "deepbrain"),
+    models=(*MODELS, "deepbrain"),
     methods="Deep structures were segmented in a crop around them, within the brain.",
     costs=Costs(window_seconds=0.6, network_mib=430, labels=14, crop_mm3=96 * 96 * 80, passes=1.2),
 )

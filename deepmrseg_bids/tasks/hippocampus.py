@@ -23,7 +23,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks import custom
-from deepmrseg_bids.tasks.brain import brain_of, t1w_of
+from deepmrseg_bids.tasks.brain import MODELS, brain_of, t1w_of
 from deepmrseg_bids.tasks.deepbrain import deep_structures_of
 from deepmrseg_bids.tasks.hippocampus_search import (
     CLASSES,
@@ -165,7 +165,7 @@ TASK = TaskSpec(
     description="Anterior and posterior hippocampus",
     segment=_segment_session,
     segment_prepared=_segment_prepared,
-    models=("brain", "icv", "deepbrain", "hippocampus"),
+    models=(*MODELS, "deepbrain", "hippocampus"),
     table=TABLE,
     methods=("Each hippocampus was segmented in a crop around it and divided by a coronal plane."),
     figure=Figure(plane=0),

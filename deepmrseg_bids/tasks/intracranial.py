@@ -72,10 +72,10 @@ def find_inside(
     return Intracranial(probability.astype(np.float32), grid, sure)
 
 
-def mask_beside(inside: Intracranial, grid: Grid) -> Beside:
-    """The mask on the grid of the scan."""
-    likely = resample(inside.probability, inside.grid, grid)
-    labels = LabelMap((likely > 0.5).astype(np.uint8), grid)
+def mask_beside(inside: Intracranial, brain: LabelMap) -> Beside:
+    """The mask on the grid of the brain's, which lies inside."""
+    likely = resample(inside.probability, inside.grid, brain.grid)
+    labels = LabelMap(((likely > 0.5) | (brain.data > 0)).astype(np.uint8), brain.grid)
     return Beside(MASK, labels, "Intracranial mask")
 
 

@@ -200,6 +200,7 @@ class Segmentation:
         icv_mm3: its intracranial volume.
         regions: composite regions, see :mod:`deepmrseg_bids.tasks.regions`.
         beside: further masks.
+        how: what was special about the way to it, a sentence for its sidecar.
     """
 
     task: str
@@ -212,6 +213,7 @@ class Segmentation:
     icv_mm3: float | None = None
     regions: tuple[Measure, ...] = ()
     beside: tuple[Beside, ...] = ()
+    how: str = ""
 
 
 def found_in(brain: BrainFound, result: Segmentation, *findings: Finding) -> Segmentation:

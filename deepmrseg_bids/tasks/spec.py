@@ -102,6 +102,8 @@ class TaskSpec:
         bundle: the folder of its own model, where that does not come with this package.
         table: the labels that it writes, where they are not those of its model.
         regions: the table of the composite regions that are measured, too.
+        parts: for a label, the numbers by which other atlases know its parts; a reference with
+            these is compared with the whole.
         output: how its label map is called; ``_seg-<name>_dseg`` if not given.
         native: the image on whose grid the labels are found, and always written.
         lesions: single lesions are counted and listed.
@@ -124,6 +126,7 @@ class TaskSpec:
     bundle: Path | None = None
     table: LabelTable | None = None
     regions: Path | None = None
+    parts: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     output: Output | None = None
     native: str = T1W
     lesions: bool = False

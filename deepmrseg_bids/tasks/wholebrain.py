@@ -17,7 +17,7 @@ from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, centred_grid, resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import Volume
-from deepmrseg_bids.tasks.brain import brain_of, t1w_of
+from deepmrseg_bids.tasks.brain import MODELS, brain_of, t1w_of
 from deepmrseg_bids.tasks.crops import MaskOn, around_brain, extracted_brain, look
 from deepmrseg_bids.tasks.qc import check_volumes
 from deepmrseg_bids.tasks.regions import measure_regions, read_regions
@@ -43,6 +43,8 @@ REGIONS = Path(__file__).with_name("wholebrain_regions.tsv")
 
 _ROOM_MM = 3.0
 _FEW_LOST = 0.05  # of all structures
+# MUSE divides the white matter of a side: lobes, fornix, internal capsule; 95 is the callosum
+_WHITE_OF_MUSE = {44: (*range(81, 95, 2), 95), 45: (*range(82, 95, 2), 95)}
 _RIGHT, _LEFT = 1, 2  # the classes of the network that tells the sides apart
 _UNDECIDED = 1e-4  # of a side: the place of the voxel counts as much as that
 
@@ -132,9 +134,10 @@ TASK = TaskSpec(
     description="Structures of the whole brain",
     segment=_segment_session,
     segment_prepared=_segment_prepared,
-    models=("brain", "icv", "sides", "wholebrain"),
+    models=(*MODELS, "sides", "wholebrain"),
     table=TABLE,
     regions=REGIONS,
+    parts=_WHITE_OF_MUSE,
     whole_brain=True,
     probabilities=False,
     methods=(

@@ -17,7 +17,8 @@ from deepmrseg_bids.errors import DeepMRSegError, SignalError, SkippedTask
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid, overlap, resample
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
-from deepmrseg_bids.tasks.brain import Brain, brain_of
+from deepmrseg_bids.inference.calibration import Calibration
+from deepmrseg_bids.tasks.brain import MODELS, Brain, brain_of
 from deepmrseg_bids.tasks.coregistration import Pair, pair_scans
 from deepmrseg_bids.tasks.flair_slices import across, prepare_pair, slice_grid
 from deepmrseg_bids.tasks.lesion_landmarks import Anatomy
@@ -39,6 +40,7 @@ from deepmrseg_bids.tasks.results import (
 from deepmrseg_bids.tasks.spec import PAIRED, T1W, Costs, Figure, Predictors, TaskSpec
 
 if TYPE_CHECKING:
+    from deepmrseg_bids.inference.bundle import ModelBundle
     from deepmrseg_bids.inference.predictor import Predictor
     from deepmrseg_bids.tasks.pipeline import SessionContext
 
@@ -171,6 +173,7 @@ def _segment(
     mask = mask_on(grid)
     image = prepare_pair(flair, t1w, mask, grid, rigid=rigid)
     answer = predictor.slices(image, mirrored=across(grid))
+    _weigh(answer, mask, grid, bundle)
     chosen = drop_specks(mask & (answer.argmax(axis=0) > 0), grid)
     _keep(answer, chosen, mask)
     posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))
@@ -187,6 +190,23 @@ def _segment(
         lesions=_lesions(labels, posteriors, around),
         sources=around.sources,
     )
+
+
+def _weigh(
+    answer: NDArray[np.float32], mask: NDArray[np.bool_], grid: Grid, bundle: ModelBundle
+) -> None:
+    """Change the odds of lesions so that the threshold of this load becomes one half, in place."""
+    if len(bundle.labels) > 1:
+        return
+    load = float((mask & (answer[0] < 0.5)).sum()) * grid.voxel_volume
+    threshold = Calibration.of(
+        bundle.facts, bundle.labels[bundle.labels.indices[0]].name
+    ).threshold(load)
+    if threshold == 0.5:
+        return
+    answer[0] *= threshold
+    answer[1] *= 1 - threshold
+    answer /= answer.sum(axis=0)
 
 
 def _keep(answer: NDArray[np.float32], chosen: NDArray[np.bool_], mask: NDArray[np.bool_]) -> None:
@@ -249,7 +269,7 @@ TASK = TaskSpec(
     description="White-matter lesions",
     segment=_segment_session,
     segment_prepared=_segment_prepared,
-    models=("brain", "icv", "wml"),
+    models=(*MODELS, "wml"),
     required=(PAIRED,),
     optional=(T1W,),
     native=PAIRED,

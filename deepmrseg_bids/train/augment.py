@@ -90,7 +90,7 @@ def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> 
             _coarseness(rng, 0.3, config.thick_mm / spacing),
         ),
         curve=_curve(rng, config),
-        outline=int(rng.integers(0, 4)) if rng.random() < config.strip else None,
+        outline=_outline(rng, config, spacing),
         deface=_face_plane(rng) if rng.random() < config.deface else None,
         seed=int(rng.integers(2**31)),
         contrast=float(np.exp(rng.uniform(-1, 1) * config.contrast)) if config.contrast else 1.0,
@@ -98,6 +98,12 @@ def draw(rng: np.random.Generator, config: AugmentConfig, *, spacing: float) -> 
         coarse=_coarseness(rng, 0.4, config.coarse_mm / spacing) if config.coarse_mm else 1.0,
         shading=_shading(rng, config.shading) if config.shading else None,
     )
+
+
+def _outline(rng: np.random.Generator, config: AugmentConfig, spacing: float) -> int | None:
+    if rng.random() >= config.strip:
+        return None
+    return int(rng.integers(0, 4)) + round(config.strip_room_mm / spacing)
 
 
 def _shading(rng: np.random.Generator, most: float) -> NDArray[np.float64]:

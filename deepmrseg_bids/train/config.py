@@ -56,6 +56,7 @@ class AugmentConfig:
         remap: chance of a random intensity curve that keeps the order of tissues.
         invert: chance of a random intensity curve in any order (T2-like, inverted).
         strip: chance to remove all that is not brain; deface: chance to cut the face off.
+        strip_room_mm: distance from the brain within which nothing is removed then.
     """
 
     flip: float = 0.0
@@ -76,6 +77,7 @@ class AugmentConfig:
     remap: float = 0.0
     invert: float = 0.0
     strip: float = 0.0
+    strip_room_mm: float = 0.0
     deface: float = 0.0
 
     def __post_init__(self) -> None:

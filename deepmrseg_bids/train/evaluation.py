@@ -19,6 +19,7 @@ from deepmrseg_bids.imaging.grid import resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
 from deepmrseg_bids.inference.predictor import Predictor
+from deepmrseg_bids.metrics.label_matching import joined
 from deepmrseg_bids.metrics.overlap import (
     LesionAgreement,
     StructureAgreement,
@@ -168,7 +169,7 @@ def reference_labels(
                 f"({', '.join(map(str, table.indices))}); without settings of its training "
                 "(train.toml) labels are compared by number"
             )
-        return labels
+        return joined(labels, task.parts)
     if config is None:
         return LabelMap((labels.data > 0).astype(np.uint8), labels.grid)
     classes = reference_classes(labels, sample.protocol, config)
@@ -176,7 +177,7 @@ def reference_labels(
         return LabelMap((classes > 0).astype(np.uint8), labels.grid)
     lookup: NDArray[np.int64] = np.array([0, *config.labels.indices])
     if set(table.indices) != set(config.labels.indices):
-        return labels
+        return joined(labels, task.parts)
     return LabelMap(lookup[classes], labels.grid)
 
 

@@ -11,6 +11,7 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.metrics.label_matching import (
     compare,
+    joined,
     match_by_name,
     match_by_number,
     whole_brain,
@@ -51,6 +52,39 @@ def test_numbers_stand_for_names_only_if_all_of_several_are_there() -> None:
     assert match_by_number([3, 7, 9, 20], reference) == {3: 3, 7: 7, 9: 9, 20: 20}
     assert match_by_number([3, 7, 9, 99], reference) == {}
     assert match_by_number([3, 7], reference) == {}
+
+
+def test_one_of_many_numbers_may_be_missing() -> None:
+    data = np.arange(125, dtype=np.uint8).reshape(5, 5, 5)
+    reference = LabelMap(data, Grid((5, 5, 5), np.eye(4)))
+    assert match_by_number(range(1, 127), reference).keys() == set(range(1, 127))
+    assert match_by_number(range(1, 140), reference) == {}
+
+
+def halves() -> LabelMap:
+    """Parts 81 and 83 on one side, 82 on the other, and 95 across the middle."""
+    data = np.zeros((12, 4, 4), dtype=np.uint8)
+    data[:3], data[3:5], data[5:7], data[7:] = 81, 83, 95, 82
+    return LabelMap(data, Grid(data.shape, np.eye(4)))
+
+
+PARTS = {44: (81, 83, 95), 45: (82, 95)}
+
+
+def test_parts_of_a_structure_are_taken_together_and_what_is_shared_goes_to_the_nearest() -> None:
+    found = joined(halves(), PARTS).data
+    assert (found[:6] == 44).all() and (found[6:] == 45).all()
+
+
+def test_a_reference_that_has_the_whole_keeps_its_own_numbers() -> None:
+    reference = halves()
+    reference.data[0, 0, 0], reference.data[-1, 0, 0] = 44, 45
+    assert joined(reference, PARTS) is reference
+
+
+def test_what_is_shared_stays_where_no_structure_owns_a_part_alone() -> None:
+    reference = LabelMap(np.full((3, 3, 3), 95, dtype=np.uint8), Grid((3, 3, 3), np.eye(4)))
+    assert (joined(reference, PARTS).data == 95).all()
 
 
 def test_each_label_is_compared_with_the_one_it_was_matched_with() -> None:

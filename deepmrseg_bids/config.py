@@ -31,6 +31,11 @@ _HEADER = (
 )
 
 
+_OF_ONE_LEVEL = {"regions": "participant"} | dict.fromkeys(
+    ("reference", "ratings", "norms", "harmonise"), "group"
+)
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """What ``deepmrseg-bids`` was asked to do; see its ``--help`` for each field.
@@ -47,6 +52,7 @@ class RunConfig:
         output_spaces: label maps are written in these, besides the scan's own; as
             ``NAME[:cohort-N][:res-N]``.
         same_source: OUT_DIR is of BIDS_DIR, even if its results do not show that.
+        regions: the table of composite regions, in the place of that of the task.
         ratings: tables of quality ratings, for the group level.
         norms: reference centiles, for the group level.
         harmonise: a column of participants.tsv, whose differences ComBat takes out.
@@ -79,6 +85,7 @@ class RunConfig:
     precision: str = "auto"
     output_spaces: tuple[str, ...] = ()
     probabilities: bool = False
+    regions: Path | None = None
     tta: bool = False
     work_dir: Path | None = None
     clean_workdir: bool = False
@@ -118,9 +125,9 @@ class RunConfig:
         if self.level == "group" and (self.dry_run or self.reports_only):
             flag = "--dry-run" if self.dry_run else "--reports-only"
             raise UsageError(f"{flag} is only available at the participant level")
-        for name in ("reference", "ratings", "norms", "harmonise"):
-            if self.level == "participant" and getattr(self, name):
-                raise UsageError(f"--{name} is only available at the group level")
+        for name, level in _OF_ONE_LEVEL.items():
+            if self.level != level and getattr(self, name):
+                raise UsageError(f"--{name} is only available at the {level} level")
         output_spaces(self.output_spaces)  # an error if one is none
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))
         cores = usable_cores()

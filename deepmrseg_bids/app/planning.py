@@ -163,6 +163,7 @@ def _job(request: Request, session: Session, spaces: Sequence[SpaceJob]) -> Sess
         device=config.device,
         flips=config.tta,
         probabilities=config.probabilities,
+        regions=config.regions,
         force_header=config.force_header,
         notes=session.notes,
         missing=session.missing,

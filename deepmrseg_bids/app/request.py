@@ -22,6 +22,7 @@ from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import read_grid
 from deepmrseg_bids.imaging.templates import Template, find_templates, output_spaces
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
+from deepmrseg_bids.tasks.regions import with_regions
 from deepmrseg_bids.tasks.registry import known_tasks, needed_models
 from deepmrseg_bids.tasks.spec import TaskSpec
 from deepmrseg_bids.wording import counted
@@ -52,7 +53,8 @@ class Request:
     @cached_property
     def specs(self) -> Mapping[str, TaskSpec]:
         """Every task that is known, by name."""
-        return known_tasks(dict(self.config.models), asked=self.config.tasks)
+        known = known_tasks(dict(self.config.models), asked=self.config.tasks)
+        return {name: with_regions(task, self.config.regions) for name, task in known.items()}
 
     @cached_property
     def possible(self) -> list[TaskSpec]:
@@ -117,7 +119,16 @@ def validate(config: RunConfig) -> Request:
         validate=not config.skip_bids_validation,
     )
     request = Request(config, bundles, templates, sessions, scheduler)
+    _check_regions(request)
     return _shard_of(request) if config.shard else request
+
+
+def _check_regions(request: Request) -> None:
+    """See that a table of regions can be read, and is of use."""
+    wanted = request.config.tasks or tuple(task.name for task in request.possible)
+    if request.config.regions and not any(request.specs[task].regions for task in wanted):
+        named = ", ".join(task.name for task in request.specs.values() if task.regions)
+        raise UsageError(f"--regions is of no use: add the task {named}, which measures regions")
 
 
 def check_owner(config: RunConfig) -> None:

@@ -341,11 +341,12 @@ def _write_result(
     args: argparse.Namespace, path: Path, task: TaskSpec, result: Segmentation
 ) -> Predicted:
     """Write label map, table and, if asked for, posteriors of one task; what a report needs."""
-    from deepmrseg_bids.bids.names import entities_text
+    from deepmrseg_bids.bids.names import REGIONS, entities_text
     from deepmrseg_bids.bids.tables import write_lesions, write_morph
     from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
     from deepmrseg_bids.reports.subject.single import Predicted
-    from deepmrseg_bids.session.publish import morph_rows
+    from deepmrseg_bids.session.publish import morph_rows, region_rows
+    from deepmrseg_bids.tasks.regions import composition_of, read_regions
     from deepmrseg_bids.tasks.results import native_posteriors
     from deepmrseg_bids.tasks.wml import LesionSegmentation
 
@@ -356,8 +357,19 @@ def _write_result(
     stems = [name, *(f"{_stem(pair)}_space-{task.native}" for pair in args.pairs)]
     endings = (f"{kind}.nii.gz", f"seg-{task.name}_probseg.nii.gz")
     files = [args.out / f"{stem}_{ending}" for stem in stems for ending in endings]
-    refuse_foreign([table, *files], table.with_suffix(".json"))
+    beside = {
+        args.out / f"{name}_{entities_text(mask.output)}.nii.gz": mask.labels
+        for mask in result.beside
+    }
+    refuse_foreign([table, *files, *beside], table.with_suffix(".json"))
     write_morph(table, morph_rows(result))  # first, for its JSON marks the others as ours
+    regions = None
+    if task.regions:
+        regions = args.out / f"{name}_seg-{task.name}_desc-{REGIONS}_morph.tsv"
+        made_of = {"Regions": composition_of(read_regions(task.regions))}
+        write_morph(regions, region_rows(result), provenance=made_of)
+    for mask, labels in beside.items():
+        write_labels(mask, labels)
     aligned = True
     if isinstance(result, LesionSegmentation):
         aligned = result.aligned
@@ -376,7 +388,7 @@ def _write_result(
             result.labels.grid,
             count=len(result.table),
         )
-    return Predicted(task, image, dseg, table, result.table)
+    return Predicted(task, image, dseg, table, result.table, regions=regions)
 
 
 def _stem(path: Path) -> str:

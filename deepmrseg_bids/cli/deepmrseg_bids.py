@@ -176,6 +176,9 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
                             "participants.tsv (ComBat), in columns of their own; requires "
                             "deepmrseg-bids[harmonise]")  # fmt: skip
     group.add_argument("--probabilities", action="store_true", help="also write posteriors")
+    group.add_argument("--regions", type=_path, metavar="FILE",
+                       help="composite regions to measure, instead of lobes and tissues: a TSV "
+                            "with index, name, labels, near")  # fmt: skip
     group.add_argument(*both("--reports-only"), action="store_true",
                        help="only write the HTML reports, from existing results")  # fmt: skip
     group.add_argument(*both("--no-reports"), dest="reports", action="store_false",

@@ -14,6 +14,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.inference.precision import Precision
 from deepmrseg_bids.session.template_spaces import SpaceJob
 from deepmrseg_bids.tasks.brain import TASK as BRAIN
+from deepmrseg_bids.tasks.regions import with_regions
 from deepmrseg_bids.tasks.registry import known_tasks
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
@@ -53,6 +54,7 @@ class SessionJob:
         bids_dir: the raw data set, for BIDS URIs.
         images: the image of each modality.
         models: bundles that are not the shipped ones, as (task, folder).
+        regions: the table of composite regions, in the place of that of the task.
         precision: what ``auto`` means is decided by whoever makes the job.
         force_header: read images without sform and qform too.
         memory_gb: what the session is expected to take.
@@ -79,6 +81,7 @@ class SessionJob:
     flips: bool = False
     threads: int = 1
     probabilities: bool = False
+    regions: Path | None = None
     force_header: bool = False
     memory_gb: float = 2.0
     notes: tuple[str, ...] = ()
@@ -120,7 +123,7 @@ class SessionJob:
 
     def spec(self, task: str) -> TaskSpec:
         """What a task of this session is."""
-        return _tasks_of(self.models)[task]
+        return _tasks_of(self.models, self.regions)[task]
 
     def lacking(self, task: str) -> str:
         """Why a task cannot be done with the images of the session; empty if it can.
@@ -143,8 +146,8 @@ class SessionJob:
 
 
 @lru_cache(maxsize=8)
-def _tasks_of(models: tuple[tuple[str, Path], ...]) -> Mapping[str, TaskSpec]:
-    return known_tasks(dict(models))
+def _tasks_of(models: tuple[tuple[str, Path], ...], regions: Path | None) -> Mapping[str, TaskSpec]:
+    return {name: with_regions(task, regions) for name, task in known_tasks(dict(models)).items()}
 
 
 @dataclass(frozen=True)

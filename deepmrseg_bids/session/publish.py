@@ -13,7 +13,7 @@ from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.label_tables import stage_label_table
 from deepmrseg_bids.bids.provenance import Provenance, Sidecar
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
-from deepmrseg_bids.files import Staging, read_json, write_json
+from deepmrseg_bids.files import Staging, file_sha256, read_json, write_json
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import ants_version
@@ -25,6 +25,7 @@ from deepmrseg_bids.session.publish_lesions import (
     stage_lesions,
     there_if_aligned,
 )
+from deepmrseg_bids.tasks.regions import composition_of, read_regions
 from deepmrseg_bids.tasks.results import Measure, Segmentation, native_posteriors
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 from deepmrseg_bids.tasks.wml import LesionSegmentation
@@ -86,6 +87,7 @@ def provenance_of(
             "Precision": job.precision,
             "FlipAveraging": job.flips,
             **({"ForceHeader": True} if job.force_header else {}),
+            **_regions_of(job, task),
         },
     )
 
@@ -120,6 +122,12 @@ def files_of(
     return [label_map, table, *_beside(source, out_dir / label_map), *regions, *posteriors]
 
 
+def _regions_of(job: SessionJob, task: str) -> dict[str, str]:
+    """Which table of composite regions was given, by its content."""
+    table = job.spec(task).regions
+    return {} if table is None or job.regions is None else {"RegionsSHA256": file_sha256(table)}
+
+
 def _beside(source: Path, label_map: Path) -> list[PurePosixPath]:
     """The masks beside a label map, by what its sidecar says."""
     try:
@@ -137,6 +145,11 @@ def morph_rows(result: Segmentation) -> list[MorphRow]:
     lesions = result.lesions if isinstance(result, LesionSegmentation) else None
     count = None if lesions is None else len(lesions)
     return [_morph_row(row, result, count) for row in result.measures]
+
+
+def region_rows(result: Segmentation) -> list[MorphRow]:
+    """The rows of the table of composite regions."""
+    return [_morph_row(row, result) for row in result.regions]
 
 
 def _morph_row(row: Measure, result: Segmentation, lesions: int | None = None) -> MorphRow:
@@ -173,10 +186,10 @@ def stage_task(
     else:
         files = [*_stage_labels(job, result, about, staging), table]
     if spec.regions:
-        rows = [_morph_row(row, result) for row in result.regions]
         regions = names.morph_path(source, result.task, desc=names.REGIONS)
-        sidecar = replace(sidecar, description="Volumes of composite regions")
-        write_morph(staging.path(regions), rows, provenance=sidecar.to_json())
+        made_of = {"Regions": composition_of(read_regions(spec.regions))}
+        sidecar = replace(sidecar, description="Volumes of composite regions", more=made_of)
+        write_morph(staging.path(regions), region_rows(result), provenance=sidecar.to_json())
         files.append(regions)
     return tuple(str(name) for file in files for name in (file, names.sidecar_path(file)))
 

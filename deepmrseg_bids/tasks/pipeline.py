@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask
@@ -31,11 +32,13 @@ class SessionContext:
         predictors: gives the predictor of a model.
         anatomies: label maps on the T1w that tell the places of lesions: of tasks that ran
             before, in this run or an earlier one.
+        regions: the table of composite regions of the task that measures some.
     """
 
     images: Mapping[str, Volume]
     predictors: Callable[[str], Predictor]
     anatomies: list[Anatomy] = field(default_factory=list)
+    regions: Path | None = None
     _made: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -109,7 +112,8 @@ def run(
     wanted = {
         task.name: task for task in sorted(asked, key=lambda t: order.get(t.name, len(order)))
     }
-    context = SessionContext(images, predictors, list(anatomies))
+    regions = next((task.regions for task in wanted.values() if task.regions), None)
+    context = SessionContext(images, predictors, list(anatomies), regions)
     # said first: what cannot be done for want of an image beside the T1w
     hopeless = {
         name: task.missing(images) for name, task in wanted.items() if not task.suits(images)

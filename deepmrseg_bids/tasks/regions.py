@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +22,18 @@ from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.calibration import Calibration
 from deepmrseg_bids.tasks.results import Measure
 from deepmrseg_bids.tasks.soft_counts import SoftCounts
+from deepmrseg_bids.tasks.spec import TaskSpec
 from deepmrseg_bids.tsv import NOT_KNOWN, read_foreign_tsv
 
-__all__ = ["Region", "measure_regions", "read_regions", "region_volumes"]
+__all__ = [
+    "Region",
+    "composition_of",
+    "measure_regions",
+    "read_composition",
+    "read_regions",
+    "region_volumes",
+    "with_regions",
+]
 
 _STEP_MM = 2.0  # between the voxels that are asked what they lie near
 
@@ -64,6 +75,49 @@ def read_regions(path: str | os.PathLike[str]) -> tuple[Region, ...]:
         regions.append(region)
     if len({region.name for region in regions}) < len(regions):
         raise LabelTableError(f"{path}: a region is named twice")
+    return tuple(regions)
+
+
+def with_regions(task: TaskSpec, path: Path | None) -> TaskSpec:
+    """A task with another table of composite regions, if it measures any.
+
+    Raises:
+        LabelTableError: the table cannot be read, or names labels that the task has not.
+    """
+    if path is None or task.regions is None or task.table is None:
+        return task
+    for region in read_regions(path):
+        if unknown := sorted({*region.labels, *region.near} - set(task.table.indices)):
+            raise LabelTableError(
+                f"{path}: {region.name}: {task.name} has no label {unknown[0]}; its label table "
+                "lists them"
+            )
+    return replace(task, regions=path)
+
+
+def composition_of(regions: Sequence[Region]) -> dict[str, dict[str, list[int]]]:
+    """What regions are made of, by their names, for the sidecar of their table."""
+    return {
+        region.name: {"Labels": list(region.labels)}
+        | ({"Near": list(region.near)} if region.near else {})
+        for region in regions
+    }
+
+
+def read_composition(stated: Any, rows: Sequence[tuple[int, str]]) -> tuple[Region, ...]:
+    """The inverse of :func:`composition_of`; what is not understood is left out.
+
+    Args:
+        rows: index and name of each region, from the table.
+    """
+    regions = []
+    for index, name in rows:
+        try:
+            made_of = stated[name]
+            labels, near = (tuple(map(int, made_of.get(key, ()))) for key in ("Labels", "Near"))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+        regions.append(Region(index, name, labels, near))
     return tuple(regions)
 
 

@@ -49,12 +49,15 @@ _RIGHT, _LEFT = 1, 2  # the classes of the network that tells the sides apart
 _UNDECIDED = 1e-4  # of a side: the place of the voxel counts as much as that
 
 
-def segment(volume: Volume, box: Grid, mask_on: MaskOn, predictors: Predictors) -> Segmentation:
+def segment(
+    volume: Volume, box: Grid, mask_on: MaskOn, predictors: Predictors, *, regions: Path = REGIONS
+) -> Segmentation:
     """All structures of a brain.
 
     Args:
         box: around the brain, at the spacing of the structures' network.
         mask_on: the brain.
+        regions: the table of composite regions.
 
     Raises:
         SignalError: no voxel of the scan is brain, or all are equal.
@@ -70,10 +73,10 @@ def segment(volume: Volume, box: Grid, mask_on: MaskOn, predictors: Predictors) 
     counts = count(found)
     labels = label_map(found, volume.grid)
     rows = measure(labels, TABLE, counts.confidences(), structures.bundle)
-    regions = measure_regions(labels, read_regions(REGIONS), counts, structures.bundle)
+    composites = measure_regions(labels, read_regions(regions), counts, structures.bundle)
     return Segmentation(
         TASK.name, labels, TABLE, rows, (found,), (*_lost(rows), *check_volumes(rows)),
-        regions=regions,
+        regions=composites,
     )  # fmt: skip
 
 
@@ -121,7 +124,9 @@ def _segment_session(context: SessionContext) -> Segmentation:
     brain = brain_of(context)
     spacing = context.predictors("wholebrain").bundle.preparation.spacing
     box = around_brain(brain.probability, brain.grid, spacing, room_mm=_ROOM_MM)
-    return found_in(brain, segment(t1w_of(context), box, brain.mask_on, context.predictors))
+    regions = context.regions or REGIONS
+    found = segment(t1w_of(context), box, brain.mask_on, context.predictors, regions=regions)
+    return found_in(brain, found)
 
 
 def _segment_prepared(images: Mapping[str, Volume], predictors: Predictors) -> Segmentation:

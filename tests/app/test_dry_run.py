@@ -21,7 +21,7 @@ from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.session.job import SessionJob, TaskOutcome
 from tests.support import images_of
 
-BUNDLES = {"brain": None, "icv": None}
+BUNDLES = {"brain": None, "icv": None, "outline": None}
 SPEED = Speed({"brain": 1.0}, 0.1, {"brain": Preparation(2.0, "head")})
 
 

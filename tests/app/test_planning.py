@@ -19,7 +19,9 @@ from deepmrseg_bids.session.job import SessionJob, TaskOutcome
 from deepmrseg_bids.session.resume import FinishedWork
 from tests.support import images_of
 
-BUNDLES = dict.fromkeys(("brain", "icv", "deepbrain", "hippocampus", "sides", "wholebrain", "wml"))
+BUNDLES = dict.fromkeys(
+    ("brain", "icv", "outline", "deepbrain", "hippocampus", "sides", "wholebrain", "wml")
+)
 
 
 def job(subject, *, tasks=("brain",), finished=()):

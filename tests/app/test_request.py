@@ -15,7 +15,9 @@ from deepmrseg_bids.errors import UsageError
 from deepmrseg_bids.imaging.grid import Grid
 from tests.support import images_of
 
-BUNDLES = dict.fromkeys(("brain", "icv", "deepbrain", "hippocampus", "sides", "wholebrain", "wml"))
+BUNDLES = dict.fromkeys(
+    ("brain", "icv", "outline", "deepbrain", "hippocampus", "sides", "wholebrain", "wml")
+)
 
 
 def config(**changes):
@@ -42,7 +44,7 @@ def test_by_default_lesions_are_looked_for_where_there_is_a_flair(flair, expecte
 
 def test_by_default_a_task_without_a_model_is_left_out():
     session = Session("01", None, images_of("/t.nii.gz", "/f.nii.gz"))
-    assert tasks(session, {"brain": None, "icv": None}) == ("brain",)
+    assert tasks(session, {"brain": None, "icv": None, "outline": None}) == ("brain",)
 
 
 def test_what_is_asked_for_is_tried_so_that_its_absence_gets_a_reason():

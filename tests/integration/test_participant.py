@@ -159,7 +159,7 @@ def test_the_sidecar_says_what_was_made_from_what(run: Run) -> None:
     uri = "bids:raw:sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
     assert tree["Sources"] == [uri]
     assert tree["InputSHA256"][uri] == hashlib.sha256(scan.read_bytes()).hexdigest()
-    assert set(tree["Models"]) == {"brain", "icv", "deepbrain"}
+    assert set(tree["Models"]) == {"brain", "icv", "outline", "deepbrain"}
     assert len(tree["Models"]["deepbrain"]["SHA256"]) == 64
 
 

@@ -107,7 +107,9 @@ def published(root):
     return {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
 
 
-BUNDLES = {task: Pool()(task).bundle for task in ("brain", "icv", "deepbrain", "hippocampus")}
+BUNDLES = {
+    task: Pool()(task).bundle for task in ("brain", "icv", "outline", "deepbrain", "hippocampus")
+}
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_a_sidecar_names_sources_models_and_findings(session, tmp_path):
     uri = "bids:raw:sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz"
     assert tree["Sources"] == [uri] == list(tree["InputSHA256"])
     assert tree["SpatialReference"] == uri
-    assert set(tree["Models"]) == {"brain", "icv", "deepbrain"}
+    assert set(tree["Models"]) == {"brain", "icv", "outline", "deepbrain"}
     assert "dark é" in tree["Warnings"]
     assert DARK.to_json() in tree["Findings"]
     assert tree["Parameters"] == {"Precision": "float32", "FlipAveraging": False}
@@ -52,7 +52,7 @@ def test_the_sidecar_of_a_label_map_states_the_methods_and_the_others_do_not(ses
     }
     stated = trees["dseg"]["Methods"]
     assert stated["Text"].startswith("Segmented structures: brain.")
-    assert set(stated["Models"]) == {"brain", "icv", "deepbrain"}
+    assert set(stated["Models"]) == {"brain", "icv", "outline", "deepbrain"}
     assert "Methods" not in trees["morph"] and "Methods" not in trees["probseg"]
 
 

@@ -117,7 +117,7 @@ def sidecar(root: Path, stem: str) -> dict:
     return json.loads((root / "out" / f"{stem}.json").read_text(encoding="utf-8"))
 
 
-BUNDLES = {task: bundle_of(task) for task in ("brain", "icv", "wml")}
+BUNDLES = {task: bundle_of(task) for task in ("brain", "icv", "outline", "wml")}
 
 
 def test_lesions_are_written_on_both_grids_with_table_and_transform(make, tmp_path):
@@ -156,7 +156,7 @@ def test_sidecars_tell_the_registration_the_inputs_and_the_grid(make, tmp_path):
         assert tree["Registration"]["Quality"]["EdgeAgreement"] == 0.8
         assert tree["Registration"]["Matrix"][0] == [1, 0, 0, 1]
         assert set(tree["Software"]) == {"deepmrseg-bids", "torch", "antspyx"}
-        assert set(tree["Models"]) == {"brain", "icv", "wml"}
+        assert set(tree["Models"]) == {"brain", "icv", "outline", "wml"}
         assert "FLAIR: tilted" in [one["Message"] for one in tree["Findings"]]
     methods = [stem for stem in BOTH if "Methods" in sidecar(tmp_path, stem)]
     assert methods == [f"{STEM}_space-FLAIR_seg-wml_dseg"]

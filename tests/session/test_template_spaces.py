@@ -34,7 +34,7 @@ STEM = "sub-01/anat/sub-01"
 XFM = f"{STEM}_from-T1w_to-Average_mode-image_xfm.h5"
 
 
-BUNDLES = {task: bundle_of(task, TABLE) for task in ("brain", "icv", "deepbrain")}
+BUNDLES = {task: bundle_of(task, TABLE) for task in ("brain", "icv", "outline", "deepbrain")}
 
 
 @pytest.fixture(scope="module")

@@ -78,12 +78,20 @@ def test_an_image_without_contrast_is_refused(level):
     ("preparation", "models", "says"),
     [
         (Preparation(1.0, "crop"), (), "in the whole image"),
-        (Preparation(1.0, "brain"), ("brain", "icv"), "within the brain"),
-        (Preparation(1.0, "crop", (8, 8, 8)), ("brain", "icv"), "around the deep structures"),
-        (Preparation(1.0, "crop", (8, 8, 8), around=("Brain",)), ("brain", "icv"), "around Brain"),
+        (Preparation(1.0, "brain"), ("brain", "icv", "outline"), "within the brain"),
+        (
+            Preparation(1.0, "crop", (8, 8, 8)),
+            ("brain", "icv", "outline"),
+            "around the deep structures",
+        ),
+        (
+            Preparation(1.0, "crop", (8, 8, 8), around=("Brain",)),
+            ("brain", "icv", "outline"),
+            "around Brain",
+        ),
         (
             Preparation(1.0, "crop", (8, 8, 8), around=("Left-Thalamus", "Brain")),
-            ("brain", "icv", "deepbrain"),
+            ("brain", "icv", "outline", "deepbrain"),
             "around Left-Thalamus, Brain",
         ),
     ],
@@ -99,7 +107,7 @@ def test_a_network_of_slices_works_on_the_flair_and_lists_no_lesions():
     model = predictor("brain")
     model.bundle.network = SimpleNamespace(spatial_dims=2)
     task = task_of(model.bundle)
-    assert task.models == ("brain", "icv", "nuts")
+    assert task.models == ("brain", "icv", "outline", "nuts")
     assert (task.required, task.optional, task.native) == (("FLAIR",), ("T1w",), "FLAIR")
     assert not task.lesions
 

@@ -35,7 +35,7 @@ def table(*names: str) -> LabelTable:
 
 def test_the_structures_are_those_of_the_bundle_that_ran() -> None:
     """A bundle of one's own for deepbrain is not described as the shipped one."""
-    models = {name: bundle(name, "Inside") for name in ("brain", "icv")}
+    models = {name: bundle(name, "Inside") for name in ("brain", "icv", "outline")}
     models["deepbrain"] = bundle("deepbrain", "Left-Nut")
     text = methods_facts(find_task("deepbrain"), models)["Text"]
     assert "left nut" in text and find_task("deepbrain").methods in text
@@ -43,7 +43,10 @@ def test_the_structures_are_those_of_the_bundle_that_ran() -> None:
 
 
 def test_a_task_with_a_table_of_its_own_names_what_it_writes() -> None:
-    models = {name: bundle(name, "Inside") for name in ("brain", "icv", "deepbrain", "hippocampus")}
+    models = {
+        name: bundle(name, "Inside")
+        for name in ("brain", "icv", "outline", "deepbrain", "hippocampus")
+    }
     text = methods_facts(find_task("hippocampus"), models)["Text"]
     assert "hippocampus anterior" in text and "inside" not in text.lower().split()
 
@@ -60,7 +63,10 @@ def test_the_network_is_named(network: NetworkConfig, words: str) -> None:
     one = replace(bundle("brain", "Brain"), network=network)
     assert (
         words
-        in methods_facts(find_task("brain"), {"icv": bundle("icv", "Skull"), "brain": one})["Text"]
+        in methods_facts(
+            find_task("brain"),
+            {**dict.fromkeys(("icv", "outline"), bundle("icv", "Skull")), "brain": one},
+        )["Text"]
     )
 
 
@@ -68,6 +74,7 @@ def test_data_terms_and_citation_are_as_far_as_each_bundle_states_them() -> None
     models = {
         "brain": bundle("brain", "Brain", **FACTS),
         "icv": bundle("icv", "Inside"),
+        "outline": bundle("outline", "Inside"),
         "deepbrain": bundle("deepbrain", "Nut", licence="CC0", cite=""),
         "other": bundle("other", "Nut", licence="not of this task"),
     }
@@ -78,6 +85,7 @@ def test_data_terms_and_citation_are_as_far_as_each_bundle_states_them() -> None
             "Cite": "Somebody 2020",
         },
         "icv": {},
+        "outline": {},
         "deepbrain": {"Licence": "CC0"},
     }
 

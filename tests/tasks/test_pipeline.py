@@ -53,6 +53,7 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(brain, "find_brain", find_brain)
     monkeypatch.setattr(brain, "find_inside", lambda *_: INSIDE)
+    monkeypatch.setattr(brain, "find_outline", lambda *_: None)
     monkeypatch.setattr(brain, "check_orientation", check_orientation)
     for module, name in ((brain, "brain"), (deepbrain, "deepbrain"), (hippocampus, "hippocampus")):
         monkeypatch.setattr(module, "segment", stub(name))
@@ -176,12 +177,12 @@ def test_results_come_as_they_are_made(calls):
     ("asked", "models"),
     [
         ([], []),
-        (["brain"], ["brain", "icv"]),
-        (["deepbrain"], ["brain", "deepbrain", "icv"]),
-        (["hippocampus"], ["brain", "deepbrain", "hippocampus", "icv"]),
-        (["wholebrain"], ["brain", "wholebrain", "icv", "sides"]),
-        (["wml"], ["brain", "wml", "icv"]),
-        (["wml", "deepbrain"], ["brain", "deepbrain", "wml", "icv"]),
+        (["brain"], ["brain", "icv", "outline"]),
+        (["deepbrain"], ["brain", "deepbrain", "icv", "outline"]),
+        (["hippocampus"], ["brain", "deepbrain", "hippocampus", "icv", "outline"]),
+        (["wholebrain"], ["brain", "wholebrain", "icv", "outline", "sides"]),
+        (["wml"], ["brain", "wml", "icv", "outline"]),
+        (["wml", "deepbrain"], ["brain", "deepbrain", "wml", "icv", "outline"]),
     ],
 )
 def test_a_task_needs_the_models_on_its_way(asked, models):

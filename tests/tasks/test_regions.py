@@ -8,7 +8,16 @@ import pytest
 from deepmrseg_bids.errors import LabelTableError
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import LabelMap
-from deepmrseg_bids.tasks.regions import Region, read_regions, region_volumes
+from deepmrseg_bids.tasks import wholebrain
+from deepmrseg_bids.tasks.regions import (
+    Region,
+    composition_of,
+    read_composition,
+    read_regions,
+    region_volumes,
+    with_regions,
+)
+from deepmrseg_bids.tasks.registry import find_task
 from tests.support import ORIENTATIONS, stored_as
 
 
@@ -58,3 +67,34 @@ def test_a_row_that_makes_no_sense_is_refused_with_the_file(tmp_path, row) -> No
     table.write_text(f"index\tname\tlabels\tnear\n{row}\n")
     with pytest.raises(LabelTableError, match=r"regions\.tsv"):
         read_regions(table)
+
+
+def table_of(path, *lines: str):
+    path.write_text("\n".join(("index\tname\tlabels\tnear", *lines)) + "\n")
+    return path
+
+
+def test_a_task_that_measures_regions_takes_another_table(tmp_path) -> None:
+    table = table_of(tmp_path / "own.tsv", "1\tHippocampi\t47,48\tn/a")
+    assert with_regions(wholebrain.TASK, table).regions == table
+    assert with_regions(wholebrain.TASK, None) is wholebrain.TASK
+    brain = find_task("brain")
+    assert with_regions(brain, table) is brain
+
+
+@pytest.mark.parametrize("line", ["1\tOdd\t47,9999\tn/a", "1\tOdd\t44\t9999"])
+def test_regions_of_labels_that_the_task_has_not_are_an_error_that_names_them(
+    tmp_path, line
+) -> None:
+    with pytest.raises(LabelTableError, match=r"own\.tsv: Odd: wholebrain has no label 9999"):
+        with_regions(wholebrain.TASK, table_of(tmp_path / "own.tsv", line))
+
+
+def test_what_regions_are_made_of_is_read_back_from_a_sidecar() -> None:
+    rows = [(region.index, region.name) for region in REGIONS]
+    assert read_composition(composition_of(REGIONS), rows) == REGIONS
+
+
+@pytest.mark.parametrize("stated", [None, [], {"all": 3}, {"all": {"Labels": "x"}}, {}])
+def test_a_sidecar_that_does_not_say_what_regions_are_made_of_is_no_error(stated) -> None:
+    assert read_composition(stated, [(1, "all")]) == ()

@@ -205,5 +205,5 @@ def test_a_folder_without_a_bundle_is_told(tmp_path: Path) -> None:
 def test_models_are_needed_once_in_the_order_in_which_they_run(tmp_path: Path) -> None:
     own = task_of_model("nuts", bundle(tmp_path / "m", "nuts"))
     asked = [own, find_task("wml"), find_task("wholebrain"), find_task("hippocampus")]
-    assert needed_models(asked) == [*OURS, "nuts", "icv", "sides"]
+    assert needed_models(asked) == [*OURS, "nuts", "icv", "outline", "sides"]
     assert needed_models([]) == []

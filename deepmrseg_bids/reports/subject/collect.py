@@ -29,7 +29,7 @@ from deepmrseg_bids.reports.subject.study import Study
 from deepmrseg_bids.session.inventory import EDITED
 from deepmrseg_bids.session.job import SessionOutcome, TaskOutcome
 from deepmrseg_bids.session.lesion_changes import visit_pairs, visits_of
-from deepmrseg_bids.tasks.regions import read_regions
+from deepmrseg_bids.tasks.regions import read_composition
 from deepmrseg_bids.tasks.spec import T1W, TaskSpec
 
 __all__ = ["subject_page"]
@@ -142,7 +142,8 @@ def _task(
         text = morph.read_text(encoding="utf-8")
         composites = out_dir / names.morph_path(source, task.task, desc=names.REGIONS)
         regions = read_morph(composites) if composites.is_file() else []
-        composition = read_regions(spec.regions) if spec.regions else ()
+        stated = _sidecar(composites).get("Regions") if regions else None
+        composition = read_composition(stated, [(row.index, row.name) for row in regions])
     except (DeepMRSegError, OSError) as error:
         _log.error("sub-%s: %s", outcome.subject, error)
         return replace(bare, reason=str(error))

@@ -13,6 +13,7 @@ from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.reports.subject.page import SessionResult, TaskResult, write_subject_report
 from deepmrseg_bids.tasks.methods import methods_facts
+from deepmrseg_bids.tasks.regions import read_regions
 from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["Predicted", "single_report"]
@@ -26,6 +27,7 @@ class Predicted:
         image: the scan on whose grid ``dseg`` is.
         morph: the table of volumes.
         problem: why there is nothing; empty if there is.
+        regions: the table of composite regions.
     """
 
     spec: TaskSpec
@@ -35,6 +37,7 @@ class Predicted:
     table: LabelTable | None = None
     findings: tuple[Finding, ...] = ()
     problem: str = ""
+    regions: Path | None = None
 
 
 def single_report(
@@ -59,6 +62,8 @@ def _task(one: Predicted, bundles: Mapping[str, ModelBundle]) -> TaskResult:
     if one.morph is None:
         return TaskResult(one.spec, "failed", one.problem, None, None, None, ())
     known = all(model in bundles for model in one.spec.models)
+    regions = read_morph(one.regions) if one.regions else []
+    made_of = read_regions(one.spec.regions) if one.spec.regions else ()
     return TaskResult(
         one.spec,
         "done",
@@ -69,4 +74,6 @@ def _task(one: Predicted, bundles: Mapping[str, ModelBundle]) -> TaskResult:
         read_morph(one.morph),
         provenance={"Methods": methods_facts(one.spec, bundles)} if known else {},
         tsv=(one.morph.name, one.morph.read_text(encoding="utf-8")),
+        regions=regions,
+        composition=made_of,
     )

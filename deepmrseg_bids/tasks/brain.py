@@ -52,6 +52,7 @@ __all__ = [
     "TASK",
     "Brain",
     "brain_of",
+    "carried",
     "check_orientation",
     "find_brain",
     "may_be_turned",
@@ -143,18 +144,18 @@ class Brain:
         """The brain mask as it is published, on any grid, (*grid.shape)."""
         if self.outline is None:
             return self.mask_on(grid)
-        return _carried(self.outline.probability, self.outline.grid, grid)
+        return carried(self.outline.probability, self.outline.grid, grid)
 
     def mask_on(self, grid: Grid) -> NDArray[np.bool_]:
         """The brain and the fluid of its sulci, which networks see, on any grid, (*grid.shape)."""
         if self.given is not None:
             if grid == self.given.grid:
                 return self.given.data > 0
-            return _carried(self.given.data.astype(np.float32), self.given.grid, grid)
-        return _carried(self.probability, self.grid, grid)
+            return carried(self.given.data.astype(np.float32), self.given.grid, grid)
+        return carried(self.probability, self.grid, grid)
 
 
-def _carried(share: NDArray[np.float32], source: Grid, grid: Grid) -> NDArray[np.bool_]:
+def carried(share: NDArray[np.float32], source: Grid, grid: Grid) -> NDArray[np.bool_]:
     """Where a share of the brain is more than half, on another grid."""
     out = np.zeros(grid.shape, dtype=bool)
     box = box_above(share, 0)

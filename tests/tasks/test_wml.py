@@ -244,6 +244,33 @@ def test_prepared_scans_need_no_brain_model(t1w, inside):
         wml.segment_prepared(extracted, dark, network)
 
 
+@pytest.mark.parametrize(
+    ("thresholds", "there"),
+    [
+        (None, True),
+        ([[8000, 0.9], [20000, 0.5]], False),  # 0.8 is doubtful where there is little
+        ([[500, 0.9], [1000, 0.5]], True),  # the load is above both
+        ([[8000, 0.7], [20000, 0.5]], True),
+    ],
+)
+def test_the_threshold_of_a_lesion_follows_the_load(found, flair, thresholds, there):
+    network = Bright()
+    certain = network.slices
+
+    def unsure(image, *, mirrored):
+        out = certain(image, mirrored=mirrored)
+        out[1] *= 0.8
+        out[0] = 1 - out[1]
+        return out
+
+    network.slices = unsure
+    if thresholds:
+        network.bundle.facts["volume_thresholds"] = {"White-Matter-Lesion": thresholds}
+    result = wml.segment(None, None, flair, predictors(network))
+    assert bool(result.lesions) is there and bool(result.labels.data.any()) is there
+    np.testing.assert_allclose(result.posteriors[0].data.sum(axis=0), 1, atol=1e-5)
+
+
 def test_sagittal_slices_are_not_mirrored(found, t1w):
     grid = canonical_grid(t1w.grid, 4.0)
     affine = grid.affine @ np.diag([1.5, 1, 1, 1])

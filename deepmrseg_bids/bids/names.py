@@ -28,6 +28,7 @@ __all__ = [
     "change_path",
     "entities_text",
     "figure_path",
+    "group_norms_path",
     "group_path",
     "group_qc_path",
     "group_report_path",
@@ -290,6 +291,11 @@ def label_table_path(task: str) -> PurePosixPath:
 def group_path(task: str, table: str = "morph") -> PurePosixPath:
     """A table of a task over all sessions, as ``morph`` or ``agreement``."""
     return PurePosixPath(f"group_seg-{task}_{table}.tsv")
+
+
+def group_norms_path() -> PurePosixPath:
+    """The reference centiles that the group level used."""
+    return PurePosixPath("group_norms.tsv")
 
 
 def group_qc_path() -> PurePosixPath:

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.label_tables import stage_label_table
-from deepmrseg_bids.bids.provenance import Provenance, Sidecar
+from deepmrseg_bids.bids.provenance import Provenance, Sidecar, sidecar_tree
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
-from deepmrseg_bids.files import Staging, read_json, write_json
+from deepmrseg_bids.files import Staging, write_json
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import ants_version
@@ -122,11 +122,7 @@ def files_of(
 
 def _beside(source: Path, label_map: Path) -> list[PurePosixPath]:
     """The masks beside a label map, by what its sidecar says."""
-    try:
-        tree = read_json(label_map.with_name(names.sidecar_path(label_map).name))
-        stated = tree[_BESIDE]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    stated = sidecar_tree(label_map.with_name(names.sidecar_path(label_map.name).name)).get(_BESIDE)
     known = isinstance(stated, list) and all(isinstance(one, str) for one in stated)
     folder = names.anat_folder(source)
     return [folder / PurePosixPath(one).name for one in stated] if known else []

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepmrseg_bids.app.request import Request
@@ -202,7 +202,7 @@ def _page_is_up_to_date(out_dir: Path, subject: str, jobs: Sequence[SessionJob])
     try:
         path = out_dir / report_path(subject)
         files = [file for job in jobs for task in job.finished for file in task.files]
-        tables = [PurePosixPath(file).name for file in files if file.endswith("_morph.tsv")]
+        tables = [os.path.basename(file) for file in files if file.endswith("_morph.tsv")]
         page = path.stat().st_mtime_ns if page_shows(path, tables) else 0
         return all(os.stat(f"{out_dir}/{file}").st_mtime_ns <= page for file in files)
     except OSError:

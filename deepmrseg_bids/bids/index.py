@@ -74,7 +74,9 @@ def find_images(
         UsageError: a query that pybids does not know.
     """
     if database_dir is None and all(map(_is_plain, queries.values())):
-        return _walk(root, {kind: str(query["suffix"]) for kind, query in queries.items()}, subjects)
+        return _walk(
+            root, {kind: str(query["suffix"]) for kind, query in queries.items()}, subjects
+        )
     if database_dir is None:
         layout = _layout(root, _unwanted(subjects, queries))
         return {kind: _ask(layout, query, kind) for kind, query in queries.items()}

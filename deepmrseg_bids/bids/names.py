@@ -104,7 +104,7 @@ class BidsName:
         Raises:
             DatasetError: it is not ``key-label_..._suffix.extension``.
         """
-        return _parsed(PurePath(path).name)
+        return _parsed(_last_part(path))
 
     def __str__(self) -> str:
         pairs = [f"{key}-{label}" for key, label in self.entities]
@@ -124,6 +124,11 @@ class BidsName:
         pairs: dict[str, str | None] = {**dict(self.entities), **entities}
         kept = tuple((key, label) for key, label in pairs.items() if label is not None)
         return BidsName(kept, suffix or self.suffix, extension or self.extension)
+
+
+def _last_part(path: str | os.PathLike[str]) -> str:
+    """The name of a file, without its folder; names are taken apart by the hundred thousand."""
+    return path.name if isinstance(path, PurePath) else PurePath(path).name
 
 
 @lru_cache(maxsize=_KEPT)
@@ -170,7 +175,12 @@ def table_source(table: str | os.PathLike[str]) -> str:
 
 def anat_folder(source: str | os.PathLike[str]) -> PurePosixPath:
     """The folder of the outputs of one image: ``sub-*/[ses-*/]anat``."""
-    name = BidsName.parse(source)
+    return _anat_folder(_last_part(source))
+
+
+@lru_cache(maxsize=_KEPT)
+def _anat_folder(source: str) -> PurePosixPath:
+    name = _parsed(source)
     session = name.get("ses")
     folder = PurePosixPath(_subject_folder(name))
     return (folder / f"ses-{session}" if session else folder) / "anat"
@@ -335,15 +345,15 @@ def _anat(
     extension: str,
     entities: Mapping[str, str | None],
 ) -> PurePosixPath:
-    return _anat_path(PurePath(source).name, suffix, extension, tuple(entities.items()))
+    return _anat_path(_last_part(source), suffix, extension, tuple(entities.items()))
 
 
 @lru_cache(maxsize=_KEPT)
 def _anat_path(
     source: str, suffix: str, extension: str, entities: tuple[tuple[str, str | None], ...]
 ) -> PurePosixPath:
-    name = BidsName.parse(source).replace(suffix, extension, **dict(entities))
-    return anat_folder(source) / str(name)
+    name = _parsed(source).replace(suffix, extension, **dict(entities))
+    return _anat_folder(source) / str(name)
 
 
 def _of_space(space: str | None, res: str | None) -> dict[str, str | None]:

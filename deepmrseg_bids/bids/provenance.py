@@ -348,7 +348,7 @@ def inputs_of(sidecar: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def sidecar_tree(sidecar: Path) -> Mapping[str, Any]:
+def sidecar_tree(sidecar: str | os.PathLike[str]) -> Mapping[str, Any]:
     """What is in a JSON file; empty if it holds no object.
 
     It is read once for as long as it does not change: many ask about the same session.
@@ -357,17 +357,18 @@ def sidecar_tree(sidecar: Path) -> Mapping[str, Any]:
         found = os.stat(sidecar)
         if time.time_ns() - found.st_mtime_ns < _TICK:
             return _object(sidecar)
-        return _unchanged(sidecar, found.st_ino, found.st_size, found.st_mtime_ns)
+        state = (found.st_ino, found.st_size, found.st_mtime_ns)
+        return _unchanged(os.fspath(sidecar), *state)
     except (OSError, ValueError):
         return {}
 
 
 @lru_cache(maxsize=64)
-def _unchanged(sidecar: Path, *state: int) -> Mapping[str, Any]:
+def _unchanged(sidecar: str, *state: int) -> Mapping[str, Any]:
     return _object(sidecar)
 
 
-def _object(sidecar: Path) -> Mapping[str, Any]:
+def _object(sidecar: str | os.PathLike[str]) -> Mapping[str, Any]:
     tree = read_json(sidecar)
     return tree if isinstance(tree, dict) else {}
 
@@ -393,5 +394,5 @@ def model_of(out_dir: Path, file: os.PathLike[str], task: str) -> str:
 
 def _sidecar(out_dir: Path, file: os.PathLike[str]) -> Mapping[str, Any] | None:
     """What the sidecar of a file says, if it certifies the file."""
-    tree = sidecar_tree(out_dir / sidecar_path(file))
+    tree = sidecar_tree(os.path.join(out_dir, sidecar_path(file)))
     return tree if tree and not tree.get(UNFINISHED) else None

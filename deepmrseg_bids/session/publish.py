@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -117,12 +118,12 @@ def files_of(
     posteriors = [names.probabilities_path(source, spec.name)] if wanted else []
     regions = [names.morph_path(source, spec.name, desc=names.REGIONS)] if spec.regions else []
     table = names.morph_path(source, spec.name)
-    return [label_map, table, *_beside(source, out_dir / label_map), *regions, *posteriors]
+    return [label_map, table, *_beside(source, label_map, out_dir), *regions, *posteriors]
 
 
-def _beside(source: Path, label_map: Path) -> list[PurePosixPath]:
+def _beside(source: Path, label_map: PurePosixPath, out_dir: Path) -> list[PurePosixPath]:
     """The masks beside a label map, by what its sidecar says."""
-    stated = sidecar_tree(label_map.with_name(names.sidecar_path(label_map.name).name)).get(_BESIDE)
+    stated = sidecar_tree(os.path.join(out_dir, names.sidecar_path(label_map))).get(_BESIDE)
     known = isinstance(stated, list) and all(isinstance(one, str) for one in stated)
     folder = names.anat_folder(source)
     return [folder / PurePosixPath(one).name for one in stated] if known else []

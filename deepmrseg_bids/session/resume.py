@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -48,7 +49,7 @@ class FinishedWork:
         begun = [
             task
             for task, files in files_of.items()
-            if (self.out_dir / names.sidecar_path(files[0])).is_file()
+            if os.path.isfile(os.path.join(self.out_dir, names.sidecar_path(files[0])))
         ]
         found = []
         for task, made in self._expected(job, begun).items():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+from numpy.typing import NDArray
 
 from deepmrseg_bids.bids.demographics import age_column, sex_column
 from deepmrseg_bids.bids.names import (
@@ -92,7 +92,7 @@ class Study:
             known = [(who, value) for who, value in values if value is not None]
             if len(known) < _FEWEST:
                 continue
-            ranks = rankdata([value for _, value in known])  # ties have their mean rank
+            ranks = _ranks([value for _, value in known])
             for (who, _), rank in zip(known, ranks.tolist(), strict=True):
                 percent = 100 * (rank - 1) / (len(known) - 1)
                 place = Standing(percent, len(known), *away.get((who, name), ()))
@@ -258,6 +258,14 @@ def _rows(path: Path) -> Sequence[Mapping[str, str]]:
         return read_foreign_tsv(path).rows
     except DatasetError:
         return ()
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """The rank of each value, from 1 on; ties have their mean rank."""
+    order = np.sort(values)
+    below, up_to = (np.searchsorted(order, values, side) for side in ("left", "right"))
+    ranks: NDArray[np.float64] = (below + up_to + 1) / 2
+    return ranks
 
 
 def _who(row: Mapping[str, str]) -> Key:

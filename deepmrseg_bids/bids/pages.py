@@ -1,4 +1,4 @@
-"""What a page of a subject tells of itself in its first lines, so that no run reads it as a whole."""
+"""What the page of a subject tells of itself in its first lines, so that it is not read whole."""
 
 from __future__ import annotations
 

@@ -124,9 +124,9 @@ def files_of(
 def _beside(source: Path, label_map: PurePosixPath, out_dir: Path) -> list[PurePosixPath]:
     """The masks beside a label map, by what its sidecar says."""
     stated = sidecar_tree(os.path.join(out_dir, names.sidecar_path(label_map))).get(_BESIDE)
-    known = isinstance(stated, list) and all(isinstance(one, str) for one in stated)
-    folder = names.anat_folder(source)
-    return [folder / PurePosixPath(one).name for one in stated] if known else []
+    if not isinstance(stated, list) or not all(isinstance(one, str) for one in stated):
+        return []
+    return [names.anat_folder(source) / PurePosixPath(one).name for one in stated]
 
 
 def morph_rows(result: Segmentation) -> list[MorphRow]:

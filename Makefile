@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev,demo,docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev,demo,docs,harmonise]'
 	touch $@
 
 setup: $(STAMP)

@@ -21,10 +21,15 @@ import nibabel as nib
 from speed import head
 
 
-def dataset(root: Path, sessions: int) -> None:
+def describe(root: Path) -> None:
+    """A new data set without subjects."""
     root.mkdir(parents=True)
     text = json.dumps({"Name": "b", "BIDSVersion": "1.10.0", "DatasetType": "raw"})
     (root / "dataset_description.json").write_text(text)
+
+
+def dataset(root: Path, sessions: int) -> None:
+    describe(root)
     image = head()
     for number in range(1, sessions + 1):
         anat = root / f"sub-{number:02d}" / "anat"

@@ -164,7 +164,7 @@ def copy_results(out: Path, sessions: int) -> None:
         for path in [*files, page]:
             target = Path(str(path).replace(first, subject))
             target.parent.mkdir(parents=True, exist_ok=True)
-            if path.suffix == ".json":
+            if path.suffix in (".json", ".html"):  # they name their subject
                 target.write_text(path.read_text().replace(first, subject))
             else:
                 os.link(path, target)

@@ -36,12 +36,16 @@ ONLY_IN = {
         "network/",
         "inference/bundle.py",
         "inference/precision.py",
+        "inference/onnx_export.py",
+        "inference/onnx_graph.py",
         "inference/predictor.py",
         "train/",
         "execution/",
         "app/",
     ),
     "safetensors": ("inference/bundle.py",),
+    "onnx": ("inference/onnx_export.py", "inference/onnx_graph.py"),
+    "onnxruntime": ("inference/onnx_export.py",),
     "nipype": ("interfaces/", "workflows/", "execution/"),
 }
 """Third-party library: the only files (or folders) that may import it."""

@@ -14,6 +14,7 @@ from deepmrseg_bids.bids.derivatives import Staging, tasks_in
 from deepmrseg_bids.bids.keyed_tables import listed
 from deepmrseg_bids.bids.names import (
     REGIONS,
+    group_norms_path,
     group_path,
     group_qc_path,
     group_report_path,
@@ -29,7 +30,7 @@ from deepmrseg_bids.bids.tables import SessionRow
 from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.group.agreement import old_agreement, write_agreement
-from deepmrseg_bids.group.background import Background, against
+from deepmrseg_bids.group.background import Background, against, write_norms
 from deepmrseg_bids.group.columns import MISSING
 from deepmrseg_bids.group.qc import write_qc
 from deepmrseg_bids.group.ratings import write_rating_tables
@@ -216,6 +217,8 @@ def _write_tables(config: RunConfig, study: _Study, references: Sequence[Referen
             )
         if study.ratings is not None:
             write_rating_tables(folder, study.present, study.ratings)
+        if config.norms and study.present:
+            problems += _stage_norms(folder, config.norms, study.present)
         staged = {path.name for path in folder.iterdir()}
     for name in sorted(staged):
         if not name.endswith(".json"):  # each table has one
@@ -223,6 +226,18 @@ def _write_tables(config: RunConfig, study: _Study, references: Sequence[Referen
     for path in _outdated(config, study, agreements, staged):
         path.unlink(missing_ok=True)
     return problems + unfit
+
+
+def _stage_norms(folder: Path, path: Path, volumes: Sequence[TaskVolumes]) -> list[str]:
+    """Keep the reference centiles of the structures of this study; what went wrong."""
+    norms = read_norms(path)
+    known = norms.of({name for task in volumes for name in task.names})
+    if not known.curves:
+        return [f"--norms: {path}: none of {listed(sorted(norms.names))} is in this study"]
+    if strange := sorted(norms.names - known.names):
+        _log.warning("--norms: no such structures in this study: %s", listed(strange))
+    write_norms(folder, known, path)
+    return []
 
 
 def _outdated(
@@ -238,7 +253,7 @@ def _outdated(
             path = out / group_path(task.name, table)
             if path.name not in staged:
                 yield from (path, path.with_suffix(".json"))
-    for name in ("group_ratings.tsv", "group_ratings_agreement.tsv"):
+    for name in ("group_ratings.tsv", "group_ratings_agreement.tsv", str(group_norms_path())):
         if name not in staged:
             yield from (out / name, (out / name).with_suffix(".json"))
     if config.reference:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepmrseg_bids.app.request import Request
 from deepmrseg_bids.app.session_log import DONE
 from deepmrseg_bids.app.standing import as_skipped_before, kept, outside, reported, with_rest
 from deepmrseg_bids.bids.names import report_path
+from deepmrseg_bids.bids.pages import page_shows
 from deepmrseg_bids.bids.provenance import Digests
 from deepmrseg_bids.bids.query import Session
 from deepmrseg_bids.bids.tables import SessionRow
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "make_plan"]
 
 _log = logging.getLogger("deepmrseg-bids")
-_TAIL = 64  # bytes at the end of a page that tell that it is whole
 
 
 @dataclass(frozen=True)
@@ -194,13 +195,6 @@ def _limits(config: RunConfig, sessions: int) -> Limits:
     return Limits(cores, threads, config.mem / 1024 or usable_memory_mib() / 1024)
 
 
-def _shows(page: Path, tables: Iterable[str]) -> bool:
-    """Whether a page has its end and names these tables: those of another image are not them."""
-    text = page.read_bytes()
-    names = (PurePosixPath(table).name.encode() for table in tables)
-    return b"</html>" in text[-_TAIL:] and all(name in text for name in names)
-
-
 def _page_is_up_to_date(out_dir: Path, subject: str, jobs: Sequence[SessionJob]) -> bool:
     """Whether the page is there, and no older than anything it shows.
 
@@ -209,8 +203,8 @@ def _page_is_up_to_date(out_dir: Path, subject: str, jobs: Sequence[SessionJob])
     try:
         path = out_dir / report_path(subject)
         files = [file for job in jobs for task in job.finished for file in task.files]
-        tables = (file for file in files if file.endswith("_morph.tsv"))
-        page = path.stat().st_mtime_ns if _shows(path, tables) else 0
-        return all((out_dir / file).stat().st_mtime_ns <= page for file in files)
+        tables = [os.path.basename(file) for file in files if file.endswith("_morph.tsv")]
+        page = path.stat().st_mtime_ns if page_shows(path, tables) else 0
+        return all(os.stat(f"{out_dir}/{file}").st_mtime_ns <= page for file in files)
     except OSError:
         return False

@@ -1,4 +1,8 @@
-"""The index of a data set: which images pybids finds, kept between runs. The only user of pybids.
+"""The index of a data set: which images it has. The only user of pybids.
+
+Queries that ask for no more than a suffix are answered by a walk of the ``anat`` folders, which
+finds what pybids finds (``tests/bids/test_walk.py``); all others by pybids, whose index may be
+kept between runs.
 
 An index in a ``--bids-database-dir`` is never opened where it lies: runs copy it, and a new one
 is made elsewhere and renamed into place. So no run waits for another, and none sees half of one.
@@ -18,12 +22,13 @@ from contextlib import closing, contextmanager
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.files import publish
 
-__all__ = ["OWN_CHECK", "find_images"]
+__all__ = ["OWN_CHECK", "PLAIN", "find_images"]
 
 _log = logging.getLogger("deepmrseg-bids")
 
@@ -31,6 +36,12 @@ OWN_CHECK = frozenset({"subject", "session", "datatype"})
 """Entities that pybids is not asked about: it reads them off the whole path, so a BIDS_DIR below
 a folder named func or sub-9 would mislead it."""
 
+PLAIN: Mapping[str, Any] = MappingProxyType(
+    {"extension": [".nii", ".nii.gz"], "part": ["mag", None], "datatype": "anat"}
+)
+"""What a query asks for beside its suffix where no filter says otherwise."""
+
+_PART = re.compile(r"_part-(imag|phase|real)")  # as pybids reads it, not as BIDS spells it
 _FILE = "layout_index.sqlite"  # pybids' own name
 _FORMAT = 1  # of what is indexed; another number makes the index anew
 _LONG_NAMES = {
@@ -49,7 +60,7 @@ def find_images(
     database_dir: Path | None = None,
     keep: bool = True,
 ) -> dict[str, list[str]]:
-    """The paths of the images that each query asks for.
+    """The paths of the images that each query asks for, in any order.
 
     Args:
         queries: pybids queries by kind; None and ``"*"`` as in the NiPreps apps.
@@ -62,11 +73,53 @@ def find_images(
         DatasetError: the data set cannot be indexed, or the database is of another one.
         UsageError: a query that pybids does not know.
     """
+    if database_dir is None and all(map(_is_plain, queries.values())):
+        return _walk(
+            root, {kind: str(query["suffix"]) for kind, query in queries.items()}, subjects
+        )
     if database_dir is None:
         layout = _layout(root, _unwanted(subjects, queries))
         return {kind: _ask(layout, query, kind) for kind, query in queries.items()}
     with _kept(root, database_dir, keep) as layout:
         return {kind: _ask(layout, query, kind) for kind, query in queries.items()}
+
+
+def _is_plain(query: Mapping[str, Any]) -> bool:
+    """Whether a name and a folder tell that an image is asked for."""
+    asked = {key: value for key, value in query.items() if key not in ("subject", "session")}
+    suffix = asked.pop("suffix", None)
+    return isinstance(suffix, str) and suffix.isalnum() and asked == PLAIN
+
+
+def _walk(
+    root: Path, suffixes: Mapping[str, str], subjects: Sequence[str] | None
+) -> dict[str, list[str]]:
+    """The magnitude images of each suffix in ``sub-*/[ses-*/]anat``."""
+    endings = {kind: (f"_{suffix}.nii", f"_{suffix}.nii.gz") for kind, suffix in suffixes.items()}
+    found: dict[str, list[str]] = {kind: [] for kind in suffixes}
+    people = (
+        [f"{root}/sub-{label}" for label in subjects]
+        if subjects is not None
+        else [path for path in _inside(str(root)) if path.rpartition("/")[2].startswith("sub-")]
+    )
+    for folder in people:
+        inner = _inside(folder)
+        visits = [path for path in inner if path.rpartition("/")[2].startswith("ses-")]
+        for place in (folder, *visits):
+            for path in _inside(f"{place}/anat"):
+                name = path.rpartition("/")[2]
+                for kind, ends in endings.items():
+                    if name.endswith(ends) and not _PART.search(name) and not os.path.isdir(path):
+                        found[kind].append(path)
+    return found
+
+
+def _inside(folder: str) -> list[str]:
+    """What is in a folder; nothing in one that cannot be seen or is none."""
+    try:
+        return [f"{folder}/{name}" for name in os.listdir(folder)]
+    except OSError:
+        return []
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePath, PurePosixPath
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ __all__ = [
     "change_path",
     "entities_text",
     "figure_path",
+    "group_norms_path",
     "group_path",
     "group_qc_path",
     "group_report_path",
@@ -55,6 +57,7 @@ ENTITIES = (
 )  # fmt: skip
 REGIONS = "regions"
 """The ``desc`` of the table of composite regions."""
+_KEPT = 512  # names that are remembered: a session is asked about its own again and again
 _ORDER = {key: place for place, key in enumerate(ENTITIES)}
 _LABEL = re.compile(r"[0-9a-zA-Z+]+")
 _SUFFIX = re.compile(r"[0-9a-zA-Z]+")
@@ -101,18 +104,7 @@ class BidsName:
         Raises:
             DatasetError: it is not ``key-label_..._suffix.extension``.
         """
-        name = PurePath(path).name
-        stem, dot, extension = name.partition(".")
-        *parts, suffix = stem.split("_")
-        pairs = [part.partition("-") for part in parts]
-        if not pairs or not dot or any(not dash for _, dash, _ in pairs):
-            raise DatasetError(
-                f"{name!r} is not a BIDS file name; expected one like 'sub-01_ses-1_T1w.nii.gz'"
-            )
-        try:
-            return cls(tuple((key, label) for key, _, label in pairs), suffix, dot + extension)
-        except DatasetError as error:
-            raise DatasetError(f"{name!r} is not a BIDS file name: {error}") from error
+        return _parsed(_last_part(path))
 
     def __str__(self) -> str:
         pairs = [f"{key}-{label}" for key, label in self.entities]
@@ -132,6 +124,26 @@ class BidsName:
         pairs: dict[str, str | None] = {**dict(self.entities), **entities}
         kept = tuple((key, label) for key, label in pairs.items() if label is not None)
         return BidsName(kept, suffix or self.suffix, extension or self.extension)
+
+
+def _last_part(path: str | os.PathLike[str]) -> str:
+    """The name of a file, without its folder; names are taken apart by the hundred thousand."""
+    return path.name if isinstance(path, PurePath) else PurePath(path).name
+
+
+@lru_cache(maxsize=_KEPT)
+def _parsed(name: str) -> BidsName:
+    stem, dot, extension = name.partition(".")
+    *parts, suffix = stem.split("_")
+    pairs = [part.partition("-") for part in parts]
+    if not pairs or not dot or any(not dash for _, dash, _ in pairs):
+        raise DatasetError(
+            f"{name!r} is not a BIDS file name; expected one like 'sub-01_ses-1_T1w.nii.gz'"
+        )
+    try:
+        return BidsName(tuple((key, label) for key, _, label in pairs), suffix, dot + extension)
+    except DatasetError as error:
+        raise DatasetError(f"{name!r} is not a BIDS file name: {error}") from error
 
 
 def strip_prefix(label: str, key: str) -> str:
@@ -163,7 +175,12 @@ def table_source(table: str | os.PathLike[str]) -> str:
 
 def anat_folder(source: str | os.PathLike[str]) -> PurePosixPath:
     """The folder of the outputs of one image: ``sub-*/[ses-*/]anat``."""
-    name = BidsName.parse(source)
+    return _anat_folder(_last_part(source))
+
+
+@lru_cache(maxsize=_KEPT)
+def _anat_folder(source: str) -> PurePosixPath:
+    name = _parsed(source)
     session = name.get("ses")
     folder = PurePosixPath(_subject_folder(name))
     return (folder / f"ses-{session}" if session else folder) / "anat"
@@ -248,6 +265,11 @@ def sidecar_path(path: str | os.PathLike[str]) -> PurePosixPath:
     >>> str(sidecar_path("sub-01/anat/sub-01_seg-wml_dseg.nii.gz"))
     'sub-01/anat/sub-01_seg-wml_dseg.json'
     """
+    return _sidecar_path(os.fspath(path))
+
+
+@lru_cache(maxsize=_KEPT)
+def _sidecar_path(path: str) -> PurePosixPath:
     whole = PurePosixPath(path)
     return whole.with_name(whole.name.partition(".")[0] + ".json")
 
@@ -292,6 +314,11 @@ def group_path(task: str, table: str = "morph") -> PurePosixPath:
     return PurePosixPath(f"group_seg-{task}_{table}.tsv")
 
 
+def group_norms_path() -> PurePosixPath:
+    """The reference centiles that the group level used."""
+    return PurePosixPath("group_norms.tsv")
+
+
 def group_qc_path() -> PurePosixPath:
     """The table of what to look at, over all sessions and tasks."""
     return PurePosixPath("group_qc.tsv")
@@ -318,8 +345,15 @@ def _anat(
     extension: str,
     entities: Mapping[str, str | None],
 ) -> PurePosixPath:
-    name = BidsName.parse(source).replace(suffix, extension, **entities)
-    return anat_folder(source) / str(name)
+    return _anat_path(_last_part(source), suffix, extension, tuple(entities.items()))
+
+
+@lru_cache(maxsize=_KEPT)
+def _anat_path(
+    source: str, suffix: str, extension: str, entities: tuple[tuple[str, str | None], ...]
+) -> PurePosixPath:
+    name = _parsed(source).replace(suffix, extension, **dict(entities))
+    return _anat_folder(source) / str(name)
 
 
 def _of_space(space: str | None, res: str | None) -> dict[str, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,10 @@ class Curve:
     ages: NDArray[np.float64]
     volumes: NDArray[np.float64]
 
+    def at(self, ages: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+        """The volumes at other ages, ``(..., C)``: linear between the nearest ones."""
+        return np.stack([np.interp(ages, self.ages, one) for one in self.volumes.T], axis=-1)
+
 
 @dataclass(frozen=True)
 class Norms:
@@ -49,13 +53,26 @@ class Norms:
         A volume outside the outermost centiles has the outermost one; nan without a curve or
         outside its ages.
         """
-        curve = self.curves.get((name, sex_of(sex))) or self.curves.get((name, ""))
+        curve = self.curve(name, sex)
         if curve is None or not np.isfinite([age, volume]).all():
             return float("nan")
         if not curve.ages[0] <= age <= curve.ages[-1]:
             return float("nan")
-        here = [float(np.interp(age, curve.ages, column)) for column in curve.volumes.T]
-        return float(np.interp(volume, here, self.centiles))
+        return float(np.interp(volume, curve.at(np.float64(age)), self.centiles))
+
+    def curve(self, name: str, sex: str) -> Curve | None:
+        """The curve of a structure for one sex, or else for both; None if there is none."""
+        return self.curves.get((name, sex_of(sex))) or self.curves.get((name, ""))
+
+    def of(self, names: Collection[str]) -> Norms:
+        """The same with the curves of these structures alone."""
+        kept = {key: curve for key, curve in self.curves.items() if key[0] in names}
+        return Norms(self.centiles, kept)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The structures that it has curves of."""
+        return frozenset(name for name, _ in self.curves)
 
 
 def sex_of(text: str) -> str:

@@ -359,7 +359,9 @@ def check_group_files(out_dir: Path) -> None:
     page_guard(out_dir / "group.html")
     tables = [out_dir / "group_qc.tsv"]
     tables += [
-        path for kind in ("seg-", "ratings") for path in sorted(out_dir.glob(f"group_{kind}*.tsv"))
+        path
+        for kind in ("seg-", "ratings", "norms")
+        for path in sorted(out_dir.glob(f"group_{kind}*.tsv"))
     ]
     for table in tables:
         if table.exists() and not (out_dir / sidecar_path(table.name)).exists():

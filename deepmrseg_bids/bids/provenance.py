@@ -7,9 +7,11 @@ and says how it was made. If that is how it would be made now, it is not made ag
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -36,10 +38,12 @@ __all__ = [
     "model_of",
     "other_session",
     "same_provenance",
+    "sidecar_tree",
 ]
 
 _COLUMNS = ("path", "size", "mtime_ns", "sha256")
 _APP = "deepmrseg-bids"
+_TICK = 2 * 10**9  # nanoseconds in which a file may change twice without another time
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,7 @@ class Digests:
 def certified(out_dir: Path, files: Iterable[str]) -> Iterator[FileDigest]:
     """The SHA-256 that sidecars state of files of OUT_DIR, which were just written."""
     for file in files:
-        sha256 = _tree(out_dir / sidecar_path(file)).get(SHA256)
+        sha256 = sidecar_tree(out_dir / sidecar_path(file)).get(SHA256)
         if not file.endswith(".json") and isinstance(sha256, str):
             with suppress(OSError):
                 found = (out_dir / file).stat()
@@ -329,27 +333,43 @@ def changed_input(
 
 def made_by_us(path: Path) -> bool:
     """Whether the sidecar of a file says that this software wrote it; also of a sidecar itself."""
-    software = _tree(path.parent / sidecar_path(path.name)).get("Software")
+    software = sidecar_tree(path.parent / sidecar_path(path.name)).get("Software")
     return isinstance(software, dict) and _APP in software
 
 
 def is_unfinished(path: Path) -> bool:
     """Whether the sidecar of a file says that it may not be whole: a run was stopped."""
-    return bool(_tree(path.parent / sidecar_path(path.name)).get(UNFINISHED))
+    return bool(sidecar_tree(path.parent / sidecar_path(path.name)).get(UNFINISHED))
 
 
 def inputs_of(sidecar: Path) -> Mapping[str, Any]:
     """The SHA-256 of the inputs by URI, by a sidecar; empty if it is none of ours."""
-    found = _tree(sidecar).get("InputSHA256")
+    found = sidecar_tree(sidecar).get("InputSHA256")
     return found if isinstance(found, dict) else {}
 
 
-def _tree(sidecar: Path) -> dict[str, Any]:
-    """What is in a JSON file; empty if it holds no object."""
+def sidecar_tree(sidecar: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """What is in a JSON file; empty if it holds no object.
+
+    It is read once for as long as it does not change: many ask about the same session.
+    """
     try:
-        tree = read_json(sidecar)
+        found = os.stat(sidecar)
+        if time.time_ns() - found.st_mtime_ns < _TICK:
+            return _object(sidecar)
+        state = (found.st_ino, found.st_size, found.st_mtime_ns)
+        return _unchanged(os.fspath(sidecar), *state)
     except (OSError, ValueError):
         return {}
+
+
+@lru_cache(maxsize=64)
+def _unchanged(sidecar: str, *state: int) -> Mapping[str, Any]:
+    return _object(sidecar)
+
+
+def _object(sidecar: str | os.PathLike[str]) -> Mapping[str, Any]:
+    tree = read_json(sidecar)
     return tree if isinstance(tree, dict) else {}
 
 
@@ -372,7 +392,7 @@ def model_of(out_dir: Path, file: os.PathLike[str], task: str) -> str:
         return ""
 
 
-def _sidecar(out_dir: Path, file: os.PathLike[str]) -> dict[str, Any] | None:
+def _sidecar(out_dir: Path, file: os.PathLike[str]) -> Mapping[str, Any] | None:
     """What the sidecar of a file says, if it certifies the file."""
-    tree = _tree(out_dir / sidecar_path(file))
+    tree = sidecar_tree(os.path.join(out_dir, sidecar_path(file)))
     return tree if tree and not tree.get(UNFINISHED) else None

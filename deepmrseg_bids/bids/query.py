@@ -23,7 +23,7 @@ from typing import Any
 
 from deepmrseg_bids.bids.absence import Absence, images_named
 from deepmrseg_bids.bids.bidsignore import BidsIgnore
-from deepmrseg_bids.bids.index import OWN_CHECK, find_images
+from deepmrseg_bids.bids.index import OWN_CHECK, PLAIN, find_images
 from deepmrseg_bids.bids.names import BidsName, strip_prefix
 from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.files import read_json
@@ -339,13 +339,7 @@ def _queries(filters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
                     f"the filter {kind!r}: {entity!r} must be a string, a number, null or a "
                     f"list of these, got {value!r}"
                 )
-        plain = {
-            "suffix": suffix,
-            "extension": [".nii", ".nii.gz"],
-            "part": ["mag", None],
-            "datatype": "anat",
-        }
-        queries[kind] = {**plain, **own}
+        queries[kind] = {"suffix": suffix, **PLAIN, **own}
     return queries
 
 

@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_crossval(commands)
     _add_evaluate(commands)
     _add_models(commands)
+    _add_export(commands)
     return parser
 
 
@@ -173,6 +174,18 @@ def _add_models(commands: Any) -> None:
     parser.add_argument("action", nargs="?", choices=("list", "verify"), default="list")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=_models)
+
+
+def _add_export(commands: Any) -> None:
+    parser = _add(
+        commands, "export", "Write a model for other software. It is compared with PyTorch first."
+    )
+    parser.add_argument("model", metavar="MODEL", help="a shipped model, or the path of a bundle")
+    parser.add_argument("--format", choices=("onnx",), default="onnx", help="default: onnx")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--float16", action="store_true",
+                        help="store weights as float16: half the size, same results")  # fmt: skip
+    parser.set_defaults(run=_export)
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -559,6 +572,21 @@ def _models(args: argparse.Namespace) -> int:
             print(f"  accuracy: mean Dice {dice} on held-out samples")
             print(f"  SHA-256:  {entry['sha256']}")
     return 1 if broken else 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
+    from deepmrseg_bids.inference.onnx_export import export_onnx
+
+    path = shipped_bundles().get(args.model, Path(args.model))
+    if not path.is_dir():
+        raise UsageError(
+            f"{args.model}: neither a shipped model ({', '.join(shipped_bundles())}) nor the "
+            "folder of a bundle"
+        )
+    difference = export_onnx(ModelBundle.open(path), args.out, half=args.float16)
+    print(f"{args.out}: largest difference from PyTorch {difference:.1e}")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

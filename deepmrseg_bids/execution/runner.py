@@ -20,11 +20,16 @@ from deepmrseg_bids.wording import counted
 __all__ = ["PRELOAD", "Limits", "Settings", "execute", "prepare_nipype"]
 
 PRELOAD = (
+    "deepmrseg_bids.inference.predictor",
     "deepmrseg_bids.execution.local_plugin",
     "deepmrseg_bids.workflows",
     "deepmrseg_bids.reports.figures",
 )
-"""What every worker needs (:func:`~deepmrseg_bids.execution.worker_pool.warm_up`)."""
+"""What every worker needs (:func:`~deepmrseg_bids.execution.worker_pool.warm_up`).
+
+The networks' library is loaded there once, while the main process looks for the sessions; it
+starts no thread before it is used, so its workers may be forked from there.
+"""
 
 _SETTINGS = """\
 [execution]

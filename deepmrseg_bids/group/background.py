@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from deepmrseg_bids.bids.demographics import age_column, sex_column
+from deepmrseg_bids.bids.names import group_norms_path
 from deepmrseg_bids.bids.norms import Norms
+from deepmrseg_bids.bids.tables import write_table
 from deepmrseg_bids.errors import MetricError
+from deepmrseg_bids.files import file_sha256
+from deepmrseg_bids.group.columns import NORMS
 from deepmrseg_bids.group.volumes import TaskVolumes
 from deepmrseg_bids.metrics.expected import Covariates, Expected, expected
 from deepmrseg_bids.metrics.harmonise import harmonised
 from deepmrseg_bids.tsv import NOT_KNOWN, number_in
 
-__all__ = ["Background", "MoreColumns", "against"]
+__all__ = ["Background", "MoreColumns", "against", "write_norms"]
 
 _SIZES = {"intracranial": "intracranial volume", "brain-mask": "brain volume"}
-_AGES = ("sessions_age", "age", "participants_age")
-_AGE = re.compile(r"(^|_)age(_|$)", re.IGNORECASE)
-_SEX = re.compile(r"(participants_)?(sex|gender)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,13 @@ class Background:
 
     @property
     def age_column(self) -> str:
-        """The column with ages in years; empty without one. The report has the same rule."""
-        columns = list(self.people.columns)
-        named = [c for name in _AGES for c in columns if c.lower() == name]
-        named += [c for c in columns if _AGE.search(c)]
-        return next((c for c in named if self._numbers(c).notna().any()), "")
+        """The column with ages in years; empty without one."""
+        return age_column({c: map(str, self.people[c]) for c in self.people.columns})
 
     @property
     def sex_column(self) -> str:
         """The column with the sex; empty without one."""
-        return next((c for c in self.people.columns if _SEX.fullmatch(c)), "")
+        return sex_column(self.people.columns)
 
     def covariates(self, sessions: pd.MultiIndex) -> Covariates:
         """Age and sex of some sessions."""
@@ -113,6 +112,13 @@ def against(volumes: TaskVolumes, background: Background) -> MoreColumns:
             problems.append(f"{volumes.task}: {error}")
     if background.norms is not None:
         columns["norm_centile"] = _centiles(sizes, covariates, background.norms)
+        if background.norms.of(volumes.names).curves and columns["norm_centile"].isna().all(
+            axis=None
+        ):
+            problems.append(
+                f"{volumes.task}: --norms: no session has a centile: the reference is for other "
+                "ages or the other sex, or participants.tsv lacks the columns age and sex"
+            )
     return MoreColumns(columns, facts, tuple(problems))
 
 
@@ -144,6 +150,28 @@ def _modelled(
         if one.terms
     }
     return wide, {"ExpectedVolume": facts}
+
+
+def write_norms(folder: Path, norms: Norms, source: Path) -> Path:
+    """Write ``group_norms.tsv``, from which subject reports draw their bands.
+
+    Args:
+        source: the file that the user gave.
+    """
+    titles = [f"centile_{centile:g}" for centile in norms.centiles]
+    parts = [
+        pd.DataFrame(curve.volumes, columns=titles).assign(
+            name=name, sex=sex or None, age=curve.ages
+        )
+        for (name, sex), curve in sorted(norms.curves.items())
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    volumes = {title: {"Description": f"Volume at centile {title.removeprefix('centile_')}",
+                       "Units": "mm^3"} for title in titles}  # fmt: skip
+    path = folder / group_norms_path()
+    facts = {"Source": source.name, "SHA256": file_sha256(source)}
+    write_table(path, {**NORMS, **volumes}, table, **facts)
+    return path
 
 
 def _full(table: pd.DataFrame) -> pd.DataFrame:

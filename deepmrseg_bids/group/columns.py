@@ -17,6 +17,7 @@ __all__ = [
     "FLOOR",
     "LESION_AGREEMENT",
     "LESION_SUMMARY",
+    "NORMS",
     "QC",
     "RATED",
     "RATINGS",
@@ -71,6 +72,13 @@ RATINGS: Columns = {
     "comment": _of("Comments of the raters"),
 }
 """``group_ratings.tsv``: one row per session and task with volumes."""
+
+NORMS: Columns = {
+    "name": _WHAT["name"],
+    "sex": _of("f or m; n/a for both"),
+    "age": _of("Age", "years"),
+}
+"""``group_norms.tsv``: one row per structure, sex and age; a column for each centile follows."""
 
 RATINGS_AGREEMENT: Columns = {
     "task": _of("Task"),

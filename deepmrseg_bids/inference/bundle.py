@@ -144,6 +144,7 @@ class ModelBundle:
 
     def load(self) -> Frame:
         """The network with its weights, in evaluation mode, on the CPU, float32."""
+        import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -153,11 +154,12 @@ class ModelBundle:
             state = load_file(_weights_file(self.path))
         except (SafetensorError, OSError) as error:
             raise BundleError(f"{self.path}: the weights cannot be read ({error})") from error
-        network = build_network(self.network)
+        with torch.device("meta"):  # random weights would be made for nothing
+            network = build_network(self.network)
         state = {name: value.float() if value.is_floating_point() else value
                  for name, value in state.items()}  # fmt: skip
         try:
-            network.load_state_dict(state)
+            network.load_state_dict(state, assign=True)
         except RuntimeError as error:
             raise BundleError(
                 f"{self.path}: these weights belong to a different network"

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from deepmrseg_bids.errors import BundleError, DeviceError, SkippedTask, UsageError
 from deepmrseg_bids.imaging.grid import Array
@@ -89,10 +89,17 @@ def fold(network: nn.Module) -> nn.Module:
         for place in range(len(module) - 1):
             conv, norm = module[place], module[place + 1]
             if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
-                transposed = isinstance(conv, (nn.ConvTranspose2d, nn.ConvTranspose3d))
-                module[place] = fuse_conv_bn_eval(cast(Any, conv), norm, transpose=transposed)
+                _fold_into(cast(Any, conv), cast(Any, norm))
                 module[place + 1] = nn.Identity()
     return network
+
+
+def _fold_into(conv: Any, norm: Any) -> None:
+    transposed = isinstance(conv, (nn.ConvTranspose2d, nn.ConvTranspose3d))
+    mean, var = norm.running_mean, norm.running_var
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias, transpose=transposed
+    )
 
 
 def with_position(x: torch.Tensor, spacing: float) -> torch.Tensor:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
 from deepmrseg_bids.imaging.grid import Array, Grid, resample
 from deepmrseg_bids.imaging.labels import LabelTable
@@ -204,7 +204,7 @@ def to_ras(data: Array, grid: Grid) -> tuple[Array, Grid]:
     """
     unit = grid.affine[:3, :3] / np.array(grid.spacing)
     # one voxel axis for each world axis, also where an oblique scan is near 45 degrees
-    order = linear_sum_assignment(-np.abs(unit))[1]
+    order = max(permutations(range(3)), key=lambda axes: np.abs(unit)[[0, 1, 2], axes].sum())
     turned = data.transpose(order)
     affine = grid.affine.copy()
     affine[:3, :3] = affine[:3, :3][:, order]

@@ -137,15 +137,19 @@ class Inventory:
     def sessions(self, subject: str) -> list[str | None]:
         """The sessions of a subject that have a folder in OUT_DIR or a row in the log."""
         folder = self.out_dir / f"sub-{subject}"
-        found: set[str | None] = {label for who, label in self._logged if who == subject}
+        found: set[str | None] = set(self._logged.get(subject, ()))
         found |= {name.removeprefix("ses-") for name in _folders(folder, "ses-")}
         if (folder / "anat").is_dir():
             found.add(None)
         return sorted(found, key=lambda label: label or "")
 
     @cached_property
-    def _logged(self) -> list[tuple[str, str | None]]:
-        return list(self.log)
+    def _logged(self) -> Mapping[str, Sequence[str | None]]:
+        """The sessions in the log, by subject."""
+        found: dict[str, list[str | None]] = {}
+        for subject, session in self.log:
+            found.setdefault(subject, []).append(session)
+        return found
 
     def tasks(self, subject: str, session: str | None) -> list[str]:
         """The tasks of which a session has files in OUT_DIR, or a row that says done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.label_tables import stage_label_table
-from deepmrseg_bids.bids.provenance import Provenance, Sidecar
+from deepmrseg_bids.bids.provenance import Provenance, Sidecar, sidecar_tree
 from deepmrseg_bids.bids.tables import MorphRow, write_morph
-from deepmrseg_bids.files import Staging, file_sha256, read_json, write_json
+from deepmrseg_bids.files import Staging, file_sha256, write_json
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
 from deepmrseg_bids.imaging.registration import ants_version
@@ -119,7 +120,7 @@ def files_of(
     posteriors = [names.probabilities_path(source, spec.name)] if wanted else []
     regions = [names.morph_path(source, spec.name, desc=names.REGIONS)] if spec.regions else []
     table = names.morph_path(source, spec.name)
-    return [label_map, table, *_beside(source, out_dir / label_map), *regions, *posteriors]
+    return [label_map, table, *_beside(source, label_map, out_dir), *regions, *posteriors]
 
 
 def _regions_of(job: SessionJob, task: str) -> dict[str, str]:
@@ -128,16 +129,12 @@ def _regions_of(job: SessionJob, task: str) -> dict[str, str]:
     return {} if table is None or job.regions is None else {"RegionsSHA256": file_sha256(table)}
 
 
-def _beside(source: Path, label_map: Path) -> list[PurePosixPath]:
+def _beside(source: Path, label_map: PurePosixPath, out_dir: Path) -> list[PurePosixPath]:
     """The masks beside a label map, by what its sidecar says."""
-    try:
-        tree = read_json(label_map.with_name(names.sidecar_path(label_map).name))
-        stated = tree[_BESIDE]
-    except (OSError, ValueError, KeyError, TypeError):
+    stated = sidecar_tree(os.path.join(out_dir, names.sidecar_path(label_map))).get(_BESIDE)
+    if not isinstance(stated, list) or not all(isinstance(one, str) for one in stated):
         return []
-    known = isinstance(stated, list) and all(isinstance(one, str) for one in stated)
-    folder = names.anat_folder(source)
-    return [folder / PurePosixPath(one).name for one in stated] if known else []
+    return [names.anat_folder(source) / PurePosixPath(one).name for one in stated]
 
 
 def morph_rows(result: Segmentation) -> list[MorphRow]:

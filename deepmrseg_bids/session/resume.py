@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,17 +43,17 @@ class FinishedWork:
 
     def tasks(self, job: SessionJob) -> tuple[TaskOutcome, ...]:
         """The tasks of a session whose files are what this job would make."""
+        files_of = {
+            task: task_files(job, task, self.out_dir) for task in job.tasks if job.inputs(task)
+        }
         begun = [
             task
-            for task in job.tasks
-            if job.inputs(task)
-            and (
-                self.out_dir / names.sidecar_path(task_files(job, task, self.out_dir)[0])
-            ).is_file()
+            for task, files in files_of.items()
+            if os.path.isfile(os.path.join(self.out_dir, names.sidecar_path(files[0])))
         ]
         found = []
         for task, made in self._expected(job, begun).items():
-            files = task_files(job, task, self.out_dir)
+            files = files_of[task]
             reason = self._reason(files, made)
             if reason is not None:
                 model = self.bundles[job.spec(task).models[-1]].label

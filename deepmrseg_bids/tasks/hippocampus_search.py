@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import fft, ndimage
 
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, canonical_grid, resample
@@ -215,10 +215,24 @@ class Search:
 
 def best_fit(outline: Array, found: Array) -> NDArray[np.int64]:
     """By how many voxels to move an outline so that it covers most of what was found, (3,)."""
-    overlap = signal.fftconvolve(found, outline[::-1, ::-1, ::-1], mode="same")
+    overlap = _convolved(found, outline[::-1, ::-1, ::-1])
     best = np.array(np.unravel_index(int(overlap.argmax()), overlap.shape))
     step: NDArray[np.int64] = best - np.array(outline.shape) // 2
     return step
+
+
+def _convolved(one: Array, other: Array) -> Array:
+    """``scipy.signal.fftconvolve(one, other, mode="same")``.
+
+    The import of scipy.signal takes as long as a whole search.
+    """
+    whole = [a + b - 1 for a, b in zip(one.shape, other.shape, strict=True)]
+    fast = [fft.next_fast_len(edge, real=True) for edge in whole]
+    product = fft.rfftn(one, fast) * fft.rfftn(other, fast)
+    starts = [(edge - a) // 2 for edge, a in zip(whole, one.shape, strict=True)]
+    part = tuple(slice(low, low + a) for low, a in zip(starts, one.shape, strict=True))
+    found: Array = fft.irfftn(product, fast)[part]
+    return found
 
 
 def _mirrored(grid: Grid) -> Grid:

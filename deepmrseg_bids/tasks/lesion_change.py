@@ -15,9 +15,6 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import LabelMap
@@ -163,6 +160,9 @@ def _groups(
     old: _Lesions, new: _Lesions, grid: Grid
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Which lesions before and after belong together, as numbers from 0."""
+    from scipy.sparse import coo_matrix  # these take a while to import
+    from scipy.sparse.csgraph import connected_components
+
     count = len(old.points) + len(new.points)
     if not count:
         return []
@@ -177,6 +177,8 @@ def _groups(
 
 def _meeting(old: _Lesions, new: _Lesions, grid: Grid) -> NDArray[np.intp]:
     """(N, 2) pairs of a lesion before and one after that meet."""
+    from scipy.spatial import cKDTree  # takes a while to import
+
     if not (old.points and new.points):
         return np.zeros((0, 2), dtype=np.intp)
     reach = np.array(grid.spacing) / 2 + _REACH_MM

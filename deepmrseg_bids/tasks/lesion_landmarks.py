@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, resample
 from deepmrseg_bids.imaging.labels import LabelTable
@@ -247,6 +246,8 @@ class _Nearest:
     """Which of several regions most of some points are nearest to."""
 
     def __init__(self, anatomy: Anatomy, regions: Mapping[str, Sequence[int]]) -> None:
+        from scipy.spatial import cKDTree  # takes a while to import
+
         thin = anatomy.labels.data[::_STEP, ::_STEP, ::_STEP]
         owner = np.full(max(int(thin.max()), max(map(max, regions.values()))) + 1, -1)
         for number, codes in enumerate(regions.values()):

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from deepmrseg_bids.errors import LabelTableError
 from deepmrseg_bids.imaging.nifti import LabelMap
@@ -157,6 +156,8 @@ def _codes(text: str) -> tuple[int, ...]:
 
 def _shares(labels: LabelMap, regions: Sequence[Region]) -> dict[str, float]:
     """Which part of its labels lies in each region, from voxels on a coarser grid."""
+    from scipy.spatial import cKDTree  # takes a while to import
+
     shares = {}
     for members in {region.labels for region in regions}:
         group = [region for region in regions if region.labels == members]

@@ -545,3 +545,23 @@ def test_age_sex_and_norms_have_their_columns_and_a_strange_site_is_told(
     sidecar = study / "out" / "group_seg-deepbrain_structures.json"
     model = json.loads(sidecar.read_text("utf-8"))["ExpectedVolume"]["Left-Caudate"]
     assert (model["Terms"], model["Sessions"]) == (["age", "sex M"], 30)
+    kept = read_tsv(study / "out" / "group_norms.tsv").rows
+    assert {(row["name"], row["sex"]) for row in kept} == {("Left-Caudate", "f")}
+    assert json.loads((study / "out" / "group_norms.json").read_text("utf-8"))["SHA256"]
+    assert run(study, norms=study / "out" / "group_norms.tsv") == 0  # its own, once more
+    assert run(study) == 0
+    assert not list((study / "out").glob("group_norms.*"))
+
+
+def test_a_reference_that_is_of_no_use_is_told(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    norms = study / "norms.tsv"
+    norms.write_text("name\tage\tcentile_5\tcentile_95\nHippo\t0\t1\t9\nHippo\t99\t1\t9\n")
+    assert run(study, norms=norms) == 3
+    assert "none of Hippo is in this study" in caplog.text
+    norms.write_text(norms.read_text() + "Left-Caudate\t0\t1\t9\n")
+    caplog.clear()
+    assert run(study, norms=norms) == 3  # participants.tsv has no ages
+    assert "--norms: no session has a centile" in caplog.text
+    assert "no such structures in this study: Hippo" in caplog.text

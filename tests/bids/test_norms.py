@@ -45,3 +45,12 @@ def test_what_is_no_such_table_is_wrong_usage(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         read(tmp_path, row, head=head)
+
+
+def test_curves_of_some_structures_and_of_one_sex_are_found(tmp_path: Path) -> None:
+    found = read(tmp_path, "Stem\tF\t50\t1\t2\t3", "Stem\tn/a\t50\t4\t5\t6", "Tip\tM\t9\t1\t2\t3")
+    assert found.names == {"Stem", "Tip"} and found.of({"Tip", "Other"}).names == {"Tip"}
+    for sex, volume in (("female", 2), ("M", 5), ("", 5)):
+        curve = found.curve("Stem", sex)
+        assert curve is not None and curve.volumes[0, 1] == volume
+    assert found.curve("Tip", "F") is None

@@ -220,6 +220,44 @@ def test_a_page_shows_what_the_group_level_says_and_leads_on_with_arrow_keys(
         page_of_study.rename(report)
 
 
+def test_reference_centiles_are_bands_behind_the_points_of_the_person(
+    watched: Watched, report: Path, tmp_path: Path
+) -> None:
+    ages, low = [20, 50, 90], [3000, 3500, 3000]
+    panel = {"name": "Left-Thing", "ages": ages, "volumes": [low, [4000, 4200, 3900], [5000] * 3]}
+    points = [["ses-1", 40, 4000, 3900, 4100, 48.2], ["ses-2", 95, 5500, None, None, None],
+              ["ses-3", None, 1, None, None, None]]  # fmt: skip
+    odd = {**panel, "name": EVIL, "points": [["ses-1", 20.5, 9000, 8000, 9900, 95]]}
+    facts = {
+        "group": "group.html", "order": [],
+        "sessions": {"": {"standing": {"deepbrain": {"Left-Thing": [84, 20, 4.25, 0.5, 48.2]}}}},
+        "norms": {"centiles": [5, 50, 95],
+                  "tasks": {"deepbrain": [{**panel, "points": points}, odd]}},
+    }  # fmt: skip
+    path = tmp_path / report.name
+    path.write_bytes(report.read_bytes())
+    assert not watched.open(path).locator("#norms").is_visible()
+    assert refresh(path, facts)
+    page = watched.open(path)
+    standing = page.inner_text("tr[data-name='Left-Thing'] .standing")
+    assert standing == "84 (z\u00a0+4.3; adj.\u00a0+0.5; ref.\u00a048)"
+    first, second = page.locator("#norms figure").all()
+    for words in ("ses-1: 4,000 mm³ at age 40, centile 48", "outside the ages", "age not known"):
+        assert words in first.inner_text()
+    assert "at or above centile 95" in second.inner_text() and "<script>" in second.inner_text()
+    band, dots = first.locator(".band").bounding_box(), first.locator("circle")
+    assert band and dots.count() == 2 and first.locator("path.centile").count() == 3
+    inside, outside = (dots.nth(k).bounding_box() for k in (0, 1))
+    assert inside and outside
+    assert band["x"] < inside["x"] < band["x"] + band["width"] < outside["x"]
+    assert band["y"] < inside["y"] < band["y"] + band["height"]
+    assert outside["y"] < band["y"]
+    assert coloured(shot(page, "#norms .norm")) > 100
+    page.emulate_media(media="print")
+    assert first.locator("circle").first.is_visible()
+    assert watched.violations(scheme="dark") == [] and not watched.errors
+
+
 def test_a_page_prints_on_two_to_four_sheets_without_its_controls(
     watched: Watched, report: Path, tmp_path: Path
 ) -> None:

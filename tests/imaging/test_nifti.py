@@ -21,6 +21,7 @@ from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.nifti import (
     LabelMap,
     Volume,
+    _in_file_order,
     read_labels,
     read_volume,
     write_labels,
@@ -442,3 +443,14 @@ def test_an_array_on_a_grid_of_another_shape_is_refused(tmp_path: Path) -> None:
         Volume(other.astype(np.float32), GRID)
     with pytest.raises(ValueError, match=r"\(7, 6, 5\) on a grid of \(5, 6, 7\)"):
         write_probabilities(tmp_path / "p.nii.gz", other[None], GRID, count=1)
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", ">u2", "u4", "f4", "?"])
+@pytest.mark.parametrize("order", ["C", "F", "turned"])
+def test_the_bytes_of_a_file_are_those_of_the_whole_array(kind: str, order: str) -> None:
+    data = np.zeros((7, 9, 5), kind)
+    for filled in (0, 1, 2, 200):
+        places = np.random.default_rng(filled).integers(0, data.size, filled)
+        data.reshape(-1)[places] = 1
+        asked = data.transpose(2, 0, 1)[::-1] if order == "turned" else np.array(data, order=order)
+        assert bytes(_in_file_order(asked)) == asked.tobytes(order="F")

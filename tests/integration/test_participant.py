@@ -234,9 +234,11 @@ def test_what_is_finished_is_not_done_again_and_what_is_missing_is(
     out, home = tmp_path / "out", tmp_path / "h"
     shutil.copytree(run.out, out)
     before = made(out)
+    written = (out / "sub-01.html").stat().st_mtime_ns
     asked = (run.raw, out, "participant", "--probabilities")
     again = app(*asked, home=home)
     assert again.code == 0, again.output
+    assert (out / "sub-01.html").stat().st_mtime_ns == written  # it shows every table there is
     assert "2 of 2 sessions completed by earlier runs" in again.output
     assert set(statuses(out).values()) == {"resumed"}
     assert all(float(row["seconds"]) > 0 for row in read_tsv(out / "logs" / "sessions.tsv"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from deepmrseg_bids.errors import MetricError
 from deepmrseg_bids.metrics.harmonise import harmonised
+from tests.support import unavailable
 
 N = 60
 
@@ -21,8 +24,14 @@ def study() -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     return pd.DataFrame(values, columns=list("vwxyz")), sites, pd.DataFrame({"age": age})
 
 
+def need_combat() -> None:
+    """``make setup`` installs the extra."""
+    if importlib.util.find_spec("combatlearn") is None:
+        unavailable("combatlearn not found: pip install '.[harmonise]'")
+
+
 def test_sites_come_to_one_mean_and_the_effect_of_age_stays() -> None:
-    pytest.importorskip("combatlearn")
+    need_combat()
     volumes, sites, covariates = study()
     sites[0] = ""
     found, terms = harmonised(volumes, sites, covariates)
@@ -44,7 +53,7 @@ def test_one_site_or_a_missing_package_are_told(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_too_few_sites_are_told() -> None:
-    pytest.importorskip("combatlearn")
+    need_combat()
     volumes, _, covariates = study()
     with pytest.raises(MetricError, match="two sites"):
         harmonised(volumes, np.full(N, "A", dtype=object), covariates)

@@ -298,6 +298,7 @@ const study = {
       }
     }
     study.pages();
+    if (study.facts.norms) norms.start(study.facts.norms);
   },
 
   /** The verdict of the group level, which knows outliers and ratings, in place of the run's. */
@@ -317,12 +318,13 @@ const study = {
     for (const part of table.querySelectorAll(".standing")) part.hidden = false;
     table.querySelector(".of").textContent = Math.max(...Object.values(places).map((one) => one[1]));
     for (const row of table.querySelectorAll("tr[data-name]")) {
-      const [percentile, , z, adjusted] = places[row.dataset.name] || [];
+      const [percentile, , z, adjusted, norm] = places[row.dataset.name] || [];
       const cell = row.querySelector(".standing");
       cell.textContent = percentile === undefined ? "n/a" : String(percentile);
       if (z === null || z === undefined) continue;
       const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(1);
-      const more = adjusted === null || adjusted === undefined ? "" : `; adj.\u00a0${signed(adjusted)}`;
+      const known = (value) => value !== null && value !== undefined;
+      const more = (known(adjusted) ? `; adj.\u00a0${signed(adjusted)}` : "") + (known(norm) ? `; ref.\u00a0${Math.round(norm)}` : "");
       cell.append(element("span", { className: "quiet", textContent: ` (z\u00a0${signed(z)}${more})` }));
     }
   },
@@ -352,6 +354,99 @@ const study = {
       const link = { ArrowLeft: study.links[0], ArrowRight: study.links[1] }[event.key];
       if (link && !isWriting(event) && !event.target.matches("input, .scroll")) link.click();
     });
+  },
+};
+
+/** Reference centiles: for each structure a plot over age with the points of this person. */
+const norms = {
+  width: 300, height: 170, left: 44, right: 26, top: 8, bottom: 30, many: 30,
+
+  start({ centiles, tasks }) {
+    norms.centiles = centiles;
+    const panels = Object.entries(tasks);
+    if (!panels.length) return;
+    document.getElementById("norms-outer").textContent = `${centiles[0]} and ${centiles.at(-1)}`;
+    document.getElementById("norms-inner").textContent = centiles.slice(1, -1).join(", ") || "(none)";
+    for (const id of ["norms", "norms-link"]) document.getElementById(id).hidden = false;
+    for (const [task, own] of panels) {
+      const grid = element("div", { className: "norm-panels" }, ...own.map(norms.panel));
+      const title = norms.title(task);
+      const holder = own.length > norms.many ? element("details", {}, element("summary", { textContent: `${title}: ${own.length} structures` }), grid) : element("div", {}, element("h3", { textContent: title }), grid);
+      document.getElementById("norms-panels").append(holder);
+    }
+  },
+
+  title(task) {
+    return document.querySelector(`.rating[data-task="${CSS.escape(task)}"]`)?.dataset.title ?? task;
+  },
+
+  /** One structure: its name, the plot, and the same in words. */
+  panel({ name, ages, volumes, points }) {
+    const scale = Math.max(...volumes.at(-1)) >= 1e5 ? 1000 : 1;
+    const unit = scale === 1 ? "mm³" : "ml";
+    const shown = (value) => (value / scale).toLocaleString("en", { maximumSignificantDigits: 4 });
+    const words = points.map(([session, age, volume, , , centile]) => {
+      const who = points.length > 1 ? `${session}: ` : "";
+      if (age === null) return `${who}age not known`;
+      if (volume === null) return `${who}volume not known`;
+      return `${who}${shown(volume)} ${unit} at age ${age}, ` + (centile === null ? "outside the ages of the reference" : norms.place(centile));
+    });
+    const caption = element("figcaption", {}, element("b", { textContent: name.replaceAll("-", " ") }), element("br"), words.join("; "));
+    const figure = element("figure", { className: "norm" }, caption);
+    figure.prepend(norms.plot({ ages, volumes, points: points.filter((one) => one[1] !== null && one[2] !== null), scale, unit, label: `${name.replaceAll("-", " ")} over age: ${words.join("; ")}` }));
+    return figure;
+  },
+
+  /** A centile in words; beyond the outermost ones nothing more is known. */
+  place(centile) {
+    const [first, last] = [norms.centiles[0], norms.centiles.at(-1)];
+    return centile <= first ? `at or below centile ${first}` : centile >= last ? `at or above centile ${last}` : `centile ${Math.round(centile)}`;
+  },
+
+  draw(name, facts, text) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(facts)) made.setAttribute(key, value);
+    if (text !== undefined) made.textContent = text;
+    return made;
+  },
+
+  plot({ ages, volumes, points, scale, unit, label }) {
+    const { width, height, left, right, top, bottom, draw } = norms;
+    const values = [...volumes[0], ...volumes.at(-1), ...points.flatMap((one) => one.slice(2, 5)).filter((one) => one !== null)];
+    const years = [...ages, ...points.map((one) => one[1])];
+    const [x, y] = [norms.axis(years, left, width - right), norms.axis(values, height - bottom, top)];
+    const path = (line) => line.map((value, k) => `${k ? "L" : "M"}${x.at(ages[k]).toFixed(1)} ${y.at(value).toFixed(1)}`).join("");
+    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+    const back = [...volumes.at(-1)].reverse().map((value, k) => `L${x.at(ages[ages.length - 1 - k]).toFixed(1)} ${y.at(value).toFixed(1)}`).join("");
+    svg.append(draw("path", { class: "band", d: `${path(volumes[0])}${back}Z` }));
+    volumes.forEach((line, c) => {
+      const outer = c === 0 || c === volumes.length - 1;
+      svg.append(draw("path", { class: `centile${outer ? " outer" : ""}${norms.centiles[c] === 50 ? " median" : ""}`, d: path(line) }));
+      if (outer || norms.centiles[c] === 50) svg.append(draw("text", { x: width - right + 3, y: y.at(line.at(-1)) + 3 }, norms.centiles[c]));
+    });
+    for (const value of y.ticks) svg.append(draw("text", { x: left - 5, y: y.at(value) + 3, "text-anchor": "end" }, (value / scale).toLocaleString("en")));
+    for (const value of x.ticks) svg.append(draw("text", { x: x.at(value), y: height - bottom + 13, "text-anchor": "middle" }, value));
+    svg.append(draw("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, `age, years (volume in ${unit})`));
+    const placed = [...points].sort((a, b) => a[1] - b[1]);
+    if (placed.length > 1) svg.append(draw("polyline", { class: "person", points: placed.map((one) => `${x.at(one[1])},${y.at(one[2])}`).join(" ") }));
+    for (const [, age, volume, low, high] of placed) {
+      if (low !== null && high !== null) svg.append(draw("path", { class: "person", d: `M${x.at(age)} ${y.at(low)}V${y.at(high)}` }));
+      svg.append(draw("circle", { class: "person", cx: x.at(age), cy: y.at(volume), r: 4 }));
+    }
+    return svg;
+  },
+
+  /** Where values lie between two places, and three to six round ones among them. */
+  axis(values, from, to) {
+    let [low, high] = [Math.min(...values), Math.max(...values)];
+    const room = (high - low || Math.abs(high) || 1) * 0.05;
+    [low, high] = [low - room, high + room];
+    const rough = (high - low) / 4;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough);
+    const ticks = [];
+    for (let value = Math.ceil(low / step) * step; value <= high; value += step) ticks.push(Number(value.toPrecision(12)));
+    return { at: (value) => from + ((value - low) / (high - low)) * (to - from), ticks };
   },
 };
 

@@ -160,6 +160,7 @@ def _task(
         edited=EDITED in task.reason,
         regions=regions,
         composition=composition,
+        tables=[morph.name, *([composites.name] if regions else [])],
         lesions=out_dir / names.lesions_path(source, task.task) if spec.lesions else None,
     )
 

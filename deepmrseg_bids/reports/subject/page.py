@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from deepmrseg_bids.bids.names import sidecar_path
 from deepmrseg_bids.bids.ownership import page_guard
+from deepmrseg_bids.bids.pages import TABLES_MARK
 from deepmrseg_bids.bids.ratings import RATING_COLUMNS
 from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.bids.visits import Visits
@@ -77,6 +78,7 @@ class TaskResult:
         lesions: the table of single lesions, where the task writes one.
         regions: the measured volumes of composite regions.
         composition: the labels of each of these regions.
+        tables: the names of the tables that all these volumes are from.
     """
 
     spec: TaskSpec
@@ -95,6 +97,7 @@ class TaskResult:
     lesions: Path | None = None
     regions: Sequence[MorphRow] = ()
     composition: Sequence[Region] = ()
+    tables: Sequence[str] = ()
 
     @property
     def task(self) -> str:
@@ -190,6 +193,8 @@ def write_subject_report(
         scripts=["ratings.js", "subject.js", "lesions.js"],
         libraries=["niivue"],
         name=results[0].name or f"sub-{subjects.pop()}",
+        tables_mark=TABLES_MARK,
+        tables=[table for one in results for task in one.tasks for table in task.tables],
         rating_columns=RATING_COLUMNS,
         study=Markup(block(study or {}).decode("ascii")),  # it escapes all markup itself
         dataset=results[0].dataset,

@@ -25,12 +25,14 @@ class Standing:
         of: how many sessions have this volume.
         deviation: from their median, in robust standard deviations; None if not known.
         adjusted: the same from what is expected for age, sex and head size.
+        norm: the centile of the reference for age and sex.
     """
 
     percentile: float
     of: int
     deviation: float | None = None
     adjusted: float | None = None
+    norm: float | None = None
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,53 @@ def test_a_page_is_brought_up_to_date_without_its_pictures_being_drawn(tmp_path:
     start, _, rest = text.partition('id="study">')
     told, _, end = rest.partition("</script>")
     assert json.loads(told) == facts and start.startswith("<p>x</p>") and end == "</html>"
-    assert facts["sessions"][""]["standing"] == {"deepbrain": {"Stem": [20, 6, None, None]}}
+    assert facts["sessions"][""]["standing"] == {"deepbrain": {"Stem": [20, 6, None, None, None]}}
     assert facts["sessions"][""]["verdict_reason"] == "Why </script> & so"
+    assert not refresh(page, {**facts, "norms": {}})  # it has no place for them
+    assert page.read_text() == text
     page.write_text("<p>of an older version</p>")
     assert not refresh(page, facts)
+
+
+def norms_study(folder: Path) -> None:
+    lines = ["participant_id\tsession_id\tage\tsex\tStem"]
+    more = ["participant_id\tsession_id\tname\tvolume_mm3\tvolume_low_mm3\tnorm_centile"]
+    for number in range(1, 4):
+        lines.append(f"sub-1\tses-{number}\t{50 + number}\tF\t{1000 * number}")
+        more.append(f"sub-1\tses-{number}\tStem\t{1000 * number}\t900\t{10 * number}")
+    lines.append("sub-2\tn/a\tn/a\tn/a\t2000")
+    more.append("sub-2\tn/a\tStem\t2000\tn/a\tn/a")
+    (folder / "group_seg-deepbrain_morph.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "group_seg-deepbrain_structures.tsv").write_text("\n".join(more) + "\n")
+    qc(folder, "sub-1\tses-1\tok\tn/a\t1\tn/a", "sub-2\tn/a\tok\tn/a\t1\tn/a")
+
+
+def test_a_page_has_the_reference_of_its_own_sex_and_its_points_at_their_ages(
+    tmp_path: Path,
+) -> None:
+    norms_study(tmp_path)
+    sessions = ["ses-1", "ses-2", "ses-3"]
+    assert "norms" not in Study(tmp_path).facts("sub-1", sessions, ["deepbrain"])
+    rows = ["name\tsex\tage\tcentile_5\tcentile_95"]
+    rows += [f"Stem\t{s}\t{age}\t{100 + age}\t{9000 + f}" for age in range(20, 91)
+             for s, f in (("f", 0), ("m", 500))]  # fmt: skip
+    (tmp_path / "group_norms.tsv").write_text("\n".join(rows) + "\n")
+    found = Study(tmp_path).facts("sub-1", sessions, ["deepbrain"])["norms"]
+    (panel,) = found["tasks"]["deepbrain"]
+    assert found["centiles"] == [5, 95] and panel["name"] == "Stem"
+    assert len(panel["ages"]) == 25 and (panel["ages"][0], panel["ages"][-1]) == (20, 90)
+    assert set(panel["volumes"][1]) == {9000} and panel["volumes"][0][-1] == 190
+    assert panel["points"][1] == ["ses-2", 52, 2000, 900, None, 20]
+    # one whose sex is not known has no curve of one sex
+    assert Study(tmp_path).facts("sub-2", [""], ["deepbrain"])["norms"]["tasks"] == {}
+    (tmp_path / "group_norms.tsv").write_text("name\tage\nStem\t1\n")  # damaged
+    assert "norms" not in Study(tmp_path).facts("sub-1", sessions, ["deepbrain"])
+
+
+def test_regions_have_their_percentiles_too(tmp_path: Path) -> None:
+    write(tmp_path, 11)
+    regions = tmp_path / "group_seg-deepbrain_desc-regions_morph.tsv"
+    text = (tmp_path / "group_seg-deepbrain_morph.tsv").read_text()
+    regions.write_text(text.replace("Stem", "All-of-it"))
+    place = Study(tmp_path).standing("deepbrain", "sub-4", "")
+    assert place["All-of-it"] == place["Stem"]

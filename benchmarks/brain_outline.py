@@ -22,7 +22,6 @@ from deepmrseg_bids.tasks import brain
 from deepmrseg_bids.tasks.outline import find_outline
 from deepmrseg_bids.train.samples import Sample, load_samples
 
-
 LINE = "{}: 2 mm {:.4f} ({:.3f}), 1 mm {:.4f} ({:.3f})"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from web_page import WEB, opened, segment
 
-_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
 
 def main() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
     print(f"size of the page: {size / 1e6:.1f} MB")
     tasks = args.task or ["brain", "deepbrain", "hippocampus"]
     with opened(args.dist) as page, tempfile.TemporaryDirectory() as folder:
+        page.wait_for_function(_PAINT)
         print(f"first paint: {page.evaluate(_PAINT) / 1000:.2f} s")
         done = segment(page, args.scan, tasks, Path(folder), args.flair)
         print(done.summary)

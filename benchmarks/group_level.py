@@ -65,7 +65,10 @@ def made_up(folder: Path, sessions: int, tasks: Sequence[str]) -> None:
     """BIDS_DIR and OUT_DIR of people with two sessions each."""
     raw, out = folder / "raw", folder / "out"
     rng = np.random.default_rng(1)
-    tables = {task: LabelTable.read(shipped_bundles()[task] / "labels.tsv") for task in tasks}
+    tables = {
+        task: find_task(task).table or LabelTable.read(shipped_bundles()[task] / "labels.tsv")
+        for task in tasks
+    }
     kinds = {(task, ""): MadeUp.of([(one.index, one.name) for one in table], rng)
              for task, table in tables.items()}  # fmt: skip
     for task in tasks:

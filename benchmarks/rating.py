@@ -3,7 +3,7 @@
 ``python benchmarks/rating.py [--sessions 300]`` makes up a study and its mosaic, opens the group
 report in the installed Chromium, presses a key for each session, some with a comment, exports the
 ratings and imports them again. It says how long the page takes to answer a key: until the rating
-is kept, the next tile has the focus, and the screen is drawn. What a person takes to look is not in it.
+is kept, the next tile has the focus, and the screen is drawn. The time to look is not in it.
 """
 
 from __future__ import annotations

@@ -374,6 +374,16 @@ def test_ten_sessions_are_rated_by_keys_exported_imported_and_excluded_by_the_gr
     page.set_input_files("#import", table)
     page.locator("#imported").filter(has_text="10 rows read").wait_for()
     assert page.locator(".tile [aria-pressed=true]").count() == 10
+    saved = tmp_path / "saved by a spreadsheet.tsv"
+    quoted = table.read_text(encoding="utf-8").replace("motion", '"motion; twice ""bad"""')
+    later = quoted.replace("\t20", "\t21").replace("\t", ";").replace("\n", "\r\n")
+    for encoding in ("utf-8-sig", "utf-16"):
+        saved.write_bytes(later.encode(encoding))
+        page.set_input_files("#import", saved)
+        page.locator("#imported").filter(has_text="spreadsheet.tsv: 10 rows read").wait_for()
+        comments = page.locator(".tile .comment").evaluate_all("all => all.map((c) => c.value)")
+        assert 'motion; twice "bad"' in comments
+        later = later.replace(";21", ";22")
     assert not watched.errors
     raw = tmp_path / "raw"
     raw.mkdir()

@@ -1,6 +1,8 @@
 # make demo    install, segment an average brain (MNI152, skull-stripped), write a report
 # make test    install, run all tests
 # Both require Python 3.11 or newer and a package index; nothing else is downloaded.
+# make web     build the page for browsers (web/dist); also requires Node.js 20 or newer with npm
+# make web-serve   serve it on this computer
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,7 +12,7 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 SCRIPTS = .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 
-.PHONY: help setup demo test lint types doctest docs clean
+.PHONY: help setup demo test lint types doctest docs web web-serve clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -57,5 +59,18 @@ docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky \
 		-d build/doctrees docs site
 
+# the page for browsers; its packages are those of web/package-lock.json
+WEB := web/node_modules/.installed
+$(WEB): web/package-lock.json
+	cd web && npm ci --ignore-scripts --silent
+	touch $@
+
+web: $(STAMP) $(WEB)
+	$(BIN)/python web/build_models.py build/web-models
+	cd web && npm run --silent build
+
+web-serve:
+	$(PYTHON) web/serve.py
+
 clean:
-	rm -rf $(VENV) demo build dist site *.egg-info
+	rm -rf $(VENV) demo build dist site web/dist web/node_modules *.egg-info

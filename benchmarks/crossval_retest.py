@@ -1,9 +1,11 @@
 """How far do two scans of one person differ, found by networks that saw neither?
 
     python benchmarks/crossval_retest.py CROSSVALIDATION
+    python benchmarks/crossval_retest.py EVALUATION --samples SAMPLES.tsv
 
-Reads `per_sample.tsv` and `folds.tsv` of `deepmrseg crossval`. For all pairs of scans of a person:
-the difference of the two volumes in per cent of their mean, as found and in the reference labels.
+Reads `per_sample.tsv` and `folds.tsv` of `deepmrseg crossval`, or what `deepmrseg evaluate` wrote of
+SAMPLES.tsv. For all pairs of scans of a person: the difference of the two volumes in per cent of
+their mean, as found and in the reference labels.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--network", default="deepmrseg")
+    parser.add_argument("--samples", type=Path)
     args = parser.parse_args()
-    folds = pd.read_csv(args.folder / "folds.tsv", sep="\t", dtype=str)
-    person = dict(zip(folds["sample_id"], folds["participant_id"], strict=True))
-    tables = args.folder.glob(f"repeat-0/fold-*/{args.network}/per_sample.tsv")
+    people = pd.read_csv(args.samples or args.folder / "folds.tsv", sep="\t", dtype=str)
+    person = dict(zip(people["sample_id"], people["participant_id"], strict=True))
+    place = "" if args.samples else f"repeat-0/fold-*/{args.network}/"
+    tables = args.folder.glob(f"{place}per_sample.tsv")
     rows = pd.concat([pd.read_csv(table, sep="\t") for table in tables])
     rows["person"] = rows["sample_id"].map(person)
     changes = []

@@ -1,9 +1,10 @@
 """Time and memory of the group level with many sessions.
 
-``python benchmarks/group_level.py [--sessions 2000] [--pages] [--scans]`` makes volumes up: `brain`
-and `deepbrain` of people with two sessions each, with ages and dates. Nothing is segmented. With
-``--scans`` each session has a scan of 256 x 256 x 192 voxels of 1 mm (the same noise) and label
-maps, so that the page has its mosaics.
+``python benchmarks/group_level.py [--sessions 2000] [--tasks deepbrain] [--pages] [--scans]`` makes
+volumes up: `brain` and other tasks, with their composite regions, of people with two sessions each,
+with ages and dates. Nothing is segmented. With ``--scans`` each session has a scan of 256 x 256 x
+192 voxels of 1 mm (the same noise) and label maps of `brain` and `deepbrain`, so that the page has
+its mosaics. ``--keep DIR`` keeps what was made up, for a look at the page.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -30,17 +33,48 @@ from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
 from deepmrseg_bids.inference.bundle import shipped_bundles
+from deepmrseg_bids.tasks.regions import read_regions
 from deepmrseg_bids.tasks.registry import find_task
 
 _BRAIN = LabelTable((Label(1, "Brain"),))
 
 
-def made_up(folder: Path, sessions: int) -> None:
+@dataclass(frozen=True)
+class MadeUp:
+    """What a table of volumes holds: names, and their volumes in an average head in mm3."""
+
+    names: Sequence[tuple[int, str]]
+    typical: np.ndarray
+
+    @classmethod
+    def of(cls, names: Sequence[tuple[int, str]], rng: np.random.Generator) -> MadeUp:
+        """Drawn by chance."""
+        return cls(names, rng.uniform(400, 8000, len(names)))
+
+    def rows(self, size: float, brain: float, rng: np.random.Generator) -> list[MorphRow]:
+        """Of one head, ``size`` times the average."""
+        volumes = self.typical * size * np.exp(rng.normal(0, 0.08, len(self.names)))
+        return [
+            MorphRow(index, name, float(v), float(v) * 0.9, float(v) * 1.1,
+                     float(100 * v / brain), float(rng.uniform(0.85, 0.95)))
+            for (index, name), v in zip(self.names, volumes, strict=True)
+        ]  # fmt: skip
+
+
+def made_up(folder: Path, sessions: int, tasks: Sequence[str]) -> None:
     """BIDS_DIR and OUT_DIR of people with two sessions each."""
     raw, out = folder / "raw", folder / "out"
     rng = np.random.default_rng(1)
-    deep = LabelTable.read(shipped_bundles()["deepbrain"] / "labels.tsv")
-    typical = rng.uniform(400, 8000, len(deep))
+    tables = {
+        task: find_task(task).table or LabelTable.read(shipped_bundles()[task] / "labels.tsv")
+        for task in tasks
+    }
+    kinds = {(task, ""): MadeUp.of([(one.index, one.name) for one in table], rng)
+             for task, table in tables.items()}  # fmt: skip
+    for task in tasks:
+        if regions := find_task(task).regions:
+            of = [(one.index, one.name) for one in read_regions(regions)]
+            kinds[task, names.REGIONS] = MadeUp.of(of, rng)
     odd = Finding("oblique", "info", "tilted by 12 degrees")
     facts = Sidecar("Volumes", Provenance({}, {}, {}, {}), [odd]).to_json()
     people, log = ["participant_id\tage\tsex"], []
@@ -55,24 +89,18 @@ def made_up(folder: Path, sessions: int) -> None:
             lines.append(f"{session}\t20{10 + visit}-03-0{visit}T10:00:00\t{age + visit:.1f}")
             t1w = f"{subject}_{session}_T1w.nii.gz"
             brain = 1_400_000 * size
-            volumes = typical * size * np.exp(rng.normal(0, 0.08, len(deep)))
-            rows = {
-                "brain": [MorphRow(1, "Brain", brain, brain * 0.97, brain * 1.03, 100.0, 0.97)],
-                "deepbrain": [
-                    MorphRow(label.index, label.name, float(v), float(v) * 0.9, float(v) * 1.1,
-                             float(100 * v / brain), float(rng.uniform(0.85, 0.95)))
-                    for label, v in zip(deep, volumes, strict=True)
-                ],
-            }  # fmt: skip
-            for task, found in rows.items():
-                write_quickly(out / names.morph_path(t1w, task), found, facts)
-                log.append(SessionRow(subject, session, task, "done", "", 5.0, 900.0,
-                                      "info:oblique"))  # fmt: skip
+            whole = MorphRow(1, "Brain", brain, brain * 0.97, brain * 1.03, 100.0, 0.97)
+            write_quickly(out / names.morph_path(t1w, "brain"), [whole], facts)
+            for (task, part), kind in kinds.items():
+                path = out / names.morph_path(t1w, task, desc=part or None)
+                write_quickly(path, kind.rows(size, brain, rng), facts)
+            log += [SessionRow(subject, session, task, "done", "", 5.0, 900.0, "info:oblique")
+                    for task in ("brain", *tasks)]  # fmt: skip
         (raw / subject).mkdir(parents=True)
         (raw / subject / f"{subject}_sessions.tsv").write_text("\n".join(lines) + "\n")
     (raw / "participants.tsv").write_text("\n".join(people) + "\n")
     write_sessions(out / "logs" / "sessions.tsv", log)
-    tables = {"brain": _BRAIN, "deepbrain": deep}
+    tables = {"brain": _BRAIN, **tables}
     write_dataset_files(out, raw, tasks=list(map(find_task, tables)), tables=tables, version="0")
 
 
@@ -111,12 +139,14 @@ def write_quickly(path: Path, rows: list[MorphRow], facts: dict[str, object]) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=2000)
+    parser.add_argument("--tasks", nargs="+", default=["deepbrain"], metavar="TASK")
+    parser.add_argument("--keep", type=Path, metavar="DIR")
     parser.add_argument("--pages", action="store_true", help="write group.html too")
     parser.add_argument("--scans", action="store_true", help="and draw mosaics of scans")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        made_up(folder, args.sessions)
+        folder = args.keep or Path(name)
+        made_up(folder, args.sessions, args.tasks)
         if args.scans:
             add_scans(folder)
         command = [sys.executable, "-m", "deepmrseg_bids.cli.deepmrseg_bids",

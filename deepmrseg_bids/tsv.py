@@ -407,13 +407,19 @@ def frame_text(table: pd.DataFrame, decimals: Mapping[str, int]) -> str:
 
 def _column(values: pd.Series, decimals: int | None) -> list[str]:
     """The cells of a column."""
+    cells = values.tolist()
     if values.dtype.kind == "f" and decimals is not None:
-        # as `cell`, for many
-        return [
-            f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else NOT_KNOWN
-            for value in values.tolist()
-        ]
-    texts = (
-        cell(value, decimals if isinstance(value, float) else None) for value in values.tolist()
-    )
-    return [" ".join(text.split()) or NOT_KNOWN for text in texts]
+        # as `cell`, for many at once
+        texts = "\n".join([f"%.{decimals}f"] * len(cells)) % tuple(cells)
+        plain = {f"{-0.0:.{decimals}f}": f"{0.0:.{decimals}f}",
+                 **dict.fromkeys(("nan", "inf", "-inf"), NOT_KNOWN)}  # fmt: skip
+        return [plain.get(text, text) for text in texts.split("\n")] if cells else []
+    known: dict[str, str] = {}  # names and sessions occur again and again
+    found = []
+    for value in cells:
+        if not isinstance(value, str):
+            value = cell(value, decimals if isinstance(value, float) else None)
+        if value not in known:
+            known[value] = " ".join(value.split()) or NOT_KNOWN
+        found.append(known[value])
+    return found

@@ -18,7 +18,13 @@ from deepmrseg_bids.errors import ForeignFileError, LabelTableError
 from deepmrseg_bids.files import Staging, read_json, write_text
 from deepmrseg_bids.imaging.labels import LabelTable
 
-__all__ = ["check_label_table", "label_table_of", "publish_label_table", "stage_label_table"]
+__all__ = [
+    "check_label_table",
+    "label_table_file",
+    "label_table_of",
+    "publish_label_table",
+    "stage_label_table",
+]
 
 
 def label_table_of(out_dir: Path, task: str, label_map: Path | None = None) -> LabelTable:
@@ -30,9 +36,14 @@ def label_table_of(out_dir: Path, task: str, label_map: Path | None = None) -> L
     Raises:
         LabelTableError: there is no table, or it cannot be read.
     """
+    return LabelTable.read(label_table_file(out_dir, task, label_map))
+
+
+def label_table_file(out_dir: Path, task: str, label_map: Path | None = None) -> Path:
+    """The file of :func:`label_table_of`, which may be missing."""
     if label_map is not None and (own := _own_table(label_map)).is_file():
-        return LabelTable.read(own)
-    return LabelTable.read(out_dir / label_table_path(task))
+        return own
+    return out_dir / label_table_path(task)
 
 
 def check_label_table(out_dir: Path, task: str) -> None:

@@ -304,14 +304,16 @@ def read_morph(
             f"{path}: damaged or not a table of volumes, it lacks {', '.join(missing)}; {_REDO}"
         )
     rows: list[MorphRow] = []
+    seen: set[int | str] = set()
     for line, cells in zip(table.lines, table.rows, strict=True):
         try:
             row = _morph_row(cells)
-            if any(row.index == one.index or row.name == one.name for one in rows):
+            if not seen.isdisjoint((row.index, row.name)):
                 raise ValueError(f"{row.index} {row.name} occurs twice")
         except ValueError as error:
             raise DatasetError(f"{path}, line {line}: {error}; {_REDO}") from error
         rows.append(row)
+        seen |= {row.index, row.name}
     structures = {(row.index, row.name) for row in rows}
     lost = [name for index, name in labels if (index, name) not in structures]
     if lost and structures <= set(labels):  # rows of other labels are a table of another model

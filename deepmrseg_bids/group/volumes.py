@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from deepmrseg_bids.bids.derivatives import label_maps_of
-from deepmrseg_bids.bids.label_tables import label_table_of
+from deepmrseg_bids.bids.label_tables import label_table_file
 from deepmrseg_bids.bids.names import BidsName, anat_folder, morph_path, sidecar_path, source_stem
 from deepmrseg_bids.bids.ownership import is_edited
 from deepmrseg_bids.bids.participants import SessionKey
@@ -24,6 +24,7 @@ from deepmrseg_bids.bids.tables import MorphRow, SessionRow, read_morph, read_se
 from deepmrseg_bids.bids.visits import natural
 from deepmrseg_bids.errors import DatasetError, LabelTableError
 from deepmrseg_bids.findings import worst_first
+from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.tasks.spec import MODALITIES, TaskSpec
 
 __all__ = [
@@ -245,6 +246,7 @@ def read_volumes(
     sources: dict[SessionKey, str] = {}
     problems = []
     broken = {}
+    labels = _Labels(out_dir, spec)
     scans = Digests.read(out_dir / "logs" / "inputs.tsv")
     scans = scans.moved_to(bids_dir) if bids_dir else scans
     outputs = Digests.read(out_dir / "logs" / "outputs.tsv", root=out_dir)
@@ -264,7 +266,7 @@ def read_volumes(
             problems.append(f"{path}: not used, it is not in the folder of its participant")
             continue
         try:
-            read = read_morph(path, labels=() if part else _labels(out_dir, spec, stem))
+            read = read_morph(path, labels=() if part else labels.of(stem))
             _check_unchanged(out_dir, path, outputs)
         except DatasetError as error:
             problems.append(str(error))
@@ -323,13 +325,24 @@ def _other_scan(path: Path, bids_dir: Path, scans: Digests) -> str:
     return f"{flaw.removeprefix('damaged: ')}; run the session again" if flaw else ""
 
 
-def _labels(out_dir: Path, spec: TaskSpec, stem: str) -> list[tuple[int, str]]:
-    """The labels of a session's label map; nothing where no table says what they are."""
-    try:
-        table = label_table_of(out_dir, spec.name, next(label_maps_of(out_dir, spec, stem), None))
-    except LabelTableError:
-        return []
-    return [(label.index, label.name) for label in table]
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of label maps: a table that many of them share is read once."""
+
+    out_dir: Path
+    spec: TaskSpec
+    _known: dict[Path, list[tuple[int, str]]] = field(default_factory=dict)
+
+    def of(self, stem: str) -> list[tuple[int, str]]:
+        """Those of a session; nothing where no table says what they are."""
+        label_map = next(label_maps_of(self.out_dir, self.spec, stem), None)
+        path = label_table_file(self.out_dir, self.spec.name, label_map)
+        if path not in self._known:
+            try:
+                self._known[path] = [(one.index, one.name) for one in LabelTable.read(path)]
+            except LabelTableError:
+                self._known[path] = []
+        return self._known[path]
 
 
 def _table(rows: Mapping[SessionKey, Sequence[MorphRow]]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,17 @@ from deepmrseg_bids.files import write_bytes
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import with_position
 
-__all__ = ["MOST_DIFFERENT", "PROPERTY", "describe", "export_onnx", "largest_difference"]
+if TYPE_CHECKING:
+    from deepmrseg_bids.inference.onnx_graph import Part, Weights
+
+__all__ = [
+    "MOST_DIFFERENT",
+    "PROPERTY",
+    "describe",
+    "export_onnx",
+    "largest_difference",
+    "model_bytes",
+]
 
 PROPERTY = "deepmrseg"
 """The key in ``metadata_props`` under which the file describes itself, as JSON."""
@@ -47,7 +57,7 @@ def export_onnx(bundle: ModelBundle, path: str | os.PathLike[str], *, half: bool
         BundleError: the weights cannot be used, or the answers differ by more than
             ``MOST_DIFFERENT``; nothing is written then.
     """
-    model = _model_bytes(bundle, half=half)
+    model = model_bytes(bundle, weights="float16" if half else "float32")
     rng = np.random.default_rng(0)
     dims, channels = bundle.network.spatial_dims, _channels(bundle)
     noise = [rng.normal(0, 1, (1, channels, *edges[:dims])).astype(np.float32) for edges in _TRIED]
@@ -108,8 +118,18 @@ def _channels(bundle: ModelBundle) -> int:
     return bundle.network.in_channels - bundle.preparation.position
 
 
-def _model_bytes(bundle: ModelBundle, *, half: bool) -> bytes:
-    """The ONNX file of a bundle."""
+def model_bytes(
+    bundle: ModelBundle, *, weights: Weights = "float32", part: Part = "whole"
+) -> bytes:
+    """The ONNX file of a bundle, or of a part of its network.
+
+    Args:
+        weights, part: as of :func:`deepmrseg_bids.inference.onnx_graph.network_graph`.
+
+    Raises:
+        UsageError: onnx is not installed.
+        BundleError: the weights cannot be used.
+    """
     try:
         import onnx
 
@@ -117,7 +137,7 @@ def _model_bytes(bundle: ModelBundle, *, half: bool) -> bytes:
     except ImportError as error:
         raise UsageError(_MISSING) from error
 
-    graph = network_graph(bundle.load(), bundle.preparation, half=half)
+    graph = network_graph(bundle.load(), bundle.preparation, weights=weights, part=part)
     model = onnx.helper.make_model(
         graph,
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],

@@ -8,7 +8,7 @@ each release.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnx
@@ -19,9 +19,11 @@ from torch import Tensor, fx, nn
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.network import Frame
 
-__all__ = ["INPUT", "OPSET", "OUTPUT", "network_graph"]
+__all__ = ["FEATURES", "INPUT", "OPSET", "OUTPUT", "Part", "Weights", "network_graph"]
 
-INPUT, OUTPUT = "image", "posteriors"
+Weights = Literal["float32", "float16", "int8"]
+Part = Literal["whole", "features", "head"]
+INPUT, FEATURES, OUTPUT = "image", "features", "posteriors"
 OPSET = 17  # of 2022: every runtime of today reads it
 _AXES = ("i", "j", "k")
 _REACH_MM = 40.0  # the unit of the position, see Predictor
@@ -31,7 +33,9 @@ _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 _POOLS = (nn.MaxPool2d, nn.MaxPool3d)
 
 
-def network_graph(network: Frame, preparation: Preparation, *, half: bool) -> onnx.GraphProto:
+def network_graph(
+    network: Frame, preparation: Preparation, *, weights: Weights, part: Part = "whole"
+) -> onnx.GraphProto:
     """The graph of a network with its softmax.
 
     Its input ``image`` is (N, channels, *space) float32, without the channel of the position,
@@ -40,43 +44,53 @@ def network_graph(network: Frame, preparation: Preparation, *, half: bool) -> on
 
     Args:
         network: with its weights, in evaluation mode.
-        half: store weights as float16; the graph computes with float32 all the same.
+        weights: how they are stored; the graph computes with float32 all the same.
+        part: ``features`` ends before the last layer, with (N, c, *space / patch) of the padded
+            image; ``head`` begins there, for a few planes of them at a time.
     """
-    graph = _Writer(network, half=half)
-    channels = network.config.in_channels - preparation.position
-    space = list(_AXES[: network.config.spatial_dims])
-    x = INPUT
-    if preparation.position:
-        x = graph.with_position(x, preparation.spacing)
-    graph.softmax(graph.network(x))
-    return helper.make_graph(
-        graph.nodes,
-        "deepmrseg",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", channels, *space])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT,
-                                       ["n", network.config.classes, *space])],
-        graph.constants,
-    )  # fmt: skip
+    graph = _Writer(network, weights)
+    config = network.config
+    channels = config.in_channels - preparation.position
+    space = list(_AXES[: config.spatial_dims])
+    wide = int(next(network.head.parameters()).shape[1])
+    given, answered = (INPUT, channels), (OUTPUT, config.classes)
+    if part == "head":
+        given = (FEATURES, wide)
+        graph.add("Softmax", [graph.head(FEATURES)], [OUTPUT], axis=1)
+    else:
+        x = graph.with_position(INPUT, preparation.spacing) if preparation.position else INPUT
+        if part == "features":
+            answered = (FEATURES, wide)
+            graph.add("Identity", [graph.features(graph.padded(x))], [FEATURES])
+            space = [f"{axis}_out" for axis in space]
+        else:
+            logits = graph.head(graph.features(graph.padded(x)))
+            graph.add("Softmax", [graph.as_before(logits, x)], [OUTPUT], axis=1)
+    infos = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", count, *edges])
+        for (name, count), edges in ((given, _AXES[: len(space)]), (answered, space))
+    ]
+    return helper.make_graph(graph.nodes, "deepmrseg", infos[:1], infos[1:], graph.constants)
 
 
-class _Body(nn.Module):
-    """What lies between the folding of voxel blocks into channels and its undoing."""
+class _Features(nn.Module):
+    """What lies between the folding of voxel blocks into channels and the last layer."""
 
     def __init__(self, network: Frame) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Any) -> Any:
-        return self.network.head(self.network.features(x))
+        return self.network.features(x)
 
 
 class _Writer:
     """Collects the nodes and the constants of a graph; a value is known by its name."""
 
-    def __init__(self, network: Frame, *, half: bool) -> None:
+    def __init__(self, network: Frame, weights: Weights) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self._frame, self._half = network, half
+        self._frame, self._stored = network, weights
         self._dims = network.config.spatial_dims
 
     def add(self, kind: str, inputs: Sequence[str], outputs: Sequence[str] = (), **how: Any) -> str:
@@ -113,19 +127,39 @@ class _Writer:
         nothing = self.add("Mul", [one, self.constant(0.0, np.float32)])
         return self.add("Concat", [x, self.add("Add", [nothing, away])], axis=1)
 
-    def network(self, x: str) -> str:
-        """The logits, (N, classes, *space): :meth:`Frame.forward`."""
-        edges, multiple = self.edges(x), self.constant([self._frame.config.multiple])
-        beyond = self.add("Mod", [self.add("Neg", [edges]), multiple])
+    def padded(self, x: str) -> str:
+        """An image whose edges fit the network: :meth:`Frame.forward`."""
+        multiple = self.constant([self._frame.config.multiple])
+        beyond = self.add("Mod", [self.add("Neg", [self.edges(x)]), multiple])
         none = self.constant([0] * (2 + self._dims)), self.constant([0, 0])
-        x = self.add("Pad", [x, self.add("Concat", [*none, beyond], axis=0)])
-        x = self._unfold(self._body(self._fold(x)))
-        axes = self.constant(list(range(2, 2 + self._dims)))
-        return self.add("Slice", [x, self.constant([0] * self._dims), edges, axes])
+        return self.add("Pad", [x, self.add("Concat", [*none, beyond], axis=0)])
 
-    def softmax(self, x: str) -> str:
-        """The posteriors."""
-        return self.add("Softmax", [x], [OUTPUT], axis=1)
+    def as_before(self, x: str, image: str) -> str:
+        """An array without what was padded."""
+        axes = self.constant(list(range(2, 2 + self._dims)))
+        return self.add("Slice", [x, self.constant([0] * self._dims), self.edges(image), axes])
+
+    def head(self, x: str) -> str:
+        """The logits, (N, classes, *space), of features."""
+        return self._unfold(self._convolution(self._frame.head, None, x))
+
+    def features(self, x: str) -> str:
+        """Everything before the last layer, in the order in which it runs."""
+        x = self._fold(x)
+        traced = fx.symbolic_trace(_Features(self._frame))
+        modules = dict(traced.named_modules())
+        names: dict[fx.Node, str] = {}
+        for node in traced.graph.nodes:
+            given = [names[one] for one in node.all_input_nodes]
+            if node.op == "placeholder":
+                names[node] = x
+            elif node.op == "output":
+                return given[0]
+            elif node.op == "call_module":
+                names[node] = self._module(node, modules, given)
+            else:
+                names[node] = self._function(node, given)
+        raise ValueError("a graph without an output")
 
     def _fold(self, x: str) -> str:
         """Space to depth, as :meth:`Frame._fold` orders the channels: a convolution by ones."""
@@ -150,23 +184,6 @@ class _Writer:
         whole = self.add("Mul", [edges, self.constant([p])])
         return self.add("Reshape", [x, self.add("Concat", [self.constant([-1, classes]), whole],
                                                 axis=0)])  # fmt: skip
-
-    def _body(self, x: str) -> str:
-        """Everything that has weights, in the order in which it runs."""
-        traced = fx.symbolic_trace(_Body(self._frame))
-        modules = dict(traced.named_modules())
-        names: dict[fx.Node, str] = {}
-        for node in traced.graph.nodes:
-            given = [names[one] for one in node.all_input_nodes]
-            if node.op == "placeholder":
-                names[node] = x
-            elif node.op == "output":
-                return given[0]
-            elif node.op == "call_module":
-                names[node] = self._module(node, modules, given)
-            else:
-                names[node] = self._function(node, given)
-        raise ValueError("a graph without an output")
 
     def _module(self, node: fx.Node, modules: dict[str, nn.Module], given: list[str]) -> str:
         module = modules[cast(str, node.target)]
@@ -212,11 +229,17 @@ class _Writer:
     def _weight(self, weight: NDArray[np.float64], scale: NDArray[np.float64]) -> str:
         """The weights of a convolution, times the scale of its normalisation.
 
-        In half precision both are kept apart: a bundle stores float16, so nothing is lost.
+        Where they are stored smaller, both are kept apart: a bundle stores float16, so that
+        float16 loses nothing.
         """
-        if not self._half:
+        if self._stored == "float32":
             return self.constant(weight * scale, np.float32)
-        whole = self.add("Cast", [self.constant(weight, np.float16)], to=TensorProto.FLOAT)
+        if self._stored == "int8":
+            others = tuple(axis for axis in range(weight.ndim) if scale.shape[axis] == 1)
+            step = np.maximum(np.abs(weight).max(axis=others, keepdims=True), 1e-12) / 127
+            weight, scale = np.rint(weight / step), scale * step
+        kind = np.int8 if self._stored == "int8" else np.float16
+        whole = self.add("Cast", [self.constant(weight, kind)], to=TensorProto.FLOAT)
         return self.add("Mul", [whole, self.constant(scale, np.float32)])
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -24,6 +25,7 @@ from deepmrseg_bids.inference.onnx_export import (
     PROPERTY,
     export_onnx,
     largest_difference,
+    model_bytes,
 )
 from deepmrseg_bids.network import NetworkConfig, build_network
 from tests.field.real_head import head
@@ -69,6 +71,8 @@ def test_every_kind_of_network_answers_as_in_pytorch_at_any_size(
     assert export_onnx(bundle, file, half=half) < 1e-5
     channels = config.in_channels - (name == "folded")
     rng = np.random.default_rng(1)
+    kinds = {node.op_type for node in onnx.load(file).graph.node}
+    assert {"Conv", "Softmax"} <= kinds and "BatchNormalization" not in kinds
     sizes = [(1, channels, 16, 16, 16), (3, channels, 9, 21, 5), (2, channels, 1, 40, 13)]
     images = [rng.normal(1, 2, size[: 2 + config.spatial_dims]) for size in sizes]
     images = [image.astype(np.float32) for image in images]
@@ -86,6 +90,29 @@ def test_the_shipped_models_answer_as_in_pytorch_on_a_real_head(name: str, tmp_p
     image = image if bundle.network.spatial_dims == 3 else image[..., 12]
     seen = np.repeat(image[None, None], channels, axis=1)
     assert largest_difference(bundle, file.read_bytes(), [seen]) <= MOST_DIFFERENT
+
+
+def test_the_parts_of_a_network_answer_together_as_the_whole(tmp_path: Path) -> None:
+    config = NetworkConfig("deepmrseg", 3, 1, 3, width=4, depth=1, patch=2)
+    bundle = write_bundle(tmp_path / "bundle", config)
+    whole, features, head = (
+        onnxruntime.InferenceSession(model_bytes(bundle, part=part))
+        for part in ("whole", "features", "head")
+    )
+    image = np.random.default_rng(0).normal(0, 1, (1, 1, 10, 9, 12)).astype(np.float32)
+    (expected,) = whole.run(None, {"image": image})
+    (wide,) = features.run(None, {"image": image})
+    assert wide.shape == (1, 8, 6, 6, 6)  # of an image padded to 12 x 12 x 12, at half of it
+    slabs = [head.run(None, {"features": wide[:, :, n : n + 2]})[0] for n in (0, 2, 4)]
+    found = np.concatenate(slabs, axis=2)[:, :, :10, :9]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_weights_of_one_byte_answer_nearly_the_same(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", NETWORKS["folded"], position=True)
+    image = np.random.default_rng(0).normal(0, 1, (1, 1, 12, 12, 12)).astype(np.float32)
+    small = model_bytes(bundle, weights="int8")
+    assert 0 < largest_difference(bundle, small, [image]) < 0.05
 
 
 def test_a_file_of_half_precision_has_half_the_size(tmp_path: Path) -> None:
@@ -122,9 +149,9 @@ def test_a_file_that_answers_otherwise_is_not_written(
     network = build_network(NETWORKS["paper"])
     NewBundle("toy", one.network, one.preparation, one.labels, network.state_dict(), "1", "", "",
               {}).write(other)  # fmt: skip
-    real = onnx_export._model_bytes
+    real = onnx_export.model_bytes
     wrong = ModelBundle.open(other)
-    monkeypatch.setattr(onnx_export, "_model_bytes", lambda _, half: real(wrong, half=half))
+    monkeypatch.setattr(onnx_export, "model_bytes", lambda _, weights: real(wrong, weights=weights))
     with pytest.raises(BundleError, match=r"differ from those in PyTorch by 0\.\d+ .*nothing was"):
         export_onnx(one, tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()

@@ -29,6 +29,22 @@ function pairsOf(names) {
   return [...pairs].map(([name, own]) => [name, own.sort((a, b) => left(a) - left(b))]);
 }
 
+/** Words with which structures are found, where they are many. */
+const finder = {
+  many: 20,
+
+  start(id, build) {
+    byId(id).addEventListener("input", build);
+  },
+
+  /** The names in which all words occur, by their places; all of few. */
+  found(id, names) {
+    byId(id).parentElement.hidden = names.length <= finder.many;
+    const words = names.length > finder.many ? byId(id).value.toLowerCase().split(/\s+/).filter(Boolean) : [];
+    return pairsOf(names).map(([name, own]) => [name, own.filter((n) => words.every((word) => plain(names[n]).toLowerCase().includes(word)))]).filter(([, own]) => own.length);
+  },
+};
+
 /** Strips of points with boxes: one for each structure, or for each site or so of each. */
 function strips(measure, indices, titles, look, groups, split) {
   const points = [];
@@ -72,6 +88,7 @@ const distributions = {
     choices("d-colour", [["", "outliers"], ...cohort.groups().map((one) => [one.column, one.column])]);
     byId("d-task").addEventListener("change", () => { distributions.measures(); distributions.build(); });
     byId("d-measure").addEventListener("change", distributions.build);
+    finder.start("d-find", distributions.build);
     byId("d-colour").addEventListener("change", () => Panel.refresh());
     distributions.measures();
     distributions.build();
@@ -87,7 +104,10 @@ const distributions = {
     const task = taskOf("d-task");
     const measure = task?.measures.find((one) => one.key === byId("d-measure").value);
     if (!measure) return holder.replaceChildren("No volumes available.");
-    for (const [name, own] of pairsOf(measure.names)) {
+    const found = finder.found("d-find", measure.names);
+    if (!found.length) holder.replaceChildren("No structure has these words.");
+    else if (!holder.querySelector(".panel")) holder.replaceChildren();
+    for (const [name, own] of found) {
       const labels = own.map((n) => (own.length > 1 ? measure.names[n].split("-")[0] : plain(measure.names[n])));
       const title = `${plain(name)}: ${measure.title}`;
       new Panel(holder, title, (look) => {
@@ -142,6 +162,7 @@ const ages = {
     byId("a-task").value = firstTask();
     byId("a-task").addEventListener("change", () => { ages.measures(); ages.build(); });
     byId("a-measure").addEventListener("change", ages.build);
+    finder.start("a-find", ages.build);
     ages.measures();
     ages.build();
   },
@@ -156,7 +177,7 @@ const ages = {
     Panel.clear(holder);
     const measure = taskOf("a-task")?.measures.find((one) => one.key === byId("a-measure").value);
     if (!measure) return;
-    for (const [, own] of pairsOf(measure.names)) {
+    for (const [, own] of finder.found("a-find", measure.names)) {
       for (const n of own) {
         new Panel(holder, `${plain(measure.names[n])}: ${measure.title} over age`, (look) => ages.plot(measure, n, look));
       }
@@ -227,6 +248,7 @@ const times = {
     choices("t-colour", [["", "participants"], ...cohort.groups().map((one) => [one.column, one.column])]);
     byId("t-task").addEventListener("change", () => { times.measures(); times.build(); });
     byId("t-measure").addEventListener("change", times.build);
+    finder.start("t-find", times.build);
     byId("t-colour").addEventListener("change", () => Panel.refresh());
     times.measures();
     times.build();
@@ -245,7 +267,7 @@ const times = {
     const key = byId("t-measure").value;
     const measure = key === "change" ? task?.change.change_percent : task?.measures.find((one) => one.key === key);
     if (!measure) return;
-    for (const [, own] of pairsOf(measure.names)) {
+    for (const [, own] of finder.found("t-find", measure.names)) {
       for (const n of own) {
         new Panel(holder, `${plain(measure.names[n])}: ${measure.title}` + (key === "change" ? "" : " over time"),
           (look) => (key === "change" ? times.changes(task.change, n, look) : times.lines(measure, n, look)));
@@ -267,15 +289,18 @@ const times = {
     const shown = new Set(cohort.shown);
     const at = (k) => (times.dated ? cohort.years[k] : cohort.visits[k]);
     const points = [];
-    const lines = [];
+    const drawn = new Map(); // one line of a colour, with gaps: a thousand lines would be slow
     for (const own of times.people) {
       const known = own.filter((k) => shown.has(k) && measure.values[n][k] !== null).sort((a, b) => at(a) - at(b));
       known.forEach((k) => points.push({
         x: at(k), y: measure.values[n][k], k, text: `${brief(measure.values[n][k])} ${measure.unit}, ${times.dated ? brief(at(k)) + " years" : "session " + at(k)}`,
         cells: [measure.names[n], at(k), measure.values[n][k]],
       }));
-      if (known.length > 1) lines.push({ ...line(known.map((k) => [at(k), measure.values[n][k]]), times.colour(known[0], look)), name: undefined });
+      if (known.length < 2) continue;
+      const colour = times.colour(known[0], look);
+      drawn.set(colour, [...(drawn.get(colour) || []), ...known.map((k) => [at(k), measure.values[n][k]]), [null, null]]);
     }
+    const lines = [...drawn].map(([colour, data]) => ({ ...line(data, colour), name: undefined }));
     const groups = times.groups();
     const { series, listed, names } = scatter(points, { groups, look, size: 5 });
     const title = times.dated ? "years since the first session" : "session";

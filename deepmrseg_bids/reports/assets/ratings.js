@@ -103,9 +103,34 @@ const ratings = {
     return asTsv([ratings.columns, ...rows]);
   },
 
+  /** The cells of a table, also as spreadsheets write it: with commas or semicolons, with quotes. */
+  cells(text) {
+    const lines = text.replace(/^\uFEFF/, "").split(/\r\n|\r|\n/).filter((line) => line.trim() && !/^"?sep=.?"?\s*$/i.test(line));
+    const between = ["\t", ";", ","].find((one) => lines[0]?.includes(one)) ?? "\t";
+    const cell = new RegExp(`(?:"((?:[^"]|"")*)"|([^${between}]*))(?:${between}|$)`, "y");
+    return lines.map((line) => {
+      const found = [];
+      for (cell.lastIndex = 0; cell.lastIndex <= line.length;) {
+        const start = cell.lastIndex;
+        const [whole, quoted, plain] = cell.exec(line) ?? [line.slice(start), undefined, line.slice(start)];
+        found.push((quoted === undefined ? plain : quoted.replaceAll('""', '"')).trim());
+        if (start + whole.length >= line.length && !(whole.endsWith(between) && start + whole.length === line.length)) break;
+        cell.lastIndex = start + whole.length;
+      }
+      return found;
+    });
+  },
+
+  /** The text of a file; spreadsheets write UTF-16, too. */
+  async text(file) {
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    const mark = { "255,254": "utf-16le", "254,255": "utf-16be" }[bytes.slice(0, 2).join()];
+    return new TextDecoder(mark ?? "utf-8").decode(bytes);
+  },
+
   /** Add the rows of a table; how many are new. */
   read(text) {
-    const [head, ...lines] = text.replace(/^\uFEFF/, "").split(/\r?\n/).filter(Boolean).map((line) => line.split("\t").map((cell) => cell.trim()));
+    const [head, ...lines] = ratings.cells(text);
     if (!head || !head.includes("participant_id") || !head.includes("rating")) throw new Error("no columns participant_id and rating, separated by tabs");
     let count = 0;
     for (const cells of lines) {
@@ -141,7 +166,7 @@ const ratings = {
       said.textContent = "";
       for (const file of target.files) {
         try {
-          const count = ratings.read(await file.text());
+          const count = ratings.read(await ratings.text(file));
           said.textContent += `${file.name}: ${count} row${count === 1 ? "" : "s"} read. `;
         } catch (error) {
           said.textContent += `${file.name}: not read (${error.message}). `;

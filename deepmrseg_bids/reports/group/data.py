@@ -260,13 +260,16 @@ class _Reader:
     ) -> list[Matrix]:  # fmt: skip
         """The columns that hold a number somewhere."""
         names = {name: number for number, name in enumerate(dict.fromkeys(r["name"] for r in rows))}
+        cells = [(row, names[row["name"]], where) for row in rows
+                 if (where := self.place.get((row["participant_id"], _known(row[session]))))
+                 is not None]  # fmt: skip
         found = []
         for column, (title, unit) in columns.items():
+            if not rows or column not in rows[0]:
+                continue
             values: list[list[float | None]] = [[None] * len(self.place) for _ in names]
-            for row in rows:
-                where = self.place.get((row["participant_id"], _known(row[session])))
-                if where is not None:
-                    values[names[row["name"]]][where] = _number(row.get(column, "n/a"))
+            for row, number, where in cells:
+                values[number][where] = _number(row[column])
             if any(value is not None for line in values for value in line):
                 lines = tuple(map(tuple, values))
                 found.append(Matrix(column, title, unit, tuple(names), lines))
@@ -353,6 +356,8 @@ def _known(cell: str) -> str:
 
 
 def _number(cell: str) -> float | None:
+    if cell == "n/a":
+        return None
     try:
         value = float(cell)
     except ValueError:

@@ -1,0 +1,112 @@
+"""The page of web/dist, driven in headless Chromium, for the benchmarks of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from playwright.sync_api import Page, sync_playwright
+
+WEB = Path(__file__).parents[1] / "web"
+_LONGEST_MS = 60 * 60 * 1000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One scan on the page.
+
+    Attributes:
+        seconds: from the click to the table.
+        summary: the line above the result, with the seconds of the computation and the threads.
+        peak_mib: of all processes of the browser together.
+        files: label maps, by task.
+    """
+
+    seconds: float
+    summary: str
+    peak_mib: float
+    files: dict[str, Path]
+
+
+@contextmanager
+def opened(dist: Path) -> Iterator[Page]:
+    """The page in headless Chromium, ready for a scan."""
+    spec = importlib.util.spec_from_file_location("serve", WEB / "serve.py")
+    assert spec is not None and spec.loader is not None
+    serve: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(serve)
+    with serve.server_of(dist) as server, sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-background-networking", "--use-gl=angle",
+                  "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
+        )  # fmt: skip
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.on("pageerror", lambda error: print(f"page error: {error}"))
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.locator("#tasks input").first.wait_for()
+        yield page
+        browser.close()
+        server.shutdown()
+
+
+def segment(page: Page, scan: Path, tasks: Sequence[str], out: Path, flair: Path | None) -> Run:
+    """Segment a scan, and download its label maps."""
+    for box in page.locator("#tasks input").all():
+        box.set_checked(box.get_attribute("value") in tasks)
+    page.set_input_files("#t1w", scan)
+    if flair is not None:
+        page.set_input_files("#flair", flair)
+    watch = Watch()
+    watch.start()
+    start = time.perf_counter()
+    page.get_by_role("button", name="Segment").click()
+    page.locator("#result, #problem").locator("visible=true").first.wait_for(timeout=_LONGEST_MS)
+    seconds = time.perf_counter() - start
+    watch.stop()
+    if said := page.locator("#problem:visible").all_inner_texts():
+        print(f"{scan.name}: {said[0]}")
+    files = {}
+    for task in tasks:
+        button = page.locator(f"section[data-task={task}]").get_by_text("Label map")
+        if not button.count():
+            continue
+        with page.expect_download() as waiting:
+            button.click()
+        files[task] = out / waiting.value.suggested_filename
+        waiting.value.save_as(files[task])
+    return Run(seconds, page.locator("#summary").inner_text(), watch.peak_mib, files)
+
+
+class Watch(threading.Thread):
+    """Looks at the memory of the browser, twice a second; shared pages count once."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak_mib = 0.0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Until stop is called."""
+        while not self._ended.wait(0.5):
+            used = 0.0
+            for child in psutil.Process().children(recursive=True):
+                try:
+                    used += child.memory_full_info().pss / 2**20
+                except (psutil.Error, OSError):
+                    continue
+            self.peak_mib = max(self.peak_mib, used)
+
+    def stop(self) -> None:
+        """End, and wait for it."""
+        self._ended.set()
+        self.join()

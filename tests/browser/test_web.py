@@ -1,0 +1,343 @@
+"""The page that segments in the browser, in a real one, with models that take milliseconds."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import importlib.util
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+import nibabel as nib
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from deepmrseg_bids.bids.tables import write_morph
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import read_volume
+from deepmrseg_bids.inference.bundle import NewBundle, Preparation
+from deepmrseg_bids.inference.predictor import PredictorPool
+from deepmrseg_bids.network import NetworkConfig, build_network
+from deepmrseg_bids.session.publish import morph_rows
+from deepmrseg_bids.tasks.pipeline import run
+from deepmrseg_bids.tasks.results import Segmentation
+from tests.browser.conftest import Watched
+from tests.support import need, unavailable
+from tests.tiny import level_network, tiny_head
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+WEB = ROOT / "web"
+FACTS = {"licence": "CC0 <b>é</b>", "volume_interval": {"Brain": [0.9, 1.2]}}
+
+
+def script(name: str) -> ModuleType:
+    """A script of web/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, WEB / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def needs_packages() -> None:
+    """Skip where Node.js, or the packages of the page, are not installed; .ci/run has them."""
+    need("node", "npm", package="Node.js 20 or newer")
+    if not (WEB / "node_modules" / ".installed").exists():
+        unavailable("the packages of web/ are not installed: make web")
+
+
+def write_models(folder: Path) -> None:
+    """Bundles of ``brain`` and ``icv`` that know levels of brightness."""
+    network = level_network()
+    skull = build_network(NetworkConfig("deepmrseg", 3, 1, 2, width=4, depth=1))
+    state = {
+        name: value[:2] if name.startswith("head") else value
+        for name, value in network.state_dict().items()
+    }
+    skull.load_state_dict(state)
+    table = LabelTable((Label(1, "Brain"), Label(2, "Deep")))
+    window = Preparation(spacing=4.0, intensity="head", window=(24, 32, 24))
+    brain = NewBundle("brain", network.config, window, table, network.state_dict(), "tiny", "", "",
+                      FACTS)  # fmt: skip
+    brain.write(folder / "brain")
+    inside = LabelTable((Label(1, "Intracranial"),))
+    replace(brain, task="icv", network=skull.config, labels=inside, state=state).write(
+        folder / "icv"
+    )
+
+
+@dataclass
+class Site:
+    """The page on a host of this machine, and what belongs to it."""
+
+    url: str
+    folder: Path
+    bundles: Path
+    scan: Path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    needs_packages()
+    folder = tmp_path_factory.mktemp("web")
+    write_models(folder / "bundles")
+    environment = {**os.environ, "MODELS": str(folder / "models")}
+    script("build_models").build(folder / "models", folder / "bundles")
+    subprocess.run(
+        ["npx", "vite", "build", "--logLevel", "error", "--outDir", str(folder / "dist")],
+        cwd=WEB, env=environment, check=True,
+    )  # fmt: skip
+    scan = folder / "sub-01_T1w.nii.gz"
+    nib.save(tiny_head(1), scan)
+    with script("serve").server_of(folder / "dist") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Site(f"http://127.0.0.1:{server.server_port}/", folder, folder / "bundles", scan)
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser, site: Site) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def opened(context: BrowserContext, site: Site) -> Iterator[Watched]:
+    """The page, ready for an image."""
+    watched = Watched(context.new_page())
+    watched.page.goto(site.url)
+    watched.page.get_by_label("Brain", exact=True).wait_for()
+    yield watched
+    watched.page.close()
+
+
+def segment(page: Page, scan: Path) -> None:
+    page.set_input_files("#t1w", scan)
+    page.get_by_role("button", name="Segment").click()
+    page.locator("#result").wait_for(timeout=300_000)
+    page.locator("#viewer[data-shown]").wait_for(timeout=300_000)
+
+
+def ended(page: Page) -> bool:
+    """Whether all workers of the page ended, and with them all of their memory."""
+    for _ in range(100):
+        if not page.workers:
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
+def refused(page: Page, scan: Path) -> str:
+    """What the page says of a file that it cannot use."""
+    page.set_input_files("#t1w", scan)
+    page.get_by_role("button", name="Segment").click()
+    page.locator("#problem").wait_for(timeout=300_000)
+    text = page.locator("#problem").inner_text()
+    assert page.locator("#result").is_hidden() and page.locator("#cancel").is_hidden()
+    return text
+
+
+def downloaded(page: Page, button: str, folder: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=button).first.click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+DROP = """async (place) => {
+    const name = 'sub-01_T1w.nii.gz', input = document.createElement('input');
+    const bytes = await (await fetch(place)).arrayBuffer(), transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], name));
+    document.querySelector('#drop').dispatchEvent(
+        new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}"""
+
+
+def test_a_dropped_scan_becomes_what_the_package_makes_of_it(
+    opened: Watched, site: Site, tmp_path: Path
+) -> None:
+    page = opened.page
+    (site.folder / "dist" / "scan.gz").write_bytes(site.scan.read_bytes())
+    assert page.get_by_role("button", name="Segment").is_disabled()
+    page.evaluate(DROP, "scan.gz")
+    page.get_by_role("button", name="Segment").click()
+    page.locator("#result").wait_for(timeout=300_000)
+    page.locator("#viewer[data-shown]").wait_for(timeout=300_000)
+
+    paths = {name: site.bundles / name for name in ("brain", "icv")}
+    pool = PredictorPool(paths, precision="float32")
+    ((_, expected),) = run({"T1w": read_volume(site.scan)}, ["brain"], pool)
+    assert isinstance(expected, Segmentation)
+    labels = downloaded(page, "Label map", tmp_path)
+    assert labels.name == "sub-01_desc-brain_mask.nii.gz"
+    found = nib.load(labels)
+    assert np.array_equal(np.asarray(found.dataobj), expected.labels.data)
+    assert np.allclose(found.affine, nib.load(site.scan).affine, atol=1e-5)
+    table = downloaded(page, "Volumes", tmp_path)
+    write_morph(tmp_path / "expected.tsv", morph_rows(expected))
+    assert table.name == "sub-01_seg-brain_morph.tsv"
+    assert table.read_text() == (tmp_path / "expected.tsv").read_text()
+    rows = page.locator("section[data-task=brain] tbody tr").all_inner_texts()
+    volume = f"{expected.measures[0].volume_mm3 / 1000:.2f}"
+    assert len(rows) == 2 and rows[0].startswith("Brain") and volume in rows[0]
+    notes = page.locator("#findings .finding").all_inner_texts()
+    assert {f.message for f in expected.findings} <= {
+        note.split(": ", 1)[1].rsplit(" ", 1)[0] for note in notes
+    }
+    assert downloaded(page, "Save picture", tmp_path).read_bytes()[:4] == b"\x89PNG"
+    assert opened.errors == []
+    assert all(url.startswith((site.url, "blob:", "data:")) for url in opened.requests)
+
+
+def test_the_models_are_named_with_their_terms(opened: Watched) -> None:
+    rows = opened.page.locator("#models tbody tr").all_inner_texts()
+    assert [row.split("\t")[0] for row in rows] == ["brain", "icv"]
+    assert "CC0 <b>é</b>" in rows[0] and "For research use only" in opened.page.content()
+
+
+def test_files_that_cannot_be_used_are_refused_with_the_reason(
+    opened: Watched, site: Site, tmp_path: Path
+) -> None:
+    page, scan = opened.page, site.scan.read_bytes()
+    head = nib.load(site.scan)
+    several = nib.Nifti1Image(np.stack([head.get_fdata()] * 2, axis=-1), head.affine)
+    nib.save(several, tmp_path / "several.nii")
+    fine = nib.Nifti1Header()
+    fine.set_data_shape((512, 512, 384))
+    fine.set_sform(np.diag([0.5, 0.5, 0.5, 1]), code=1)
+    fine["magic"], fine["vox_offset"] = b"n+1", 352
+    (tmp_path / "text.nii").write_text("x" * 400)
+    (tmp_path / "cut.nii.gz").write_bytes(scan[: len(scan) // 2])
+    (tmp_path / "short.nii").write_bytes(gzip.decompress(scan)[:-5000])
+    (tmp_path / "fine.nii").write_bytes(fine.binaryblock + bytes(4))
+    assert "4D" in refused(page, tmp_path / "several.nii") or "44 x 52 x 40 x 2" in refused(
+        page, tmp_path / "several.nii"
+    )
+    assert "not a readable NIfTI image" in refused(page, tmp_path / "text.nii")
+    assert "truncated or damaged" in refused(page, tmp_path / "cut.nii.gz")
+    assert "the file is truncated" in refused(page, tmp_path / "short.nii")
+    large = refused(page, tmp_path / "fine.nii")
+    assert "512 x 512 x 384 voxels" in large and "resample the image to 1 mm" in large
+    assert opened.errors == []
+
+
+def test_more_scans_take_no_more_memory_and_a_run_can_be_cancelled(
+    opened: Watched, site: Site
+) -> None:
+    page = opened.page
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    used = []
+    for _ in range(3):
+        segment(page, site.scan)
+        assert ended(page)
+        session.send("HeapProfiler.collectGarbage")
+        figures = session.send("Performance.getMetrics")["metrics"]
+        used.append(next(one["value"] for one in figures if one["name"] == "JSHeapUsedSize"))
+    assert used[2] - used[1] < 2e6
+    page.get_by_role("button", name="Segment").click()
+    page.get_by_role("button", name="Cancel").click()
+    assert page.locator("#problem").inner_text() == "Cancelled." and ended(page)
+    assert page.get_by_role("button", name="Segment").is_enabled()
+
+
+def test_it_works_without_a_network_and_with_the_keyboard_alone(
+    opened: Watched, site: Site, context: BrowserContext
+) -> None:
+    page = opened.page
+    page.get_by_text("this page now works without a network").wait_for(timeout=300_000)
+    context.set_offline(True)
+    try:
+        page.reload()
+        page.get_by_label("Brain", exact=True).wait_for()
+        page.set_input_files("#t1w", site.scan)
+        page.locator("#t1w").focus()
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.id") == "run":
+                break
+        page.keyboard.press("Enter")
+        page.locator("#viewer[data-shown]").wait_for(timeout=300_000)
+        assert page.evaluate("document.activeElement.id") == "result"
+    finally:
+        context.set_offline(False)
+    for scheme in ("light", "dark"):
+        assert opened.violations(scheme=scheme) == []
+
+
+def test_a_plain_host_gets_threads_from_the_service_worker(browser: Browser, site: Site) -> None:
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site.folder / "dist"))
+    context = browser.new_context()
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.wait_for_function("window.crossOriginIsolated", timeout=300_000)
+        server.shutdown()
+    context.close()
+
+
+def test_models_of_another_release_are_refused(browser: Browser, site: Site) -> None:
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    real = (site.folder / "dist" / "models" / "models.json").read_text()
+    other = real.replace('"version": "tiny"', '"version": "other"')
+    page.route("**/models.json", lambda route: route.fulfill(body=other))
+    page.goto(site.url)
+    page.locator("#problem").wait_for()
+    assert "do not belong to this page" in page.locator("#problem").inner_text()
+    assert page.locator("#tasks input").count() == 0
+    context.close()
+
+
+def test_the_types_and_the_stages_of_the_page_are_those_of_the_package() -> None:
+    needs_packages()
+    subprocess.run(["npx", "tsc", "--noEmit"], cwd=WEB, check=True)
+    tests = subprocess.run(["npx", "vitest", "run"], cwd=WEB, capture_output=True, text=True)
+    assert tests.returncode == 0, tests.stdout[-4000:]
+
+
+def test_the_golden_answers_are_those_of_this_package() -> None:
+    golden = script("golden")
+    stored = json.loads(golden.FILE.read_text(encoding="utf-8"))
+    assert_same(json.loads(json.dumps(golden.golden())), stored, "golden")
+
+
+def assert_same(found: object, expected: object, place: str) -> None:
+    """Equal JSON, numbers and packed arrays to rounding."""
+    if isinstance(expected, dict) and "data" in expected and isinstance(expected["data"], str):
+        assert isinstance(found, dict)
+        one, other = (np.frombuffer(base64.b64decode(x["data"]), np.float32)
+                      for x in (found, expected))  # fmt: skip
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=place)
+    elif isinstance(expected, dict):
+        assert isinstance(found, dict) and found.keys() == expected.keys(), place
+        for key in expected:
+            assert_same(found[key], expected[key], f"{place}.{key}")
+    elif isinstance(expected, list):
+        assert isinstance(found, list) and len(found) == len(expected), place
+        for n, pair in enumerate(zip(found, expected, strict=True)):
+            assert_same(*pair, f"{place}[{n}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6), place
+    elif not place.endswith((".file", ".labels")):  # compressed by this version of zlib
+        assert found == expected, place
+
+
+def test_the_lock_file_names_no_host() -> None:
+    lock = (WEB / "package-lock.json").read_text()
+    assert '"resolved"' not in lock

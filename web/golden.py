@@ -1,0 +1,350 @@
+"""What the Python package answers to small made-up inputs: ``python web/golden.py`` writes it.
+
+``web/test/golden.json`` holds the answers; the tests of web/src/lib compare theirs with them. The
+inputs are made from a seed, so that the file changes only if the package does.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from deepmrseg_bids.bids.tables import write_morph
+from deepmrseg_bids.imaging.air import find_air, with_air_at_zero
+from deepmrseg_bids.imaging.brightness import brightness_gradient
+from deepmrseg_bids.imaging.grid import (
+    Grid,
+    axes_of,
+    canonical_grid,
+    centred_grid,
+    covered,
+    overlap,
+    resample,
+)
+from deepmrseg_bids.imaging.intensity import brain_coordinates, normalise
+from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap, read_volume, write_labels
+from deepmrseg_bids.inference.calibration import Calibration
+from deepmrseg_bids.inference.predictor import window_places
+from deepmrseg_bids.session.publish import morph_rows
+from deepmrseg_bids.tasks.flair_slices import slice_grid
+from deepmrseg_bids.tasks.hippocampus import with_coronal_border
+from deepmrseg_bids.tasks.hippocampus_search import best_fit
+from deepmrseg_bids.tasks.pose import upright_axes
+from deepmrseg_bids.tasks.qc import check_brain, check_image
+from deepmrseg_bids.tasks.results import (
+    Measure,
+    Posteriors,
+    Segmentation,
+    confidences,
+    label_map,
+    largest_parts,
+)
+
+FILE = Path(__file__).parent / "test" / "golden.json"
+RNG = np.random.default_rng(20)
+
+
+def packed(array: Any) -> dict[str, Any]:
+    """An array as its shape and its float32 values in base64, C order."""
+    values = np.ascontiguousarray(array, dtype=np.float32)
+    return {"shape": list(values.shape), "data": base64.b64encode(values.tobytes()).decode()}
+
+
+def of_grid(grid: Grid) -> dict[str, Any]:
+    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
+
+
+def turned(degrees: float, spacing: tuple[float, float, float], origin: tuple[float, ...]) -> Any:
+    """An affine turned about two axes."""
+    a, b = np.radians(degrees), np.radians(degrees / 2)
+    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
+    affine[:3, 3] = origin
+    return affine
+
+
+def grids() -> dict[str, Grid]:
+    """Grids that lie in one place, one finer, one coarser, permuted, turned."""
+    swapped = np.array([[0, 0, -1.5, 8], [1.2, 0, 0, -7], [0, -1, 0, 6], [0, 0, 0, 1.0]])
+    return {
+        "plain": centred_grid((0, -0.5, -0.5), (9, 10, 8), 1.0),
+        "finer": centred_grid((0.3, 0.2, -0.1), (11, 8, 9), 0.6),
+        "coarser": centred_grid((0.5, 0, 0), (5, 6, 4), 2.3),
+        "swapped": Grid((10, 9, 8), swapped),
+        "turned": Grid((9, 8, 10), turned(20, (1.1, 1, 0.9), (-4, -6, -3))),
+        "turned coarse": Grid((4, 5, 4), turned(-15, (2.4, 2.2, 2.6), (-5, -4, -4))),
+    }  # fmt: skip
+
+
+def resampling() -> list[dict[str, Any]]:
+    cases = []
+    for one, other in (("plain", "finer"), ("plain", "coarser"), ("swapped", "plain"),
+                       ("plain", "swapped"), ("turned", "plain"), ("plain", "turned"),
+                       ("plain", "turned coarse"), ("turned", "turned coarse"),
+                       ("plain", "plain")):  # fmt: skip
+        source, target = grids()[one], grids()[other]
+        data = RNG.normal(10, 3, source.shape).astype(np.float32)
+        fill = 1.0 if other == "finer" else 0.0
+        part = overlap(source, target)
+        cases.append({
+            "source": of_grid(source), "target": of_grid(target), "data": packed(data),
+            "fill": fill, "out": packed(resample(data, source, target, fill=fill)),
+            "covered": packed(covered(source, target)),
+            "overlap": part and [[s.start for s in part], [s.stop for s in part]],
+        })  # fmt: skip
+    return cases
+
+
+def geometry() -> list[dict[str, Any]]:
+    return [
+        {
+            "grid": of_grid(grid), "axes": axes_of(grid).tolist(), "obliquity": grid.obliquity,
+            "orientation": grid.orientation, "volume": grid.voxel_volume,
+            "canonical": of_grid(canonical_grid(grid, 1.3, axes=axes_of(grid))),
+            "centred": of_grid(centred_grid((1, 2, 3), (4, 5, 6), 1.1, axes=axes_of(grid))),
+        }
+        for grid in grids().values()
+    ]  # fmt: skip
+
+
+def neighbours() -> dict[str, Any]:
+    shape = (10, 12, 9)
+    mask = ndimage.gaussian_filter(RNG.normal(0, 1, shape), 1.2) > 0.03
+    data = RNG.normal(5, 2, shape).astype(np.float32)
+    pieces, _ = ndimage.label(mask)
+    joined, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    room = [(n, n) for n in (1, 2, 1)]
+    box = np.ones((3, 5, 3), bool)
+    closed = ndimage.binary_closing(np.pad(mask, room), box)[1:-1, 2:-2, 1:-1]
+    away = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=(1, 2, 1.5))[1:-1, 1:-1, 1:-1]
+    return {
+        "mask": packed(mask), "data": packed(data), "label": packed(pieces),
+        "label26": packed(joined), "dilated": packed(ndimage.binary_dilation(mask, iterations=2)),
+        "eroded": packed(ndimage.binary_erosion(mask)),
+        "opened": packed(ndimage.binary_opening(mask)), "closed": packed(closed),
+        "filled": packed(ndimage.binary_fill_holes(mask)), "distance": packed(away),
+        "gaussian": packed(ndimage.gaussian_filter(data, 1.1)),
+        "nearest": packed(ndimage.gaussian_filter(data, (0.8, 0, 1.4), mode="nearest")),
+        "gradient": packed(ndimage.gaussian_gradient_magnitude(data, 1.0)),
+        "laplace": packed(ndimage.laplace(data)),
+        "percentiles": np.percentile(data, (0.5, 50, 99.5)).tolist(),
+    }  # fmt: skip
+
+
+def intensities() -> dict[str, Any]:
+    data = RNG.gamma(2, 60, (9, 8, 7)).astype(np.float32)
+    mask = data > 40
+    whole = np.ones(data.shape, bool)
+    return {
+        "data": packed(data), "mask": packed(mask),
+        "head": packed(normalise(data, mode="head", scanned=mask)),
+        "brain": packed(normalise(data, mode="brain", mask=mask)),
+        "crop": packed(normalise(data, mode="crop", mask=whole)),
+        "coordinates": packed(brain_coordinates((4, 5, 3), (1.5, 2.2, 0.7), 1.5)),
+    }  # fmt: skip
+
+
+def answers() -> dict[str, Any]:
+    """Posteriors of three classes, and all that is made of them."""
+    grid = centred_grid((0, 0, 0), (14, 12, 10), 1.0)
+    noise = np.stack([ndimage.gaussian_filter(RNG.normal(0, 1, grid.shape), 1.3) for _ in range(3)])
+    share = np.exp(9 * noise)
+    posteriors = Posteriors((share / share.sum(axis=0)).astype(np.float32), grid, (0, 7, 9))
+    target = Grid((12, 13, 9), turned(12, (1.2, 1, 1.3), (-6, -7, -5)))
+    kept = largest_parts(posteriors)
+    bordered = with_coronal_border(posteriors)
+    found, shape = np.clip(2 * posteriors.data[1] - 1, 0, 1), grid.shape
+    outline = np.roll(ndimage.gaussian_filter(found, 1), (1, -2, 1), (0, 1, 2))
+    return {
+        "grid": of_grid(grid), "data": packed(posteriors.data), "target": of_grid(target),
+        "labels": packed(label_map(kept, target).data),
+        "parts": packed(kept.data), "bordered": packed(bordered.data),
+        "confidences": list(confidences(posteriors).items()),
+        "fit": best_fit(outline, found).tolist(), "found": packed(found),
+        "outline": packed(outline), "shape": list(shape),
+    }  # fmt: skip
+
+
+def calibrations() -> list[dict[str, Any]]:
+    facts = {
+        "volume_interval": {"plain": [0.8, 1.3]},
+        "volume_interval_ranges": {
+            "ranged": {"offset_mm3": 100, "ranges": [[1000, 0.5, 1.8], [None, 0.7, 1.4]]}
+        },
+        "volume_floor": {"ranged": 300},
+        "volume_if_none": {"ranged": 500},
+        "confidence_fit": {"ranged": [-1, 0.3, 0.9]},
+    }
+    return [
+        {
+            "facts": facts, "name": name, "volume": volume,
+            "interval": list(Calibration.of(facts, name).interval(volume)),
+            "confidence": Calibration.of(facts, name).confidence(0.83, volume),
+        }
+        for name in ("plain", "ranged", "unknown")
+        for volume in (0.0, 120.0, 800.0, 5000.0)
+    ]  # fmt: skip
+
+
+def paddings() -> list[dict[str, Any]]:
+    """Heads with air of several kinds."""
+    head = ndimage.gaussian_filter(RNG.gamma(2, 50, (14, 15, 13)), 0.7) + 60
+    far = sum((i - 7) ** 2 for i in np.indices(head.shape)) > 30
+    air = RNG.gamma(1, 3, head.shape)
+    plain = np.where(far, air, head)
+    rim = np.ones(head.shape, bool)
+    rim[2:-2, 2:-2, 2:-2] = False
+    made = [plain, plain - 1024, np.where(rim, -500, plain), np.where(far, 0, head), 800 - plain,
+            np.where(rim, 7, plain)]  # fmt: skip
+    cases = []
+    for data in (one.astype(np.float32) for one in made):
+        found = find_air(data)
+        cases.append({
+            "data": packed(data), "level": found.level, "outside": list(found.outside),
+            "negated": found.negated, "out": packed(with_air_at_zero(data, found)),
+            "codes": [one.code for one in found.findings(data)],
+        })  # fmt: skip
+    return cases
+
+
+def files() -> list[dict[str, Any]]:
+    """Files, each with its voxels and its label map as the package reads and writes them."""
+    cases = []
+    for name in ("plain", "swapped", "turned"):
+        grid = grids()[name]
+        scan = LabelMap(RNG.integers(0, 900, grid.shape).astype(np.uint16), grid)
+        with tempfile.TemporaryDirectory() as folder:
+            path, label_path = Path(folder) / "scan.nii.gz", Path(folder) / "labels.nii.gz"
+            write_labels(path, scan)
+            volume = read_volume(path)
+            labels = LabelMap((scan.data % 5).astype(np.uint8), volume.grid)
+            write_labels(label_path, labels)
+            cases.append({
+                "file": base64.b64encode(path.read_bytes()).decode(),
+                "data": packed(volume.data), "grid": of_grid(volume.grid),
+                "labels": base64.b64encode(label_path.read_bytes()).decode(),
+                "codes": [one.code for one in (*volume.findings, *check_image(volume))],
+            })  # fmt: skip
+    return cases
+
+
+def brains() -> list[dict[str, Any]]:
+    """Made-up brains, by a formula that the tests know too, and what the guard says of them."""
+    view = centred_grid((0, 0, 0), (60, 70, 60), 2.0)
+    i, j, k = np.indices(view.shape)
+    x, y, z = i - 30, j - 35, k - 30
+    depth = 1 - np.sqrt((x / 22) ** 2 + (y / 28) ** 2 + (z / 21) ** 2)
+    wave = np.sin(i * 12.9898 + j * 78.233 + k * 37.719) * 437.585453
+    noise = wave - np.floor(wave) - 0.5
+    tissue = np.select([depth > 0.45, depth > 0.12, depth > 0], [140.0, 100.0, 60.0], 8.0)
+    cases = []
+    for name, image in (
+        ("plain", tissue + 8 * noise),
+        ("uneven", (tissue + 8 * noise) * np.exp(x / 30)),
+        ("dark core", np.where(depth > 0, 200 - tissue, tissue) + 8 * noise),
+        ("noisy", tissue + 90 * noise),
+        ("stripped", np.where(depth > 0, tissue + 8 * noise, 0)),
+    ):
+        picture = image.astype(np.float32)
+        gradient = brightness_gradient(picture, depth > 0, view)
+        findings = check_brain(depth > 0, picture, view, view, confidence=0.87)
+        assert gradient is not None
+        cases.append({
+            "name": name, "ratio": gradient.ratio, "grid": of_grid(view),
+            "findings": [[one.code, one.severity, one.message] for one in findings],
+        })  # fmt: skip
+    return cases
+
+
+def poses() -> dict[str, Any]:
+    """The axes of a head of which eight structures were found."""
+    names = ["Caudate", "Hippocampus", "Putamen", "Thalamus-Proper"]
+    places = {"Caudate": (12, 12, 13), "Hippocampus": (24, -17, -10), "Putamen": (23, 5, 4),
+              "Thalamus-Proper": (11, -15, 7)}  # fmt: skip
+    table = LabelTable(tuple(
+        Label(10 * k + s, f"{side}-{name}") for k, name in enumerate(names, 1)
+        for s, side in enumerate(("Left", "Right"))
+    ))  # fmt: skip
+    affine = turned(14, (1, 1, 1), (0, 0, 0))
+    affine[:3, 3] = -affine[:3, :3] @ (40, 40, 30)
+    grid = Grid((80, 80, 60), affine)
+    classes = np.zeros(grid.shape, np.uint8)
+    for number, label in enumerate(table, start=1):
+        side, _, name = label.name.partition("-")
+        across, *rest = places[name]
+        middle = grid.to_voxel([[across if side == "Right" else -across, *rest]])[0]
+        away = sum((i - m) ** 2 for i, m in zip(np.indices(grid.shape), middle, strict=True))
+        classes[away < 9] = number
+    data = np.stack([(classes == k).astype(np.float32) for k in range(len(table) + 1)])
+    found = Posteriors(data, grid, (0, *table.indices))
+    axes = upright_axes(found, table)
+    assert axes is not None
+    return {
+        "grid": of_grid(grid), "voxels": np.argwhere(classes).tolist(),
+        "classes": classes[classes > 0].tolist(), "names": list(table.names), "axes": axes.tolist(),
+    }  # fmt: skip
+
+
+def slices() -> list[dict[str, Any]]:
+    cases = []
+    for affine, shape in (
+        (np.diag([-1.0, 1.0, 4.0, 1.0]), (60, 70, 20)),
+        (turned(8, (1, 1.02, 1.0), (-30, -35, -20)), (50, 60, 40)),
+        (np.array([[0, 0, 3, -30], [-0.9, 0, 0, 40], [0, 0.9, 0, 9], [0, 0, 0, 1]]), (80, 70, 22)),
+    ):  # fmt: skip
+        grid = Grid(shape, affine)
+        mask = np.zeros(shape, bool)
+        mask[tuple(slice(n // 4, n - n // 5) for n in shape)] = True
+        first = [n // 4 for n in shape]
+        cases.append({"grid": of_grid(grid), "first": first, "stop": [n - n // 5 for n in shape],
+                      "slices": of_grid(slice_grid(grid, mask, spacing=1.0))})  # fmt: skip
+    return cases
+
+
+def tables() -> dict[str, Any]:
+    rows = (Measure(7, "Left-Thing", 1234.5678, 1000.0, 1500.25, 0.91234),
+            Measure(9, "Right-Thing", 0.0))  # fmt: skip
+    labels = LabelMap(np.zeros((2, 2, 2), np.uint8), Grid((2, 2, 2), np.eye(4)))
+    table = LabelTable((Label(7, "Left-Thing"), Label(9, "Right-Thing")))
+    result = Segmentation("toy", labels, table, rows, brain_mm3=1.2e6, icv_mm3=None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "morph.tsv"
+        write_morph(path, morph_rows(result))
+        text = path.read_text(encoding="utf-8")
+    measures = [
+        {"index": r.index, "name": r.name, "volume": r.volume_mm3, "low": r.low_mm3,
+         "high": r.high_mm3, "confidence": r.confidence, "floor": r.floor_mm3}
+        for r in rows
+    ]  # fmt: skip
+    return {"measures": measures, "brainMm3": 1.2e6, "icvMm3": None, "tsv": text}
+
+
+def windows() -> list[dict[str, Any]]:
+    return [
+        {"edge": edge, "window": window, "starts": [s.start for s in window_places(edge, window)]}
+        for edge in (60, 72, 83, 96, 106, 130, 151)
+        for window in (0, 32, 72, 80)
+    ]
+
+
+def golden() -> dict[str, Any]:
+    """All answers."""
+    return {
+        "resampling": resampling(), "geometry": geometry(), "neighbours": neighbours(),
+        "intensities": intensities(), "answers": answers(), "calibrations": calibrations(),
+        "paddings": paddings(), "brains": brains(), "files": files(), "poses": poses(),
+        "slices": slices(), "tables": tables(), "windows": windows(),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(golden()) + "\n", encoding="utf-8")

@@ -1,0 +1,240 @@
+// Each stage against what the Python package answers (golden.py writes golden.json).
+
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { airFindings, findAir, withAirAtZero } from "../src/lib/air";
+import { brightnessGradient } from "../src/lib/brightness";
+import { confidence, interval } from "../src/lib/bundle";
+import { uprightAxes } from "../src/lib/deepbrain";
+import { axesOf, canonicalGrid, centredGrid, covered, Grid, overlap, resample } from "../src/lib/grid";
+import { bestFit, withCoronalBorder } from "../src/lib/hippocampus";
+import { brainCoordinates, normalise } from "../src/lib/intensity";
+import type { Matrix, Vec3 } from "../src/lib/linear";
+import * as ndimage from "../src/lib/ndimage";
+import { niftiBytes, readVolume } from "../src/lib/nifti";
+import { windowPlaces } from "../src/lib/predictor";
+import { checkBrain, checkImage } from "../src/lib/qc";
+import { confidences, labelMap, largestParts, segmentation } from "../src/lib/results";
+import type { Posteriors } from "../src/lib/results";
+import { morphTsv } from "../src/lib/tables";
+import { sliceGrid } from "../src/lib/wml";
+
+interface Packed {
+  shape: number[];
+  data: string;
+}
+interface Stored {
+  shape: Vec3;
+  affine: Matrix;
+}
+
+const golden = JSON.parse(readFileSync(new URL("golden.json", import.meta.url), "utf8"));
+
+type Case = Record<string, any>;
+
+function cases(name: string): Case[] {
+  return golden[name];
+}
+
+function values({ data }: Packed): Float32Array<ArrayBuffer> {
+  const bytes = Uint8Array.from(Buffer.from(data, "base64"));
+  return new Float32Array(bytes.buffer);
+}
+
+function mask(one: Packed): Uint8Array {
+  return Uint8Array.from(values(one));
+}
+
+function gridOf({ shape, affine }: Stored): Grid {
+  return new Grid(shape, affine);
+}
+
+function close(found: ArrayLike<number>, expected: ArrayLike<number>, most = 1e-4): void {
+  expect(found.length).toBe(expected.length);
+  let worst = 0;
+  for (let n = 0; n < found.length; n++) worst = Math.max(worst, Math.abs(found[n] - expected[n]));
+  expect(worst).toBeLessThanOrEqual(most);
+}
+
+function closeGrid(found: Grid, expected: Stored): void {
+  expect(found.shape).toEqual(expected.shape);
+  close(found.affine.flat(), expected.affine.flat(), 1e-6);
+}
+
+describe("grids", () => {
+  it.each(cases("geometry"))("lie where they lie in Python ($orientation)", (one: Case) => {
+    const grid = gridOf(one.grid);
+    const axes = axesOf(grid);
+    close(axes.flat(), one.axes.flat(), 1e-8);
+    expect(grid.orientation).toBe(one.orientation);
+    expect(grid.obliquity).toBeCloseTo(one.obliquity, 6);
+    expect(grid.voxelVolume).toBeCloseTo(one.volume, 8);
+    closeGrid(canonicalGrid(grid, 1.3, axes), one.canonical);
+    closeGrid(centredGrid([1, 2, 3], [4, 5, 6], 1.1, axes), one.centred);
+  });
+
+  it.each(cases("resampling"))("hand arrays on as in Python", (one: Case) => {
+    const [source, target] = [gridOf(one.source), gridOf(one.target)];
+    close(resample(values(one.data), source, target, one.fill), values(one.out));
+    close(covered(source, target), values(one.covered), 0);
+    const part = overlap(source, target);
+    expect(part && [part.start, part.stop]).toEqual(one.overlap);
+  });
+
+  it.each(cases("slices"))("follow the slices of a FLAIR", (one: Case) => {
+    const grid = gridOf(one.grid);
+    const inside = new Uint8Array(grid.size);
+    for (let i = one.first[0]; i < one.stop[0]; i++)
+      for (let j = one.first[1]; j < one.stop[1]; j++)
+        for (let k = one.first[2]; k < one.stop[2]; k++) inside[(i * grid.shape[1] + j) * grid.shape[2] + k] = 1;
+    closeGrid(sliceGrid(grid, inside, 1), one.slices);
+  });
+});
+
+describe("neighbours", () => {
+  const one = golden.neighbours;
+  const shape = one.data.shape as Vec3;
+  const [m, data] = [mask(one.mask), values(one.data)];
+  it.each([
+    ["label", () => ndimage.label(m, shape).labels],
+    ["label26", () => ndimage.label(m, shape, true).labels],
+    ["dilated", () => ndimage.dilate(m, shape, 2)],
+    ["eroded", () => ndimage.erode(m, shape)],
+    ["opened", () => ndimage.opening(m, shape)],
+    ["closed", () => ndimage.closedByBox(m, shape, [1, 2, 1])],
+    ["filled", () => ndimage.fillHoles(m, shape)],
+    ["distance", () => ndimage.distance(m, shape, [1, 2, 1.5])],
+    ["gaussian", () => ndimage.gaussianFilter(data, shape, 1.1)],
+    ["nearest", () => ndimage.gaussianFilter(data, shape, [0.8, 0, 1.4], "nearest")],
+    ["gradient", () => ndimage.gaussianGradientMagnitude(data, shape, 1)],
+    ["laplace", () => ndimage.laplace(data, shape)],
+  ] as [string, () => ArrayLike<number>][])("%s as SciPy", (name, make) => {
+    close(make(), values(one[name]));
+  });
+  it("percentiles as NumPy", () => close(ndimage.percentiles(data, [0.5, 50, 99.5]), one.percentiles, 1e-5));
+});
+
+describe("intensities", () => {
+  const one = golden.intensities;
+  const [data, m] = [values(one.data), mask(one.mask)];
+  it("are scaled by a head, a brain, a crop", () => {
+    close(normalise(data, "head", m), values(one.head));
+    close(normalise(data, "brain", m), values(one.brain));
+    close(normalise(data, "crop", m.slice().fill(1)), values(one.crop));
+  });
+  it("come with coordinates", () => close(brainCoordinates([4, 5, 3], [1.5, 2.2, 0.7], 1.5), values(one.coordinates)));
+});
+
+describe("air", () => {
+  it.each(cases("paddings"))("is found at $level, negated: $negated", (one: Case) => {
+    const data = values(one.data);
+    const found = findAir(data, one.data.shape);
+    expect(found.level).toBeCloseTo(one.level, 3);
+    expect(found.negated).toBe(one.negated);
+    close(found.outside, one.outside);
+    close(withAirAtZero(data, one.data.shape, found), values(one.out), 1e-3);
+    expect(airFindings(found, data, one.data.shape).map(({ code }) => code)).toEqual(one.codes);
+  });
+});
+
+const pictures: Record<string, (tissue: number, noise: number, x: number, brain: boolean) => number> = {
+  plain: (tissue, noise) => tissue + 8 * noise,
+  uneven: (tissue, noise, x) => (tissue + 8 * noise) * Math.exp(x / 30),
+  "dark core": (tissue, noise, _, brain) => (brain ? 200 - tissue : tissue) + 8 * noise,
+  noisy: (tissue, noise) => tissue + 90 * noise,
+  stripped: (tissue, noise, _, brain) => (brain ? tissue + 8 * noise : 0),
+};
+
+describe("brains", () => {
+  it.each(cases("brains"))("$name: brightness and findings", (one: Case) => {
+    const grid = gridOf(one.grid);
+    const image = new Float32Array(grid.size);
+    const inside = new Uint8Array(grid.size);
+    for (let i = 0, n = 0; i < 60; i++)
+      for (let j = 0; j < 70; j++)
+        for (let k = 0; k < 60; k++, n++) {
+          const [x, y, z] = [i - 30, j - 35, k - 30];
+          const depth = 1 - Math.sqrt((x / 22) ** 2 + (y / 28) ** 2 + (z / 21) ** 2);
+          const wave = Math.sin(i * 12.9898 + j * 78.233 + k * 37.719) * 437.585453;
+          const noise = wave - Math.floor(wave) - 0.5;
+          const tissue = depth > 0.45 ? 140 : depth > 0.12 ? 100 : depth > 0 ? 60 : 8;
+          inside[n] = +(depth > 0);
+          image[n] = pictures[one.name](tissue, noise, x, depth > 0);
+        }
+    expect(brightnessGradient(image, inside, grid)?.ratio).toBeCloseTo(one.ratio, 3);
+    const findings = checkBrain(inside, image, grid, grid, 0.87);
+    expect(findings.map(({ code, severity, message }) => [code, severity, message])).toEqual(one.findings);
+  });
+});
+
+describe("posteriors", () => {
+  const one = golden.answers;
+  const grid = gridOf(one.grid);
+  const all = values(one.data);
+  const posteriors: Posteriors = { data: [0, 1, 2].map((c) => all.slice(c * grid.size, (c + 1) * grid.size)), grid, indices: [0, 7, 9] };
+  const joined = ({ data }: Posteriors) => data.flatMap((part) => Array.from(part));
+  it("lose scattered pieces", () => close(joined(largestParts(posteriors)), values(one.parts)));
+  it("become labels on the grid of the scan", () => close(labelMap(largestParts(posteriors), gridOf(one.target)), values(one.labels), 0));
+  it("get a coronal border", () => close(joined(withCoronalBorder(posteriors)), values(one.bordered)));
+  it("say how sure they are", () => {
+    for (const [index, sure] of one.confidences) expect(confidences(posteriors).get(index)).toBeCloseTo(sure, 5);
+  });
+  it("tell how far an outline is to be moved", () => expect(bestFit(values(one.outline), values(one.found), one.shape)).toEqual(one.fit));
+});
+
+describe("volumes", () => {
+  it.each(cases("calibrations"))("$name: interval and confidence of $volume", (one: Case) => {
+    const [low, high] = interval(one.facts, one.name, one.volume);
+    if (one.interval[0] === null) expect([low, high]).toEqual([null, null]);
+    else close([low, high] as number[], one.interval, 1e-6);
+    expect(confidence(one.facts, one.name, 0.83, one.volume)).toBeCloseTo(one.confidence, 8);
+  });
+  it("are written as the app writes them", () => {
+    const result = { ...segmentation("toy", new Uint8Array(8), [], golden.tables.measures), ...golden.tables };
+    expect(morphTsv(result)).toBe(golden.tables.tsv);
+  });
+});
+
+describe("windows", () => {
+  it.each(cases("windows"))("of $window on an edge of $edge", (one: Case) => expect(windowPlaces(one.edge, one.window)).toEqual(one.starts));
+});
+
+describe("a tilted head", () => {
+  it("has the axes that its structures tell", () => {
+    const { grid: stored, voxels, classes, names, axes } = golden.poses;
+    const grid = gridOf(stored);
+    const data = [0, ...names].map(() => new Float32Array(grid.size));
+    data[0].fill(0.5);
+    voxels.forEach(([i, j, k]: Vec3, n: number) => (data[classes[n]][(i * grid.shape[1] + j) * grid.shape[2] + k] = 1));
+    const table = names.map((name: string, n: number) => ({ index: n + 1, name, abbreviation: "", color: "#ffffff" }));
+    const found = uprightAxes({ data, grid, indices: [0, ...table.map((label: { index: number }) => label.index)] }, table);
+    close((found as Matrix).flat(), axes.flat(), 2e-6);
+  });
+});
+
+describe("files", () => {
+  it.each(cases("files"))("are read, and label maps written, as by the package", async (one: Case) => {
+    const volume = await readVolume(Uint8Array.from(Buffer.from(one.file, "base64")), "scan");
+    close(volume.data, values(one.data), 0);
+    closeGrid(volume.grid, one.grid);
+    expect([...volume.findings, ...checkImage(volume)].map(({ code }) => code)).toEqual(one.codes);
+    const labels = Uint8Array.from(volume.data, (x) => x % 5);
+    const stream = new Blob([Buffer.from(one.labels, "base64")]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const expected = new Uint8Array(await new Response(stream).arrayBuffer());
+    const found = niftiBytes(labels, volume.grid, volume.forms);
+    const numbers = (bytes: Uint8Array) => {
+      const view = new DataView(bytes.buffer);
+      return Array.from({ length: 88 }, (_, n) => (n >= 19 && n <= 29) || n >= 64 && n <= 81 ? view.getFloat32(4 * n, true) : view.getInt32(4 * n, true));
+    };
+    close(numbers(found), numbers(expected), 1e-5);
+    expect(Buffer.from(found.subarray(352)).equals(Buffer.from(expected.subarray(352)))).toBe(true);
+  });
+
+  it.each([
+    ["nothing", new Uint8Array(0), /an empty file/],
+    ["text", new TextEncoder().encode("<!DOCTYPE html><html>".repeat(50)), /an HTML page/],
+    ["half a gzip", Uint8Array.from(Buffer.from(golden.files[0].file, "base64")).subarray(0, 300), /truncated or damaged/],
+  ])("%s is refused with what it is", async (_, bytes, message) => {
+    await expect(readVolume(bytes, "scan")).rejects.toThrow(message);
+  });
+});

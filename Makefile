@@ -12,7 +12,7 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 SCRIPTS = .ci/run $(shell git ls-files '*.sh' '*.sbatch')
 
-.PHONY: help setup demo test lint types doctest docs web web-serve clean
+.PHONY: help setup demo test lint types doctest docs web web-serve bench-check clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -71,6 +71,10 @@ web: $(STAMP) $(WEB)
 
 web-serve:
 	$(PYTHON) web/serve.py
+
+# ratios of times inside one run, against their bounds; on an idle machine
+bench-check: $(STAMP)
+	$(BIN)/python benchmarks/check.py
 
 clean:
 	rm -rf $(VENV) demo build dist site web/dist web/node_modules *.egg-info

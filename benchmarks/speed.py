@@ -13,6 +13,8 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -50,33 +52,51 @@ def matrix_rate(dtype: object) -> float:
     return 2 * 2048**3 * count / (time.perf_counter() - start) / 1e9
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--tasks", nargs="+", default=TASKS)
-    args = parser.parse_args()
-    prepare_process()
+@dataclass(frozen=True)
+class Times:
+    """What a head takes, medians of several runs.
+
+    Attributes:
+        whole, reading, networks, around, writing: seconds; ``around``: resampling and labels.
+        rate, ceiling: GFLOP/s of the networks, and of a matrix product of the same type.
+        peak: memory of the process in MiB.
+        kind: in what the networks compute.
+    """
+
+    whole: float
+    reading: float
+    networks: float
+    around: float
+    writing: float
+    rate: float
+    ceiling: float
+    peak: float
+    kind: str
+
+
+def measure(
+    *, threads: int = 2, precision: str = "auto", runs: int = 3, tasks: Sequence[str] = TASKS
+) -> Times:
+    """Segment the head several times, and write the label maps."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
     from deepmrseg_bids.imaging.nifti import read_volume, write_labels
     from deepmrseg_bids.inference.predictor import PredictorPool, resolve_precision, set_threads
     from deepmrseg_bids.tasks.pipeline import run
     from deepmrseg_bids.tasks.results import Segmentation
 
-    set_threads(args.threads)
-    pool = PredictorPool(precision=args.precision)
+    set_threads(threads)
+    pool = PredictorPool(precision=precision)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sub-01_T1w.nii.gz"
         nib.save(head(), path)
         rows = []
-        for turn in range(args.runs + 1):
+        for turn in range(runs + 1):
             pool_start, start = pool.seconds, time.perf_counter()
             volume = read_volume(path)
             read = time.perf_counter()
-            results = list(run({"T1w": volume}, args.tasks, pool))
+            results = list(run({"T1w": volume}, tasks, pool))
             computed = time.perf_counter()
             for task, result in results:
                 assert isinstance(result, Segmentation), result
@@ -87,23 +107,45 @@ def main() -> None:
                 around = computed - read - inside
                 rows.append((end - start, read - start, inside, around, end - computed))
         peak = peak_memory_mib()
-        counter = FlopCounterMode(display=False)
+
+        def flops(x: Sequence[int], w: Sequence[int], *_: object, out_shape: Sequence[int]) -> int:
+            return int(conv_flop_count(list(x), list(w), list(out_shape)))
+
+        own = {torch.ops.aten.mkldnn_convolution: flops}  # float32, see predictor.use_onednn
+        counter = FlopCounterMode(display=False, custom_mapping=own)
         with counter:
-            list(run({"T1w": volume}, args.tasks, pool))
-    total, reading, networks, around, writing = np.median(np.array(rows), axis=0)
-    kind = resolve_precision(args.precision, torch.device("cpu"))
-    rate, ceiling = counter.get_total_flops() / networks / 1e9, matrix_rate(kind)
-    print(f"{os.cpu_count()} cores, {args.threads} threads, {kind}, median of {args.runs} runs\n")
+            list(run({"T1w": volume}, tasks, pool))
+    whole, reading, networks, around, writing = map(float, np.median(np.array(rows), axis=0))
+    kind = resolve_precision(precision, torch.device("cpu"))
+    rate = counter.get_total_flops() / networks / 1e9
+    ceiling = matrix_rate(kind)
+    return Times(whole, reading, networks, around, writing, rate, ceiling, peak, str(kind))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    args = parser.parse_args()
+    prepare_process()
+    found = measure(
+        threads=args.threads, precision=args.precision, runs=args.runs, tasks=args.tasks
+    )
+    share = 100 * found.networks / found.whole
+    print(f"{os.cpu_count()} cores, {args.threads} threads, {found.kind}, "
+          f"median of {args.runs} runs\n")  # fmt: skip
     print("| what | figure |\n| --- | --- |")
-    print(f"| whole | {total:.2f} s |")
-    print(f"| reading the image | {reading:.2f} s |")
-    print(f"| networks | {networks:.2f} s ({100 * networks / total:.0f} % of the whole) |")
-    print(f"| resampling and labels | {around:.2f} s |")
-    print(f"| writing the label maps | {writing:.2f} s |")
-    print(f"| rate of the networks | {rate:.0f} GFLOP/s |")
-    print(f"| matrix product 2048, same type | {ceiling:.0f} GFLOP/s |")
-    print(f"| rate against matrix product | {100 * rate / ceiling:.0f} % |")
-    print(f"| peak memory | {peak:.0f} MiB |")
+    print(f"| whole | {found.whole:.2f} s |")
+    print(f"| reading the image | {found.reading:.2f} s |")
+    print(f"| networks | {found.networks:.2f} s ({share:.0f} % of the whole) |")
+    print(f"| resampling and labels | {found.around:.2f} s |")
+    print(f"| writing the label maps | {found.writing:.2f} s |")
+    print(f"| rate of the networks | {found.rate:.0f} GFLOP/s |")
+    print(f"| matrix product 2048, same type | {found.ceiling:.0f} GFLOP/s |")
+    print(f"| rate against matrix product | {100 * found.rate / found.ceiling:.0f} % |")
+    print(f"| peak memory | {found.peak:.0f} MiB |")
 
 
 if __name__ == "__main__":

@@ -253,7 +253,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelMap:
         raise ImageReadError(
             f"{path}: labels go up to {_LARGEST_LABEL}, found {data.max():.0f}: is it a label map?"
         )
-    labels = data.astype(_smallest_type(int(data.max())))
+    labels = data.astype(_smallest_type(int(data.max())), copy=False)
     shape = (data.shape[0], data.shape[1], data.shape[2])
     return LabelMap(labels, place(image.stored, image.nib.header, shape, path)[0])
 
@@ -267,7 +267,7 @@ def write_labels(path: str | os.PathLike[str], labels: LabelMap) -> None:
     Raises:
         DatasetError: the disk is full, or the folder cannot be written.
     """
-    data = labels.data.astype(_smallest_type(int(labels.data.max(initial=0))))
+    data = labels.data.astype(_smallest_type(int(labels.data.max(initial=0))), copy=False)
     _write(Path(path), [data], labels.grid, data.shape, data.dtype, intent="label")
 
 

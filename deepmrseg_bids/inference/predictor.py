@@ -34,6 +34,7 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "set_threads",
+    "use_onednn",
     "window_places",
     "with_position",
 ]
@@ -100,6 +101,38 @@ def _fold_into(conv: Any, norm: Any) -> None:
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias, transpose=transposed
     )
+
+
+def use_onednn(network: nn.Module) -> nn.Module:
+    """Let each float32 convolution on a CPU be one of oneDNN: the same function.
+
+    PyTorch leaves kernels of one voxel, where a process has one thread, and small images in
+    batches of one to kernels of its own that take several times as long.
+
+    Works in place and returns the network.
+    """
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        for module in list(network.modules()):
+            for name, conv in list(module.named_children()):
+                if type(conv) in (nn.Conv2d, nn.Conv3d):
+                    setattr(module, name, _OneDnn(conv))
+    return network
+
+
+class _OneDnn(nn.Module):
+    """A convolution; on a CPU that of oneDNN, whatever its size."""
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv = self.conv
+        if not x.is_cpu:
+            out: torch.Tensor = conv(x)
+            return out
+        settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        return torch.mkldnn_convolution(x, conv.weight, conv.bias, *settings)
 
 
 def with_position(x: torch.Tensor, spacing: float) -> torch.Tensor:
@@ -169,6 +202,8 @@ class Predictor:
             )
         self._type = resolve_precision(self.precision, self.device)
         network = fold(self.bundle.load())
+        if self._type == torch.float32:
+            use_onednn(network)
         self._layout = (
             torch.channels_last if self.bundle.network.spatial_dims == 2 else torch.channels_last_3d
         )

@@ -60,7 +60,8 @@ class ResBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.body(x) + x)
+        y: Tensor = self.body(x)
+        return y.add_(x).relu_()
 
 
 class ResInc(nn.Module):
@@ -91,7 +92,8 @@ class ResInc(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         joined = torch.cat([branch(x) for branch in self.branches], dim=1)
-        return torch.relu(self.merge(joined) + x)
+        y: Tensor = self.merge(joined)
+        return y.add_(x).relu_()
 
 
 class TransitionDown(ConvNorm):

@@ -54,6 +54,7 @@ _BACKGROUND = "#000000"
 UNKNOWN = "#ffffff"  # a label that the table does not name is still drawn
 _SOFTWARE_TAG = 0x0131  # of EXIF
 _QUALITIES = (90, 75, 55)
+_EFFORT = 2  # of WebP: half the time of the next, for 2 % more bytes
 _SCALES = (1.0, 0.75, 0.5, 0.35)
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -431,7 +432,7 @@ def encode(pixels: Array, limit: int | None, *, software: str = "") -> bytes:
         image = whole if scale == 1 else whole.resize(size, Image.Resampling.LANCZOS)
         for quality in _QUALITIES:
             stream = io.BytesIO()
-            image.save(stream, "WEBP", quality=quality, method=3, exif=marks)
+            image.save(stream, "WEBP", quality=quality, method=_EFFORT, exif=marks)
             data = stream.getvalue()
             if limit is None or len(data) <= limit:
                 return data

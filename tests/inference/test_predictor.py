@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepmrseg_bids.errors import BundleError, DeviceError, SkippedTask, UsageError
 from deepmrseg_bids.imaging.labels import Label, LabelTable
@@ -17,6 +18,7 @@ from deepmrseg_bids.inference.predictor import (
     fold,
     resolve_device,
     resolve_precision,
+    use_onednn,
     window_places,
 )
 from deepmrseg_bids.network import NetworkConfig, build_network
@@ -64,6 +66,34 @@ def test_folding_batch_normalisation_keeps_the_function(kind, dims):
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     kinds = (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
     assert not any(isinstance(module, kinds) for module in network.modules())
+
+
+@pytest.mark.parametrize("kind", ["deepmrseg", "unet"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_convolutions_of_onednn_are_the_same_function(kind, dims):
+    config = NetworkConfig(kind=kind, spatial_dims=dims, in_channels=1, classes=3, width=8, depth=2)
+    network = fold(trained_like(config))
+    x = torch.randn(1, 1, *([16] * dims))
+    seen = Convolutions()
+    with torch.inference_mode():
+        expected = network(x)
+        with seen:
+            found = use_onednn(network)(x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert seen.names == {"aten.mkldnn_convolution", f"aten.conv_transpose{dims}d"}
+
+
+class Convolutions(TorchDispatchMode):
+    """The names of the convolutions that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "conv" in (name := str(func.overloadpacket)):
+            self.names.add(name)
+        return func(*args, **(kwargs or {}))
 
 
 def test_posteriors_have_the_size_of_the_image_and_sum_to_one(bundle, fastest):

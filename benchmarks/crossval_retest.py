@@ -3,8 +3,8 @@
     python benchmarks/crossval_retest.py CROSSVALIDATION
     python benchmarks/crossval_retest.py EVALUATION --samples SAMPLES.tsv
 
-Reads `per_sample.tsv` and `folds.tsv` of `deepmrseg crossval`, or what `deepmrseg evaluate` wrote of
-SAMPLES.tsv. For all pairs of scans of a person: the difference of the two volumes in per cent of
+Reads `per_sample.tsv` and `folds.tsv` of `deepmrseg crossval`, or what `deepmrseg evaluate` wrote
+of SAMPLES.tsv. For all pairs of scans of a person: the difference of the two volumes in per cent of
 their mean, as found and in the reference labels.
 """
 

@@ -30,6 +30,7 @@ from deepmrseg_bids.imaging.nifti import Volume, read_volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor, set_threads
 from deepmrseg_bids.system import prepare_process
+from deepmrseg_bids.tasks import wml
 from deepmrseg_bids.tasks.flair_slices import prepare_pair, slice_grid
 from deepmrseg_bids.tasks.lesions import drop_specks
 from deepmrseg_bids.train.config import load_config
@@ -101,7 +102,9 @@ def millilitres(
     """The volume of lesions in prepared slices; ``alone``: without the T1w."""
     if alone:
         image = np.stack([image[0], np.full_like(image[1], OUTSIDE)])
-    found = predictor.slices(image, mirrored=True).argmax(axis=0) > 0
+    answer = predictor.slices(image, mirrored=True)
+    wml.weigh(answer, np.ones(answer.shape[1:], dtype=bool), grid, predictor.bundle)
+    found = answer.argmax(axis=0) > 0
     chosen = drop_specks(found & (image[0] > OUTSIDE), grid)
     return float(chosen.sum()) * grid.voxel_volume / 1000
 

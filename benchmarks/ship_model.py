@@ -96,8 +96,8 @@ BEFORE = {
     "deepbrain": ", after 4200 steps on three of four folds: 2400 on the manually labelled scans "
     "alone (`deepbrain-extracted`), 1800 with weaker augmentation (version 0.2.0)",
     "hippocampus": "",
-    "wml": ", after 8000 steps with fewer bright regions that are no lesions and 1500 with slices of "
-    "up to 6 mm (now 8 mm)",
+    "wml": ", after 8000 steps with fewer bright regions that are no lesions, and 1500 with slices "
+    "of up to 6 mm (now 8 mm)",
     "wholebrain": ", after 1900 steps on the manually labelled scans alone, and 660 with the whole "
     "heads at a weight of 0.3 each (now 0.2)",
 }
@@ -164,7 +164,7 @@ LIMITS = {
     "infarcts, oedema and gliosis can be labelled. Not validated in tumours. "
     "Lesions in cortex, cerebellum and spinal cord are missed. Few faint "
     "lesions are not separated reliably from other bright spots: in five older people with "
-    "manual labels of 0.1 to 7.9 ml the volume is wrong by 0.2 to 3.8 ml (median 1.4 ml), and in two "
+    "manual labels of 0.1 to 7.9 ml the volume is wrong by 0.2 to 3.8 ml (median 1.4 ml); in two "
     "patients with manual labels Dice is 0.76 with many lesions, 0.27 with few. "
     "The labels of the clinical scans are automatic, at 2 mm, and omit visible lesions, so "
     "agreement with them does not measure the accuracy of volumes.",

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from deepmrseg_bids.inference.predictor import Predictor
     from deepmrseg_bids.tasks.pipeline import SessionContext
 
-__all__ = ["TASK", "LesionSegmentation", "segment", "segment_pair_of", "segment_prepared"]
+__all__ = ["TASK", "LesionSegmentation", "segment", "segment_pair_of", "segment_prepared", "weigh"]
 
 _MaskOn = Callable[[Grid], NDArray[np.bool_]]
 
@@ -173,7 +173,7 @@ def _segment(
     mask = mask_on(grid)
     image = prepare_pair(flair, t1w, mask, grid, rigid=rigid)
     answer = predictor.slices(image, mirrored=across(grid))
-    _weigh(answer, mask, grid, bundle)
+    weigh(answer, mask, grid, bundle)
     chosen = drop_specks(mask & (answer.argmax(axis=0) > 0), grid)
     _keep(answer, chosen, mask)
     posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))
@@ -192,16 +192,20 @@ def _segment(
     )
 
 
-def _weigh(
+def weigh(
     answer: NDArray[np.float32], mask: NDArray[np.bool_], grid: Grid, bundle: ModelBundle
 ) -> None:
-    """Change the odds of lesions so that the threshold of this load becomes one half, in place."""
+    """Change the odds of lesions so that the threshold of this load becomes one half, in place.
+
+    Args:
+        answer: (2, *grid.shape) posteriors of background and lesions; those of more labels stay.
+        mask: the brain.
+    """
     if len(bundle.labels) > 1:
         return
+    (name,) = bundle.labels.names
     load = float((mask & (answer[0] < 0.5)).sum()) * grid.voxel_volume
-    threshold = Calibration.of(
-        bundle.facts, bundle.labels[bundle.labels.indices[0]].name
-    ).threshold(load)
+    threshold = Calibration.of(bundle.facts, name).threshold(load)
     if threshold == 0.5:
         return
     answer[0] *= threshold

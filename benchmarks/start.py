@@ -8,8 +8,8 @@ other programs only add to them) of:
 - `--help` of both commands and of every subcommand (the slowest),
 - `import torch` alone, to compare with,
 - `deepmrseg predict` with three tasks until it opens the first image: networks are loaded,
-- `deepmrseg-bids` until a worker begins the first session. Processor time is that of all its
-  processes, to the end of a run whose only scan cannot be read.
+- `deepmrseg-bids` until a worker begins the first session. Processor time is that of its main
+  process alone, to the end of a run whose only scan cannot be read.
 """
 
 from __future__ import annotations

@@ -120,8 +120,11 @@ def _shrunk(data: Array, source: Grid, target: Grid) -> Array:
         if factor > 1 and abs(factor - factors[axis]) < 1e-6:
             parts = [data[(slice(None),) * axis + (slice(k, None, factor),)] for k in range(factor)]
             edge = target.shape[axis]
-            whole = [part[(slice(None),) * axis + (slice(edge),)] for part in parts]
-            data = sum(part.astype(np.float32) for part in whole) / factor
+            first, *others = (part[(slice(None),) * axis + (slice(edge),)] for part in parts)
+            total = first.astype(np.float32)
+            for part in others:
+                total += part.astype(np.float32, copy=False)
+            data = np.divide(total, factor, out=total)
             source = _along(source, target, axis)
     return resample(data, source, target)
 

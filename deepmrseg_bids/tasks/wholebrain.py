@@ -16,7 +16,7 @@ import numpy as np
 from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, centred_grid, resample
 from deepmrseg_bids.imaging.labels import LabelTable
-from deepmrseg_bids.imaging.nifti import Volume
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.brain import MODELS, brain_of, t1w_of
 from deepmrseg_bids.tasks.crops import MaskOn, around_brain, extracted_brain, look
 from deepmrseg_bids.tasks.qc import check_volumes
@@ -50,13 +50,20 @@ _UNDECIDED = 1e-4  # of a side: the place of the voxel counts as much as that
 
 
 def segment(
-    volume: Volume, box: Grid, mask_on: MaskOn, predictors: Predictors, *, regions: Path = REGIONS
+    volume: Volume,
+    box: Grid,
+    mask_on: MaskOn,
+    predictors: Predictors,
+    *,
+    within: MaskOn | None = None,
+    regions: Path = REGIONS,
 ) -> Segmentation:
     """All structures of a brain.
 
     Args:
         box: around the brain, at the spacing of the structures' network.
-        mask_on: the brain.
+        mask_on: the brain, as the networks see it.
+        within: the mask that no label leaves, if it is another one.
         regions: the table of composite regions.
 
     Raises:
@@ -72,6 +79,8 @@ def segment(
     found = replace(found, sides=Sides(right, _left_of(TABLE)))
     counts = count(found)
     labels = label_map(found, volume.grid)
+    if within is not None:
+        labels = LabelMap(labels.data * within(volume.grid), labels.grid)
     rows = measure(labels, TABLE, counts.confidences(), structures.bundle)
     composites = measure_regions(labels, read_regions(regions), counts, structures.bundle)
     return Segmentation(
@@ -125,7 +134,10 @@ def _segment_session(context: SessionContext) -> Segmentation:
     spacing = context.predictors("wholebrain").bundle.preparation.spacing
     box = around_brain(brain.probability, brain.grid, spacing, room_mm=_ROOM_MM)
     regions = context.regions or REGIONS
-    found = segment(t1w_of(context), box, brain.mask_on, context.predictors, regions=regions)
+    found = segment(
+        t1w_of(context), box, brain.mask_on, context.predictors,
+        within=brain.outlined_on, regions=regions,
+    )  # fmt: skip
     return found_in(brain, found)
 
 

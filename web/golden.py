@@ -29,13 +29,14 @@ from deepmrseg_bids.imaging.grid import (
 )
 from deepmrseg_bids.imaging.intensity import brain_coordinates, normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
-from deepmrseg_bids.imaging.nifti import LabelMap, read_volume, write_labels
+from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_volume, write_labels
+from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.inference.calibration import Calibration
 from deepmrseg_bids.inference.predictor import window_places
 from deepmrseg_bids.session.publish import morph_rows
 from deepmrseg_bids.tasks.flair_slices import slice_grid
 from deepmrseg_bids.tasks.hippocampus import with_coronal_border
-from deepmrseg_bids.tasks.hippocampus_search import best_fit
+from deepmrseg_bids.tasks.hippocampus_search import Search, best_fit
 from deepmrseg_bids.tasks.pose import upright_axes
 from deepmrseg_bids.tasks.qc import check_brain, check_image
 from deepmrseg_bids.tasks.results import (
@@ -294,6 +295,44 @@ def poses() -> dict[str, Any]:
     }  # fmt: skip
 
 
+class Bright:
+    """In the place of a network: bright is hippocampus, anterior in the front half."""
+
+    def many(self, images: list[Any]) -> list[Any]:
+        """Answers of several images."""
+        answers = []
+        for image in images:
+            share = 1 / (1 + np.exp(-4 * (image.astype(np.float64) - 1)))
+            front = np.arange(image.shape[1])[:, None] >= image.shape[1] / 2
+            answers.append(np.stack([1 - share, share * front, share * ~front]).astype(np.float32))
+        return answers
+
+
+def searches() -> list[dict[str, Any]]:
+    """Where a bright ball is found that was first seen some millimetres off."""
+    cases = []
+    grid = Grid((44, 46, 42), turned(0, (1, 1, 1), (-21.3, -22.6, -20.8)))
+    i, j, k = np.indices(grid.shape)
+    image = 50 + 5 * np.sin(i * 1.3 + j * 2.1 + k * 0.7)
+    image[((i - 24) / 4) ** 2 + ((j - 22) / 6) ** 2 + ((k - 20) / 4) ** 2 < 1] += 60
+    seen = ((i - 21) / 4) ** 2 + ((j - 24) / 6) ** 2 + ((k - 22) / 4) ** 2 < 1
+    volume = Volume(image.astype(np.float32), grid)
+    for side in ("left", "right"):
+        for window in ((0, 0, 0), (16, 18, 16)):
+            preparation = Preparation(1.0, "crop", (20, 24, 20), 3, window=window)
+            search = Search(volume, seen, grid, side, preparation)
+            for _ in range(6):
+                if not search.converged:
+                    search.take(Bright().many([search.window()])[0])
+            found = search.looks[search.found_at][1]
+            cases.append({
+                "grid": of_grid(grid), "side": side, "window": list(window),
+                "place": list(search.found_at), "converged": search.converged,
+                "found": of_grid(found.grid), "mass": search.looks[search.found_at][0],
+            })  # fmt: skip
+    return cases
+
+
 def slices() -> list[dict[str, Any]]:
     cases = []
     for affine, shape in (
@@ -342,7 +381,7 @@ def golden() -> dict[str, Any]:
         "resampling": resampling(), "geometry": geometry(), "neighbours": neighbours(),
         "intensities": intensities(), "answers": answers(), "calibrations": calibrations(),
         "paddings": paddings(), "brains": brains(), "files": files(), "poses": poses(),
-        "slices": slices(), "tables": tables(), "windows": windows(),
+        "slices": slices(), "searches": searches(), "tables": tables(), "windows": windows(),
     }  # fmt: skip
 
 

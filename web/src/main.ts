@@ -28,6 +28,7 @@ const images = { t1w: null as File | null, flair: null as File | null };
 let models: Models = {};
 let worker: Worker | null = null;
 let results: Result[] = [];
+let failures = new Map<string, string[]>(); // the tasks that each message is about
 
 function wantedTasks(): string[] {
   return Array.from(document.querySelectorAll<HTMLInputElement>("#tasks input:checked"), (box) => box.value);
@@ -113,6 +114,7 @@ function start(): void {
   if (!images.t1w) return;
   problem("");
   results = [];
+  failures = new Map();
   element("result").hidden = true;
   for (const id of ["findings", "tables", "map"]) element(id).replaceChildren();
   worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
@@ -141,8 +143,10 @@ function receive(message: Message): void {
     if (element("stage").textContent !== message.stage) element("stage").textContent = message.stage;
     element("left").textContent = message.left === null ? "" : `about ${duration(message.left)} left`;
   } else if (message.kind === "result") results.push(message.result);
-  else if (message.kind === "failed") problem([element("problem").textContent, `${message.title}: ${message.message}`].filter(Boolean).join(" "));
-  else if (message.kind === "error") {
+  else if (message.kind === "failed") {
+    failures.set(message.message, [...(failures.get(message.message) ?? []), message.title]);
+    problem([...failures].map(([text, titles]) => `${titles.join(", ")}: ${text}`).join(" "));
+  } else if (message.kind === "error") {
     stop();
     problem(message.message);
     element("run").focus();

@@ -5,13 +5,15 @@ import { describe, expect, it } from "vitest";
 import { airFindings, findAir, withAirAtZero } from "../src/lib/air";
 import { brightnessGradient } from "../src/lib/brightness";
 import { confidence, interval } from "../src/lib/bundle";
+import type { Bundle, Preparation } from "../src/lib/bundle";
 import { uprightAxes } from "../src/lib/deepbrain";
 import { axesOf, canonicalGrid, centredGrid, covered, Grid, overlap, resample } from "../src/lib/grid";
-import { bestFit, withCoronalBorder } from "../src/lib/hippocampus";
+import { bestFit, Search, withCoronalBorder } from "../src/lib/hippocampus";
 import { brainCoordinates, normalise } from "../src/lib/intensity";
 import type { Matrix, Vec3 } from "../src/lib/linear";
 import * as ndimage from "../src/lib/ndimage";
 import { niftiBytes, readVolume } from "../src/lib/nifti";
+import type { Volume } from "../src/lib/nifti";
 import { windowPlaces } from "../src/lib/predictor";
 import { checkBrain, checkImage } from "../src/lib/qc";
 import { confidences, labelMap, largestParts, segmentation } from "../src/lib/results";
@@ -197,6 +199,39 @@ describe("volumes", () => {
 
 describe("windows", () => {
   it.each(cases("windows"))("of $window on an edge of $edge", (one: Case) => expect(windowPlaces(one.edge, one.window)).toEqual(one.starts));
+});
+
+describe("a search for the hippocampus", () => {
+  it.each(cases("searches"))("$side, in windows of $window", async (one: Case) => {
+    const grid = gridOf(one.grid);
+    const data = new Float32Array(grid.size);
+    const seen = new Uint8Array(grid.size);
+    const ball = (x: number, y: number, z: number) => (x / 4) ** 2 + (y / 6) ** 2 + (z / 4) ** 2 < 1;
+    for (let i = 0, n = 0; i < grid.shape[0]; i++)
+      for (let j = 0; j < grid.shape[1]; j++)
+        for (let k = 0; k < grid.shape[2]; k++, n++) {
+          data[n] = 50 + 5 * Math.sin(i * 1.3 + j * 2.1 + k * 0.7) + (ball(i - 24, j - 22, k - 20) ? 60 : 0);
+          seen[n] = +ball(i - 21, j - 24, k - 22);
+        }
+    const bright = async (image: Float32Array, [, , , edge, r]: number[]) => {
+      const out = new Float32Array(3 * image.length);
+      image.forEach((x, n) => {
+        const share = 1 / (1 + Math.exp(-4 * (x - 1)));
+        out[n] = 1 - share;
+        out[n + image.length * (Math.floor(n / r) % edge >= edge / 2 ? 1 : 2)] = share;
+      });
+      return out;
+    };
+    const preparation = { spacing: 1, intensity: "crop", shape: [20, 24, 20], margin: 3, position: false, coordinates: false, window: one.window } as Preparation;
+    const bundle = { preparation, network: { classes: 3 } } as Bundle;
+    const volume = { data, grid, findings: [], name: "scan" } as unknown as Volume;
+    const search = new Search(volume, seen, grid, one.side, preparation);
+    await search.run({ bundle, network: bright, head: async () => bright });
+    expect(search.foundAt).toEqual(one.place);
+    expect(search.converged).toBe(one.converged);
+    expect(search.best.mass / one.mass).toBeCloseTo(1, 4);
+    closeGrid(search.best.found.grid, one.found);
+  });
 });
 
 describe("a tilted head", () => {

@@ -24,7 +24,7 @@ export class Grid {
   readonly spacing: Vec3;
 
   constructor(readonly shape: Vec3, readonly affine: Matrix) {
-    if (Math.min(...shape) < 1) throw new Error(`a grid has three positive edges, got ${shape}`);
+    if (Math.min(...shape) < 1 || !shape.every(Number.isInteger)) throw new Error(`a grid has three positive whole edges, got ${shape}`);
     const linear = upper3(affine);
     this.spacing = [0, 1, 2].map((j) => length3(column(linear, j))) as Vec3;
   }

@@ -89,13 +89,13 @@ export function withCoronalBorder(found: Posteriors): Posteriors {
   return { ...found, data: [background, part(true), part(false)] };
 }
 
-interface Seen {
+export interface Seen {
   mass: number;
   found: Posteriors;
 }
 
 /** The way to one hippocampus: crops that follow what the network finds. */
-class Search {
+export class Search {
   private readonly lattice: Grid;
   private readonly first: Vec3;
   private readonly rim: Vec3;
@@ -104,9 +104,10 @@ class Search {
   private readonly around: Float32Array;
   private readonly looks = new Map<string, Seen>();
   private place: Vec3;
-  private foundAt: Vec3;
+  /** Where most was found. */
+  foundAt: Vec3;
   private scale: { mean: number; deviation: number } | null;
-  private converged = false;
+  converged = false;
   private off = 0;
 
   constructor(volume: Volume, seen: Uint8Array, grid: Grid, private readonly side: Side, private readonly preparation: Preparation) {
@@ -132,13 +133,14 @@ class Search {
     this.scale = this.borrowed();
   }
 
+  /** Look until the crop stays where it is, and then at the whole of it. */
   async run(predictor: Predictor): Promise<Posteriors> {
     const inner = this.innerShape();
     for (let pass = 0; pass < PASSES && !this.converged; pass++) {
       const seen = taken(this.crop(this.place), this.preparation.shape, { start: this.rim, stop: this.rim.map((x, k) => x + inner[k]) as Vec3 });
       this.take(await predict(predictor, seen, inner));
     }
-    if (!this.rim.some((x) => x > 0)) return (this.looks.get(String(this.foundAt)) as Seen).found;
+    if (!this.rim.some((x) => x > 0)) return this.best.found;
     const answer = await predict(predictor, this.crop(this.foundAt), this.preparation.shape);
     return this.parts(answer, this.foundAt, [0, 0, 0]);
   }
@@ -152,14 +154,20 @@ class Search {
     return found;
   }
 
+  /** What was found there, in a look. */
+  get best(): Seen {
+    return this.looks.get(String(this.foundAt)) as Seen;
+  }
+
   private innerShape(): Vec3 {
     return this.preparation.shape.map((edge, k) => edge - 2 * this.rim[k]) as Vec3;
   }
 
   /** The crop that begins at a place, with some room around it. */
   private gridAt(start: Vec3, room: Vec3): Grid {
-    const from = start.map((x, k) => x - room[k]);
-    return this.lattice.crop(from, from.map((x, k) => x + this.preparation.shape[k] + 2 * room[k]));
+    const origin = this.lattice.toWorld(start.map((x, k) => x - room[k])); // a place may be between voxels
+    const affine = this.lattice.affine.map((row, i) => (i < 3 ? [row[0], row[1], row[2], origin[i]] : row));
+    return new Grid(this.preparation.shape.map((edge, k) => edge + 2 * room[k]) as Vec3, affine);
   }
 
   private image(start: Vec3): Float32Array {
@@ -221,7 +229,7 @@ class Search {
     this.looks.set(String(this.place), { mass, found });
     const places = [...this.looks.keys()];
     this.foundAt = this.fullest(places);
-    if (size < SMALLEST || mass < LOSS * (this.looks.get(String(this.foundAt)) as Seen).mass) {
+    if (size < SMALLEST || mass < LOSS * this.best.mass) {
       this.converged = true; // nothing to go by, or a way that leads off
       return;
     }

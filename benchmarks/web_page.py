@@ -51,6 +51,7 @@ def opened(dist: Path) -> Iterator[Page]:
                   "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
         )  # fmt: skip
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(_LONGEST_MS)  # a large scan is drawn without a graphics card
         page.on("pageerror", lambda error: print(f"page error: {error}"))
         page.goto(f"http://127.0.0.1:{server.server_port}/")
         page.locator("#tasks input").first.wait_for()

@@ -24,6 +24,7 @@ function beside() {
   let out = "";
   return {
     name: "beside",
+    apply: "build", // not the tests, which close a bundle that they never made
     configResolved: (config) => {
       out = resolve(config.root, config.build.outDir);
     },

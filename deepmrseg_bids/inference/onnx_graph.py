@@ -201,7 +201,9 @@ class _Writer:
         raise TypeError(f"no ONNX operator is known for {type(module).__name__}")
 
     def _function(self, node: fx.Node, given: list[str]) -> str:
-        kind = getattr(node.target, "__name__", str(node.target)).removesuffix("_")  # in place
+        kind = getattr(node.target, "__name__", str(node.target)).rstrip(
+            "_"
+        )  # in place or not.removesuffix("_")  # in place
         if kind == "cat":
             return self.add("Concat", given, axis=1)
         if kind in ("add", "relu"):

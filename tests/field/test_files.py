@@ -279,7 +279,8 @@ def test_a_bad_image_of_predict_costs_no_other_one(
     assert ended.code == 3 and "Traceback" not in ended.err
     assert "b: " in ended.err and "`git lfs pull`" in ended.err and "a folder" in ended.err
     assert sorted(path.name for path in study.out.iterdir()) == [
-        "a_desc-brain_mask.nii.gz", "a_seg-brain_morph.json", "a_seg-brain_morph.tsv",
+        "a_desc-brain_mask.nii.gz", "a_desc-icv_mask.nii.gz", "a_seg-brain_morph.json",
+        "a_seg-brain_morph.tsv",
     ]  # fmt: skip
 
 

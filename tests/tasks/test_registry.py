@@ -11,7 +11,7 @@ import pytest
 
 from deepmrseg_bids.errors import BundleError, UsageError
 from deepmrseg_bids.imaging.labels import Label, LabelTable
-from deepmrseg_bids.inference.bundle import NewBundle, Preparation
+from deepmrseg_bids.inference.bundle import ModelBundle, NewBundle, Preparation, shipped_bundles
 from deepmrseg_bids.network import NetworkConfig, build_network
 from deepmrseg_bids.tasks import registry
 from deepmrseg_bids.tasks.registry import (
@@ -207,3 +207,20 @@ def test_models_are_needed_once_in_the_order_in_which_they_run(tmp_path: Path) -
     asked = [own, find_task("wml"), find_task("wholebrain"), find_task("hippocampus")]
     assert needed_models(asked) == [*OURS, "nuts", "icv", "outline", "sides"]
     assert needed_models([]) == []
+
+
+def test_what_draws_a_structure_that_is_written_states_the_interval_of_its_volume() -> None:
+    drawn = {"brain": ("brain", "outline"), "deepbrain": ("deepbrain",), "wml": ("wml",),
+             "hippocampus": ("hippocampus",), "wholebrain": ("wholebrain",)}  # fmt: skip
+    assert set(drawn) == set(OURS)
+    for task, models in drawn.items():
+        for model in models:
+            bundle = ModelBundle.open(shipped_bundles()[model])
+            names = bundle.labels.names if model != "brain" else ["Brain"]
+            stated = {
+                *bundle.facts.get("volume_interval", {}),
+                *bundle.facts.get("volume_interval_ranges", {}),
+            }
+            if task == "wholebrain":  # one class for both sides
+                names = [label.name for label in find_task(task).table or ()]
+            assert set(names) <= stated, (model, sorted(set(names) - stated))

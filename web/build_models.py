@@ -4,8 +4,8 @@ Writes NAME.model.gz of each model and models.json, which says what they are. Th
 them itself, so that any plain host will do. A file holds the bytes of an ONNX file at even places,
 then those at odd ones: weights of two bytes become a tenth smaller so.
 
-The model that tells right from left has weights of one byte, so that the page stays below 25 MB;
-all others have those of the package.
+The models of the sides and of the outline have weights of one byte, so that the page stays below
+25 MB; all others have those of the package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.inference.onnx_export import describe, export_onnx, model_bytes
 from deepmrseg_bids.tasks.registry import find_task
 
-SMALL = ("sides",)
+SMALL = ("sides", "outline")
 SPLIT = ("wholebrain",)
 
 

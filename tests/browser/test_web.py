@@ -70,9 +70,9 @@ def write_models(folder: Path) -> None:
                       FACTS)  # fmt: skip
     brain.write(folder / "brain")
     inside = LabelTable((Label(1, "Intracranial"),))
-    replace(brain, task="icv", network=skull.config, labels=inside, state=state).write(
-        folder / "icv"
-    )
+    for name in ("icv", "outline"):  # the outline is for finer scans: it is there, and not used
+        made = replace(brain, task=name, network=skull.config, labels=inside, state=state)
+        made.write(folder / name)
 
 
 @dataclass
@@ -175,7 +175,7 @@ def test_a_dropped_scan_becomes_what_the_package_makes_of_it(
     page.locator("#result").wait_for(timeout=300_000)
     page.locator("#viewer[data-shown]").wait_for(timeout=300_000)
 
-    paths = {name: site.bundles / name for name in ("brain", "icv")}
+    paths = {name: site.bundles / name for name in ("brain", "icv", "outline")}
     pool = PredictorPool(paths, precision="float32")
     ((_, expected),) = run({"T1w": read_volume(site.scan)}, ["brain"], pool)
     assert isinstance(expected, Segmentation)
@@ -202,7 +202,7 @@ def test_a_dropped_scan_becomes_what_the_package_makes_of_it(
 
 def test_the_models_are_named_with_their_terms(opened: Watched) -> None:
     rows = opened.page.locator("#models tbody tr").all_inner_texts()
-    assert [row.split("\t")[0] for row in rows] == ["brain", "icv"]
+    assert [row.split("\t")[0] for row in rows] == ["brain", "icv", "outline"]
     assert "CC0 <b>é</b>" in rows[0] and "For research use only" in opened.page.content()
 
 

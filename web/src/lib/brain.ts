@@ -57,6 +57,13 @@ export interface Intracranial {
   confidence: number | null;
 }
 
+/** The brain at the resolution of the network that draws its outline along the sulci. */
+export interface Outline {
+  probability: Float32Array;
+  grid: Grid;
+  confidence: number | null;
+}
+
 /** The brain of a head, at the resolution of its network. */
 export interface Brain {
   probability: Float32Array;
@@ -66,6 +73,7 @@ export interface Brain {
   findings: Finding[];
   given: { mask: Uint8Array; grid: Grid } | null;
   inside: Intracranial | null;
+  outline: Outline | null;
   uneven: Gradient | null;
   deepConfidence: number;
 }
@@ -84,7 +92,16 @@ interface Look {
 }
 
 export function brainVolume(brain: Brain): number {
-  return brain.probability.reduce((count, p) => count + +(p > 0.5), 0) * brain.grid.voxelVolume;
+  return volumeAbove(brain.outline ?? brain);
+}
+
+function volumeAbove({ probability, grid }: { probability: Float32Array; grid: Grid }): number {
+  return probability.reduce((count, p) => count + +(p > 0.5), 0) * grid.voxelVolume;
+}
+
+/** The brain mask as it is published, on any grid. */
+export function outlinedOn(brain: Brain, grid: Grid): Uint8Array {
+  return brain.outline ? carried(brain.outline.probability, brain.outline.grid, grid) : maskOf(brain)(grid);
 }
 
 export function icvVolume({ inside }: Brain): number | null {
@@ -151,7 +168,7 @@ function brainIn(volume: Volume, look: Look, smoothed: boolean): Brain {
     findings.push(
       finding("brightness-uneven", "warning", `brightness changes by a factor of ${uneven.ratio.toFixed(1)} across the brain (usual: 1.0 to ${UNEVEN_USUAL}), for example because of a surface coil: it was evened out before the structures were segmented; check them`),
     );
-  return { probability, grid, centre, confidence, findings, given: null, inside: null, uneven, deepConfidence: deepConfidence(look.posteriors) };
+  return { probability, grid, centre, confidence, findings, given: null, inside: null, outline: null, uneven, deepConfidence: deepConfidence(look.posteriors) };
 }
 
 /** The brain of a skull-stripped scan: what is left in it, if that can be a brain. */
@@ -366,18 +383,18 @@ export async function findInside(volume: Volume, brain: Brain, predictor: Predic
 
 /** The brain mask on the scan's own grid, and the row of the intracranial volume. */
 export function segmentBrain(volume: Volume, brain: Brain, predictor: Predictor): Segmentation {
-  const labels = maskOf(brain)(volume.grid);
-  let measures = measure(labels, volume.grid, TABLE, new Map([[1, brain.confidence]]), predictor.bundle.facts);
+  const labels = outlinedOn(brain, volume.grid);
+  let measures = measure(labels, volume.grid, TABLE, new Map([[1, (brain.outline ?? brain).confidence]]), predictor.bundle.facts);
   if (brain.given) measures = measures.map((row) => ({ ...row, low: null, high: null }));
   const millilitres = measures[0].volume / 1000;
   if (!(millilitres >= SMALLEST_ML && millilitres <= LARGEST_ML)) throw noBrain(volume, millilitres);
-  const row = brain.inside && icvRow(brain.inside, volume.grid);
+  const row = brain.inside && icvRow(brain.inside, volume.grid, labels);
   return { ...segmentation("brain", labels, TABLE, row ? [...measures, row] : measures), brainMm3: measures[0].volume, icvMm3: row && row.volume };
 }
 
-function icvRow(inside: Intracranial, grid: Grid): Measure {
+function icvRow(inside: Intracranial, grid: Grid, brain: Uint8Array): Measure {
   const likely = resample(inside.probability, inside.grid, grid);
-  const volume = likely.reduce((count, p) => count + +(p > 0.5), 0) * grid.voxelVolume;
+  const volume = likely.reduce((count, p, n) => count + +(p > 0.5 || brain[n] > 0), 0) * grid.voxelVolume;
   return { index: ICV_INDEX, name: "Intracranial", volume, low: null, high: null, confidence: inside.confidence, floor: null };
 }
 

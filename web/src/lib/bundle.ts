@@ -29,6 +29,7 @@ export interface Facts {
   volume_interval_ranges?: Record<string, { offset_mm3?: number; ranges: [number | null, number, number][] }>;
   volume_floor?: Record<string, number>;
   volume_if_none?: Record<string, number>;
+  volume_thresholds?: Record<string, [number, number][]>;
   confidence_fit?: Record<string, [number, number, number]>;
 }
 
@@ -71,6 +72,18 @@ export function interval(facts: Facts, name: string, volume: number): Interval {
     return volume < floor ? [0, Math.max(high, floor, ifNone ?? 0)] : [low, high];
   }
   return [null, null];
+}
+
+/** From which posterior on a voxel belongs to a structure, by the volume above one half. */
+export function thresholdOf(facts: Facts, name: string, volume: number): number {
+  const known = facts.volume_thresholds?.[name] ?? [];
+  if (!known.length) return 0.5;
+  const place = Math.log(Math.max(volume, 1));
+  const above = known.findIndex(([end]) => Math.log(end) >= place);
+  if (above < 0) return known[known.length - 1][1];
+  if (above === 0) return known[0][1];
+  const [[a, low], [b, high]] = [known[above - 1], known[above]];
+  return low + ((high - low) * (place - Math.log(a))) / (Math.log(b) - Math.log(a));
 }
 
 function logit(share: number): number {

@@ -105,6 +105,11 @@ export function closedByBox(mask: Uint8Array, shape: Vec3, reach: Vec3): Uint8Ar
   return out;
 }
 
+/** Growing by a box that reaches so many voxels to either side. */
+export function dilateByBox(mask: Uint8Array, shape: Vec3, reach: number): Uint8Array {
+  return [0, 1, 2].reduce((grown, axis) => slide(grown, shape, axis, reach, true), mask);
+}
+
 /** The largest (or the smallest) of the neighbours along an axis; beyond the edge there is 0. */
 function slide(mask: Uint8Array, shape: Vec3, axis: number, reach: number, grow: boolean): Uint8Array<ArrayBuffer> {
   const strides = [shape[1] * shape[2], shape[2], 1];

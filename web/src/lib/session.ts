@@ -9,6 +9,7 @@ import type { Finding } from "./findings";
 import { segmentHippocampus } from "./hippocampus";
 import type { Volume } from "./nifti";
 import type { Predictors } from "./predictor";
+import { findOutline, isFine } from "./outline";
 import { checkImage } from "./qc";
 import type { Segmentation } from "./results";
 import { segmentWholebrain } from "./wholebrain";
@@ -44,15 +45,17 @@ export class Session {
       const brain = await findBrain(this.t1w, await this.predictors("brain"));
       if (brain.findings.some((one) => one.code === "skull-stripped")) return brain;
       this.stage("Measuring the intracranial volume");
-      return { ...brain, inside: await findInside(this.t1w, brain, await this.predictors("icv")) };
+      const whole = { ...brain, inside: await findInside(this.t1w, brain, await this.predictors("icv")) };
+      if (!isFine(this.t1w.grid)) return whole;
+      this.stage("Drawing the outline of the brain");
+      return { ...whole, outline: await findOutline(evenedScan(this.t1w, brain), whole, await this.predictors("outline")) };
     });
   }
 
   /** The T1w, its brightness evened out where it is very uneven. */
   evened(): Promise<Volume> {
     return this.once("evened", async () => {
-      const { uneven } = await this.brain();
-      return uneven ? { ...this.t1w, data: evened(uneven, this.t1w.data, this.t1w.grid) } : this.t1w;
+      return evenedScan(this.t1w, await this.brain());
     });
   }
 
@@ -87,6 +90,10 @@ export class Session {
   }
 }
 
+function evenedScan(volume: Volume, { uneven }: Brain): Volume {
+  return uneven ? { ...volume, data: evened(uneven, volume.data, volume.grid) } : volume;
+}
+
 /** A result with what is known of the brain it was found in. */
 function foundIn(brain: Brain, result: Segmentation, ...more: Finding[]): Segmentation {
   return { ...result, brainMm3: result.brainMm3 ?? brainVolume(brain), icvMm3: result.icvMm3 ?? icvVolume(brain), findings: [...brain.findings, ...more, ...result.findings] };
@@ -96,18 +103,18 @@ export const TASKS: Task[] = [
   {
     name: "brain",
     title: "Brain",
-    models: ["brain", "icv"],
+    models: ["brain", "icv", "outline"],
     needsFlair: false,
     segment: async (session) => {
       const brain = await session.brain();
       const turned = mayBeTurned(brain) ? await session.orientation() : [];
-      return foundIn(brain, segmentBrain(session.t1w, brain, await session.predictors("brain")), ...turned);
+      return foundIn(brain, segmentBrain(session.t1w, brain, await session.predictors(brain.outline ? "outline" : "brain")), ...turned);
     },
   },
   {
     name: "deepbrain",
     title: "Deep brain structures",
-    models: ["brain", "icv", "deepbrain"],
+    models: ["brain", "icv", "outline", "deepbrain"],
     needsFlair: false,
     segment: async (session) => {
       const { result, turned } = await session.deepbrain();
@@ -117,7 +124,7 @@ export const TASKS: Task[] = [
   {
     name: "hippocampus",
     title: "Hippocampus",
-    models: ["brain", "icv", "deepbrain", "hippocampus"],
+    models: ["brain", "icv", "outline", "deepbrain", "hippocampus"],
     needsFlair: false,
     segment: async (session) => {
       const { result, turned } = await session.deepbrain();
@@ -129,7 +136,7 @@ export const TASKS: Task[] = [
   {
     name: "wholebrain",
     title: "Whole brain",
-    models: ["brain", "icv", "sides", "wholebrain"],
+    models: ["brain", "icv", "outline", "sides", "wholebrain"],
     needsFlair: false,
     segment: async (session) => {
       const brain = await session.brain();
@@ -141,7 +148,7 @@ export const TASKS: Task[] = [
   {
     name: "wml",
     title: "White-matter lesions",
-    models: ["brain", "icv", "wml"],
+    models: ["brain", "icv", "outline", "wml"],
     needsFlair: true,
     segment: async (session) => {
       session.stage("Segmenting white-matter lesions");

@@ -4,7 +4,7 @@
 // layer is applied slab by slab, and of each voxel only the most likely classes are kept.
 
 import type { Label } from "./bundle";
-import { maskOf } from "./brain";
+import { maskOf, outlinedOn } from "./brain";
 import type { Brain, MaskOn } from "./brain";
 import { aroundBrain, look, shown } from "./crops";
 import { finding } from "./findings";
@@ -47,7 +47,8 @@ export async function segmentWholebrain(volume: Volume, brain: Brain, predictors
   const indices = [0, ...structures.bundle.labels.map((label) => label.index)];
   const table = structures.bundle.table ?? structures.bundle.labels;
   const leftOf = leftLabels(table);
-  const labels = chosenLabels(found, indices, right, leftOf, volume.grid);
+  const within = outlinedOn(brain, volume.grid); // no label leaves the mask that is written
+  const labels = chosenLabels(found, indices, right, leftOf, volume.grid).map((one, n) => one * within[n]) as Labels;
   const measures = measure(labels, volume.grid, table, sureness(found, indices, right, leftOf), facts);
   return { ...segmentation("wholebrain", labels, table, measures), findings: [...lost(measures), ...checkVolumes(measures)] };
 }

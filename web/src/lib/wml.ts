@@ -3,6 +3,7 @@
 
 import { brainVolume, findBrain, icvVolume, maskOf } from "./brain";
 import type { Brain } from "./brain";
+import { thresholdOf } from "./bundle";
 import { brighterThanWhite } from "./contrast";
 import { finding, ScanError } from "./findings";
 import type { Finding } from "./findings";
@@ -49,6 +50,7 @@ export async function segmentLesions(session: Session, brain: Brain | null): Pro
   const grid = sliceGrid(flair.grid, maskOn(flair.grid), bundle.preparation.spacing);
   const mask = maskOn(grid);
   const answer = await slices(predictor, [channel(flair, mask, grid), channel(t1w, mask, grid)], grid);
+  weigh(answer, mask, grid, predictor);
   const posteriors = posteriorsOf(answer, grid, [0, ...bundle.labels.map((one) => one.index)]);
   const lesions = withoutSmall(classes(posteriors).map((c, n) => +(c > 0 && mask[n] > 0)), grid);
   const lost = classes(posteriors).map((c, n) => +(!mask[n] || (c > 0 && !lesions[n])));
@@ -68,6 +70,18 @@ export async function segmentLesions(session: Session, brain: Brain | null): Pro
   ];
   const icvMm3 = brain && icvVolume(brain);
   return { ...segmentation("wml", labels, bundle.labels, measures), findings, brainMm3: brainVolume(own), icvMm3, lesionCount: sizes.length - 1, onFlair: true };
+}
+
+/** Change the odds of lesions so that the threshold of this load becomes one half. */
+function weigh(answer: Float32Array, mask: Uint8Array, grid: Grid, { bundle }: Predictor): void {
+  if (bundle.labels.length > 1) return;
+  const load = mask.reduce((count, one, n) => count + (one && answer[n] < 0.5 ? 1 : 0), 0) * grid.voxelVolume;
+  const threshold = thresholdOf(bundle.facts, bundle.labels[0].name, load);
+  for (let n = 0; n < grid.size; n++) {
+    const [background, lesion] = [answer[n] * threshold, answer[n + grid.size] * (1 - threshold)];
+    answer[n] = background / (background + lesion);
+    answer[n + grid.size] = lesion / (background + lesion);
+  }
 }
 
 /** Where the network looks: slices, then the two axes within them, all towards right, front and top. */

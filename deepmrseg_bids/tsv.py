@@ -36,6 +36,7 @@ __all__ = [
     "frame_text",
     "number_in",
     "number_of",
+    "read_columns",
     "read_foreign_tsv",
     "read_tsv",
     "tsv_text",
@@ -133,7 +134,24 @@ def read_tsv(path: str | os.PathLike[str]) -> Table:
     Raises:
         DatasetError: missing, half-written, or rows of different lengths.
     """
-    path = Path(path)
+    header, lines = _own_lines(Path(path))
+    rows = tuple(dict(zip(header, line.split("\t"), strict=True)) for line in lines)
+    return Table(Path(path), tuple(header), rows, tuple(range(2, len(lines) + 2)))
+
+
+def read_columns(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """The same by column, which takes less time and memory with many rows.
+
+    Raises:
+        DatasetError: as of :func:`read_tsv`.
+    """
+    header, lines = _own_lines(Path(path))
+    cells = "\t".join(lines).split("\t") if lines else []
+    return {title: cells[place :: len(header)] for place, title in enumerate(header)}
+
+
+def _own_lines(path: Path) -> tuple[list[str], list[str]]:
+    """The titles of a table of ours, and its rows: each has as many cells as there are titles."""
     advice = "remove it and run again"
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -141,15 +159,15 @@ def read_tsv(path: str | os.PathLike[str]) -> Table:
         raise DatasetError(f"{path}: cannot be read as a table ({error})") from error
     if not text.endswith("\n"):
         raise DatasetError(f"{path}: the table is empty or incomplete; {advice}")
-    header, *cells = (line.split("\t") for line in text[:-1].split("\n"))
+    titles, *lines = text[:-1].split("\n")
+    header = titles.split("\t")
     wanted = f"{counted(len(header), 'cell')} {'was' if len(header) == 1 else 'were'} expected"
-    for number, row in enumerate(cells, start=2):
-        if len(row) != len(header):
-            raise DatasetError(f"{path}, line {number}: {wanted}, found {len(row)}; {advice}")
+    for number, line in enumerate(lines, start=2):
+        if (found := line.count("\t") + 1) != len(header):
+            raise DatasetError(f"{path}, line {number}: {wanted}, found {found}; {advice}")
     if len(set(header)) < len(header):
         raise DatasetError(f"{path}: a column occurs twice; {advice}")
-    rows = tuple(dict(zip(header, row, strict=True)) for row in cells)
-    return Table(path, tuple(header), rows, tuple(range(2, len(cells) + 2)))
+    return header, lines
 
 
 def read_foreign_tsv(path: str | os.PathLike[str], *, strip: bool = True) -> Table:

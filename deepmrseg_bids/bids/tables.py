@@ -180,7 +180,7 @@ _REDO = "remove the file and run the session again"
 _REQUIRED = tuple(key for key in MORPH_COLUMNS if key not in (_COUNT, _FLOOR, _OF_BRAIN))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MorphRow:
     """One structure of one session; None where something is not known.
 
@@ -489,7 +489,7 @@ def _morph_row(row: Mapping[str, str]) -> MorphRow:
         of_icv,
         _measured(row, "confidence", most=1.0),
         None if count is None else int(count),
-        _measured({_FLOOR: NOT_KNOWN, **row}, _FLOOR),
+        _measured(row, _FLOOR) if _FLOOR in row else None,
         of_brain,
     )
     if found.index < 1 or found.name in ("", NOT_KNOWN):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,9 @@ def write_change(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
     sessions: dict[int, list[str]] = {}
     for number, session in zip(groups.ngroup(), points["session_id"], strict=True):
         sessions.setdefault(number, []).append(session)
+    ends_of = cache(lambda who, of: _known_ends(times.of(who, ()), of))
     of_each = enumerate(table["participant_id"])
-    ends = [_known_ends(times.of(who, ()), sessions[number]) for number, who in of_each]
+    ends = [ends_of(who, tuple(sessions[number])) for number, who in of_each]
     table = table.join(pd.DataFrame(ends, columns=["first_session", "last_session"], dtype=object))
     for end in ("first", "last"):
         unknown = table[f"{end}_session"].isna()
@@ -280,26 +282,40 @@ def _first_to_last(table: pd.DataFrame) -> dict[str, pd.Series[float]]:
 def write_retest(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | None:
     """Write ``group_seg-<task>_retest.tsv`` if two subjects or more have several sessions."""
     visits = _visits(volumes, times)
-    visits["visit"] = visits.groupby(["index", "participant_id"]).cumcount()
+    whose = ["index", "participant_id"]
+    visits["visit"] = visits.groupby(whose).cumcount()
+    sizes, years, sessions = (
+        visits.pivot(index=whose, columns="visit", values=column)
+        for column in ("volume_mm3", "years", "session_id")
+    )
+    sizes = sizes[sizes.count(axis="columns") > 1]
+    firsts = sessions.reindex(index=sizes.index, columns=[0, 1])
+    ordered = _in_known_order(firsts, times)
+    years = years.reindex(index=sizes.index, columns=[0, 1])
+    gaps = years[1] - years[0]
     rows = []
-    for index, name in volumes.structures.items():
-        of_structure = visits[visits["index"] == index]
-        sizes, years, sessions = (
-            of_structure.pivot(index="participant_id", columns="visit", values=column)
-            for column in ("volume_mm3", "years", "session_id")
-        )
-        sizes = sizes[sizes.count(axis="columns") > 1]
-        if len(sizes) < 2:
+    for index, of_structure in sizes.groupby(level="index"):
+        if len(of_structure) < 2:
             continue
-        pairs = sessions.loc[sizes.index, [0, 1]].itertuples()
-        ordered = [times.of(who, pair).before(*pair) is True for who, *pair in pairs]
-        gaps = years.loc[sizes.index, 1] - years.loc[sizes.index, 0]
-        row = {"index": index, "name": name, "years_median": gaps.median()}
-        rows.append(row | _agreement_cells(retest(sizes, ordered)))
+        row = {"index": index, "name": volumes.structures[index],
+               "years_median": gaps[index].median()}  # fmt: skip
+        rows.append(row | _agreement_cells(retest(of_structure, ordered[index])))
     path = out_dir / group_path(volumes.name, "retest")
     unknown = times.unknown
     more = {"SessionOrderUnknown": unknown} if unknown else {}
     return _written(path, RETEST, pd.DataFrame(rows), **more)
+
+
+def _in_known_order(firsts: pd.DataFrame, times: Times) -> pd.Series[bool]:
+    """Whether the first of two sessions is known to be the earlier one, for each row."""
+
+    @cache
+    def known(who: str, one: str, other: str) -> bool:
+        return times.of(who, (one, other)).before(one, other) is True
+
+    people = firsts.index.get_level_values("participant_id")
+    pairs = zip(people, firsts[0], firsts[1], strict=True)
+    return pd.Series([known(*pair) for pair in pairs], index=firsts.index, dtype=bool)
 
 
 def _agreement_cells(agreement: Retest) -> dict[str, float]:

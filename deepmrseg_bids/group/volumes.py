@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -346,9 +345,11 @@ class _Labels:
 
 
 def _table(rows: Mapping[SessionKey, Sequence[MorphRow]]) -> pd.DataFrame:
-    cells = attrgetter(*_MEASURED)
-    records = [(*key, *cells(row)) for key, of_session in rows.items() for row in of_session]
-    table = pd.DataFrame(records, columns=[*SESSION, *_MEASURED])
+    every = [row for of_session in rows.values() for row in of_session]
+    keys = [key for key, of_session in rows.items() for _ in of_session]
+    whose = {title: [key[place] for key in keys] for place, title in enumerate(SESSION)}
+    measured = {name: [getattr(row, name) for row in every] for name in _MEASURED}
+    table = pd.DataFrame(whose | measured)
     numbers = {name: "float64" for name in _MEASURED if name not in ("index", "name")}
     return table.astype({**dict.fromkeys(SESSION, object), "name": object, "index": int, **numbers})
 

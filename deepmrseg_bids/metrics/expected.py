@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,22 @@ class Covariates:
 
     age: _Floats
     sex: npt.NDArray[np.object_]
+
+    @cached_property
+    def columns(self) -> Mapping[str, _Floats]:
+        """Their columns of a model by the name of the term; the same for all structures."""
+        columns: dict[str, _Floats] = {}
+        if _varies(self.age):
+            n = int(np.isfinite(self.age).sum())
+            columns |= _spline(self.age) if n >= FEWEST_SPLINE else {"age": self.age}
+        sexes = self.sex.tolist()
+        values = sorted({one for one in sexes if one})
+        if 2 <= len(values) <= 4:
+            known = np.array([bool(one) for one in sexes])
+            for value in values[1:]:
+                is_it = np.array([one == value for one in sexes], dtype=float)
+                columns[f"sex {value}"] = np.where(known, is_it, np.nan)
+        return columns
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,7 @@ def expected(
 
     v = np.asarray(volumes, dtype=np.float64)
     nothing = np.full(v.shape, np.nan)
-    columns = _columns(covariates, None if brains is None else np.asarray(brains, float), len(v))
+    columns = _columns(covariates, None if brains is None else np.asarray(brains, float))
     if not columns:
         return Expected(nothing, nothing, (), 0, np.nan)
     design = np.column_stack([np.ones(len(v)), *(_scaled(c) for c in columns.values())])
@@ -95,21 +112,9 @@ def expected(
     return Expected(guess, z, tuple(columns), n, sd)
 
 
-def _columns(
-    covariates: Covariates, brains: _Floats | None, sessions: int
-) -> Mapping[str, _Floats]:
+def _columns(covariates: Covariates, brains: _Floats | None) -> Mapping[str, _Floats]:
     """The columns of the model by the name of their term; several of one term have numbers."""
-    columns: dict[str, _Floats] = {}
-    age = covariates.age
-    if _varies(age):
-        n = int(np.isfinite(age).sum())
-        columns |= _spline(age) if n >= FEWEST_SPLINE else {"age": age}
-    values = sorted({one for one in covariates.sex.tolist() if one})
-    if 2 <= len(values) <= 4:
-        known = np.array([bool(one) for one in covariates.sex.tolist()])
-        for value in values[1:]:
-            is_it = np.array([one == value for one in covariates.sex.tolist()], dtype=float)
-            columns[f"sex {value}"] = np.where(known, is_it, np.nan)
+    columns = dict(covariates.columns)
     if brains is not None and _varies(brains):
         columns["head size"] = brains
     return columns

@@ -11,15 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deepmrseg_bids.bids.names import group_path, report_path
 from deepmrseg_bids.bids.norms import Norms
 from deepmrseg_bids.bids.ratings import Rating
 from deepmrseg_bids.errors import DatasetError
 from deepmrseg_bids.group.columns import MISSING, QC, RATED
-from deepmrseg_bids.tsv import read_tsv, tsv_text
+from deepmrseg_bids.tsv import read_columns, read_tsv, tsv_text
 
 __all__ = [
     "Agreement",
@@ -34,6 +37,7 @@ __all__ = [
     "titled",
 ]
 
+Columns = Mapping[str, Sequence[str]]
 Numbers = tuple[float | None, ...]
 _MEASURES = {
     "volume_mm3": ("Volume", "mm³"),
@@ -219,7 +223,7 @@ def read_cohort(out_dir: Path, tasks: Sequence[str]) -> Cohort:
         page if (page := str(report_path(participant))) in there else "" for participant, _ in keys
     )
     raters = reader.table("", "", "group_ratings_agreement.tsv")
-    reader.rows("", "", "group_ratings.tsv")
+    reader.columns("", "", "group_ratings.tsv")
     files = ("group_qc.tsv", *reader.files)
     return Cohort(keys, qc, people, pages, found, tuple(reader.problems), files, raters)
 
@@ -233,65 +237,72 @@ class _Reader:
     problems: list[str]
     files: list[str]
 
-    def rows(
-        self, task: str, table: str, name: str = ""
-    ) -> tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]:
+    def columns(self, task: str, table: str, name: str = "") -> Columns:
+        """The cells of a table by column; no columns if there is none, or it is damaged."""
         path = self.out_dir / (name or group_path(task, table))
         if not path.is_file():
-            return (), ()
+            return {}
         try:
-            read = read_tsv(path)
+            read = read_columns(path)
         except DatasetError as error:
             self.problems.append(str(error))
-            return (), ()
+            return {}
         self.files.append(path.name)
-        return read.columns, read.rows
+        return read
 
     def table(self, task: str, table: str, name: str = "") -> Table | None:
-        columns, rows = self.rows(task, table, name)
-        if not rows:
+        columns = self.columns(task, table, name)
+        cells = tuple(zip(*columns.values(), strict=True))
+        if not cells:
             return None
-        cells = tuple(tuple(row[column] for column in columns) for row in rows)
         return Table(name or group_path(task, table).name, tuple(columns), cells)
 
+    def places(self, columns: Columns, session: str = "session_id") -> list[int | None]:
+        """Which of the sessions each row is about; None for one that is not there."""
+        keys = zip(columns["participant_id"], map(_known, columns[session]), strict=True)
+        return [self.place.get(key) for key in keys]
+
     def matrices(
-        self, rows: Sequence[Mapping[str, str]], columns: Mapping[str, tuple[str, str]],
+        self, columns: Columns, measures: Mapping[str, tuple[str, str]],
         session: str = "session_id",
     ) -> list[Matrix]:  # fmt: skip
-        """The columns that hold a number somewhere."""
-        names = {name: number for number, name in enumerate(dict.fromkeys(r["name"] for r in rows))}
-        cells = [(row, names[row["name"]], where) for row in rows
-                 if (where := self.place.get((row["participant_id"], _known(row[session]))))
-                 is not None]  # fmt: skip
+        """The measures that hold a number somewhere."""
+        if not columns:
+            return []
+        names = {name: number for number, name in enumerate(dict.fromkeys(columns["name"]))}
+        places = self.places(columns, session)
+        there = [place is not None for place in places]
+        cells = (
+            [names[name] for name in compress(columns["name"], there)],
+            [place for place in places if place is not None],
+        )
         found = []
-        for column, (title, unit) in columns.items():
-            if not rows or column not in rows[0]:
-                continue
-            values: list[list[float | None]] = [[None] * len(self.place) for _ in names]
-            for row, number, where in cells:
-                values[number][where] = _number(row[column])
-            if any(value is not None for line in values for value in line):
-                lines = tuple(map(tuple, values))
+        for column, (title, unit) in measures.items():
+            numbers = [_number(cell) for cell in compress(columns.get(column, ()), there)]
+            if any(number is not None for number in numbers):
+                values = np.full((len(names), len(self.place)), None, dtype=object)
+                values[cells] = numbers
+                lines = tuple(map(tuple, values.tolist()))
                 found.append(Matrix(column, title, unit, tuple(names), lines))
         return found
 
 
 def _task(reader: _Reader, task: str) -> TaskTables | None:
-    _, rows = reader.rows(task, "structures")
-    if not rows:
+    columns = reader.columns(task, "structures")
+    if not columns.get("name"):
         return None
-    measures = reader.matrices(rows, _MEASURES)
-    _, rows = reader.rows(task, "asymmetry")
+    measures = reader.matrices(columns, _MEASURES)
     title = "Asymmetry (left minus right, percent of their mean)"
-    measures += reader.matrices(rows, {"asymmetry_percent": (title, "%")})
-    _, rows = reader.rows(task, "change")
+    columns = reader.columns(task, "asymmetry")
+    measures += reader.matrices(columns, {"asymmetry_percent": (title, "%")})
+    columns = reader.columns(task, "change")
     title = "Change per year (shown at the last session)"
     measures += reader.matrices(
-        rows, {"change_percent_per_year": (title, "% per year")}, "last_session"
+        columns, {"change_percent_per_year": (title, "% per year")}, "last_session"
     )
     title = "Change from the first to the last session"
     names = ("change_percent", "change_low_percent", "change_high_percent")
-    change = reader.matrices(rows, dict.fromkeys(names, (title, "%")), "last_session")
+    change = reader.matrices(columns, dict.fromkeys(names, (title, "%")), "last_session")
     kept = ("retest", "agreement_summary")
     tables = tuple(table for name in kept if (table := reader.table(task, name)) is not None)
     agreements = _agreements(reader, task, tables)
@@ -299,7 +310,7 @@ def _task(reader: _Reader, task: str) -> TaskTables | None:
 
 
 def _agreements(reader: _Reader, task: str, tables: Sequence[Table]) -> tuple[Agreement, ...]:
-    _, rows = reader.rows(task, "agreement")
+    columns = reader.columns(task, "agreement")
     summaries: dict[str, dict[str, dict[str, float | None]]] = {}
     for table in tables:
         for cells in table.rows if "reference" in table.columns else ():
@@ -307,11 +318,14 @@ def _agreements(reader: _Reader, task: str, tables: Sequence[Table]) -> tuple[Ag
             numbers = {key: _number(cell) for key, cell in row.items()}
             summaries.setdefault(row["reference"], {})[row["name"]] = numbers
     found = []
-    for reference in dict.fromkeys(row["reference"] for row in rows):
-        own = [row for row in rows if row["reference"] == reference]
+    references = columns.get("reference", ())
+    for reference in dict.fromkeys(references):
+        wanted = [one == reference for one in references]
+        own = {column: tuple(compress(cells, wanted)) for column, cells in columns.items()}
         scores = reader.matrices(own, {score: (score, "") for score in _SCORES})
-        resampled = len({r["sample_id"] for r in own if r.get("grid") == "resampled"})
-        names = tuple(dict.fromkeys(row["name"] for row in own))
+        grids = zip(own["sample_id"], own.get("grid", ()), strict=False)
+        resampled = len({sample for sample, grid in grids if grid == "resampled"})
+        names = tuple(dict.fromkeys(own["name"]))
         summary = summaries.get(reference, {})
         found.append(Agreement(reference, names, tuple(scores), summary, resampled))
     return tuple(found)
@@ -323,16 +337,16 @@ def _people(
     """The columns of ``group_seg-<task>_morph.tsv`` that are no structures, from all tasks."""
     people: dict[str, list[str]] = {}
     for task, tables in zip(tasks, found, strict=True):
-        columns, rows = reader.rows(task, "morph")
+        columns = reader.columns(task, "morph")
+        places = reader.places(columns) if columns else []
         structures = {name for measure in tables.measures for name in measure.names}
-        for column in columns[2:]:
+        for column in list(columns)[2:]:
             if column in structures or column == MISSING or column in RATED:
                 continue
             cells = people.setdefault(column, [""] * len(reader.place))
-            for row in rows:
-                where = reader.place.get((row["participant_id"], _known(row["session_id"])))
-                if where is not None:
-                    cells[where] = _known(row[column])
+            for place, cell in zip(places, columns[column], strict=True):
+                if place is not None:
+                    cells[place] = _known(cell)
     return {column: tuple(cells) for column, cells in people.items()}
 
 

@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepmrseg_bids.errors import DatasetError
-from deepmrseg_bids.tsv import Table, cell, frame_text, read_foreign_tsv, read_tsv, tsv_text
+from deepmrseg_bids.tsv import (
+    Table,
+    cell,
+    frame_text,
+    read_columns,
+    read_foreign_tsv,
+    read_tsv,
+    tsv_text,
+)
 
 PLAIN = "participant_id\tage\tsite\nsub-01\t34\tKöln\nsub-02\tn/a\tParis\n"
 MEANT = (
@@ -214,6 +222,16 @@ def test_damage_to_a_table_of_ours_is_an_error(tmp_path: Path, text: str, told: 
     with pytest.raises(DatasetError, match=told) as caught:
         read_tsv(tmp_path / "a.tsv")
     assert "a.tsv" in str(caught.value)
+    with pytest.raises(DatasetError, match=told):
+        read_columns(tmp_path / "a.tsv")
+
+
+@pytest.mark.parametrize("text", [PLAIN, "a\tb\n", "a\n\n", "a\tb\n\t\n1\t\n"])
+def test_columns_of_our_tables_are_those_of_their_rows(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.tsv").write_text(text, encoding="utf-8")
+    table, columns = read_tsv(tmp_path / "a.tsv"), read_columns(tmp_path / "a.tsv")
+    assert tuple(columns) == table.columns
+    assert columns == {title: [row[title] for row in table.rows] for title in table.columns}
 
 
 cells = st.text(max_size=6) | st.sampled_from(["n/a", '"', "a b", "Köln", "1.5", "'x'"])

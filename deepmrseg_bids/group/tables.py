@@ -293,13 +293,13 @@ def write_retest(out_dir: Path, volumes: TaskVolumes, times: Times) -> Path | No
     ordered = _in_known_order(firsts, times)
     years = years.reindex(index=sizes.index, columns=[0, 1])
     gaps = years[1] - years[0]
+    people = sizes.index.get_level_values("index").value_counts()
     rows = []
-    for index, of_structure in sizes.groupby(level="index"):
-        if len(of_structure) < 2:
+    for index, name in volumes.structures.items():
+        if people.get(index, 0) < 2:
             continue
-        row = {"index": index, "name": volumes.structures[index],
-               "years_median": gaps[index].median()}  # fmt: skip
-        rows.append(row | _agreement_cells(retest(of_structure, ordered[index])))
+        row = {"index": index, "name": name, "years_median": gaps.loc[index].median()}
+        rows.append(row | _agreement_cells(retest(sizes.loc[index], ordered.loc[index])))
     path = out_dir / group_path(volumes.name, "retest")
     unknown = times.unknown
     more = {"SessionOrderUnknown": unknown} if unknown else {}

@@ -88,6 +88,7 @@ def test_what_is_saved_can_be_read_and_holds_every_field(tmp_path):
         nprocs=1,
         omp_nthreads=1,
         reports=False,
+        regions=Path("/r.tsv"),
         verbosity=-1,
     )
     config.save(tmp_path / "run.toml")
@@ -99,7 +100,7 @@ def test_what_is_saved_can_be_read_and_holds_every_field(tmp_path):
     assert tree["session_label"] == []
     assert tree["tasks"] == ["brain", "wml"]
     assert tree["models"] == {"brain": "/m/o d\\els"}
-    assert tree["bids_filter_file"] == "/f.json"
+    assert (tree["bids_filter_file"], tree["regions"]) == ("/f.json", "/r.tsv")
     assert tree["work_dir"] == "/w é"
     assert (tree["nprocs"], tree["omp_nthreads"], tree["verbosity"]) == (1, 1, -1)
     assert (tree["reports"], tree["tta"], tree["probabilities"]) == (False, False, False)

@@ -26,6 +26,7 @@ from deepmrseg_bids.imaging.grid import (
 )
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.morphology import closed, filled, largest
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.intracranial import Intracranial, find_inside, mask_beside, row_of
 from deepmrseg_bids.tasks.outline import Outline, find_outline, is_fine
@@ -240,18 +241,18 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     inside, grid = look.inside, look.grid
     image = resample(volume.data, volume.grid, grid) if smoothed else look.image
     probability = 1 - look.posteriors[0]
-    filled = ndimage.binary_fill_holes(inside)
+    whole_brain = filled(inside)
     probability = np.where(
-        filled & ~inside, 1, np.where(ndimage.binary_dilation(inside), probability, 0)
+        whole_brain & ~inside, 1, np.where(ndimage.binary_dilation(inside), probability, 0)
     ).astype(np.float32)
     centre = _deep_centre(look.posteriors[2], inside, grid)
     unseen = Finding("no-deep-structures", "error", "the deep structures were not found")
-    confidence = expected_dice(probability, filled)
-    findings = check_brain(filled, image, grid, volume.grid, confidence=confidence)
+    confidence = expected_dice(probability, whole_brain)
+    findings = check_brain(whole_brain, image, grid, volume.grid, confidence=confidence)
     findings = findings if centre else (unseen, *findings)
     sure = _deep_confidence(look.posteriors)
     brain = Brain(probability, grid, centre, confidence, findings, deep_confidence=sure)
-    brain = _lit(brain, image, filled)
+    brain = _lit(brain, image, whole_brain)
     if "skull-stripped" in {finding.code for finding in findings}:
         brain = _with_given_mask(volume, brain)
     if whole.second_ml >= _SMALLEST_ML:
@@ -289,12 +290,9 @@ def _with_given_mask(volume: Volume, brain: Brain) -> Brain:
     """
     found = brain.mask_on(volume.grid)
     middle = float(np.median(volume.data[found])) if found.any() else 0.0
-    left = _largest(np.abs(volume.data) > _EMPTY * abs(middle))
+    left = largest(np.abs(volume.data) > _EMPTY * abs(middle))
     steps = [max(1, round(_CLOSED_MM / edge)) for edge in volume.grid.spacing]
-    room = np.pad(left, [(n, n) for n in steps])
-    ball = np.ones([2 * n + 1 for n in steps], dtype=bool)
-    inner = tuple(slice(n, -n) for n in steps)
-    given = ndimage.binary_fill_holes(ndimage.binary_closing(room, ball)[inner])
+    given = filled(closed(left, steps))
     millilitres = float(given.sum()) * volume.grid.voxel_volume / 1000
     share = float(given[found].mean()) if found.any() else 0.0
     more = float(given.sum()) / max(float(found.sum()), 1.0)
@@ -458,8 +456,8 @@ def _look(volume: Volume, grid: Grid, predictor: Predictor, *, smoothed: bool = 
     posteriors = predictor(normalise(image, mode="head", scanned=scanned))
     # the last voxels of a scan count whole
     parts = (posteriors[0] < 0.5) & ndimage.binary_dilation(scanned)
-    inside = _largest(parts)
-    second_ml = float(_largest(parts & ~inside).sum()) * grid.voxel_volume / 1000
+    inside = largest(parts)
+    second_ml = float(largest(parts & ~inside).sum()) * grid.voxel_volume / 1000
     return _Look(grid, image, posteriors, inside, second_ml)
 
 
@@ -475,21 +473,11 @@ def _roomy(view: Grid, preparation: Preparation) -> Grid:
     return grid.crop((-before).tolist(), (grid.shape + short - before).tolist())
 
 
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    pieces, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    largest: NDArray[np.bool_] = pieces == sizes.argmax()
-    return largest
-
-
 def _deep_centre(
     probability: NDArray[np.float32], inside: NDArray[np.bool_], grid: Grid
 ) -> tuple[float, float, float] | None:
     """The middle of the box around the deep structures."""
-    deep = _largest((probability > _DEEP) & inside)
+    deep = largest((probability > _DEEP) & inside)
     if float(deep.sum()) * grid.voxel_volume / 1000 < _SMALLEST_DEEP_ML:
         return None
     x, y, z = (float(mm) for mm in grid.to_world(_middle(deep)[None])[0])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.morphology import filled, grown, largest
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.tasks.crops import MaskOn, around_brain, look
 from deepmrseg_bids.tasks.results import expected_dice
@@ -21,7 +22,6 @@ __all__ = ["Outline", "find_outline", "is_fine"]
 
 _COARSEST_MM = 1.5  # edge of a voxel: a coarser scan shows no sulcus that 2 mm do not show
 _SHOWN_MM = 3.0  # around the mask; 28 manual outlines: 2 mm show too little, 4 mm too much
-_BALL = np.ones((3, 3, 3), dtype=bool)
 _LEAST, _MOST = 0.8, 1.1  # of the volume of the mask: else the network does not know the contrast
 
 
@@ -55,31 +55,20 @@ def find_outline(
         mask_on: the brain where that is more than half.
     """
     spacing = predictor.bundle.preparation.spacing
-    steps = round(_SHOWN_MM / spacing)
     box = around_brain(probability, grid, spacing, room_mm=_SHOWN_MM + spacing)
 
     def shown_on(target: Grid) -> NDArray[np.bool_]:
-        return ndimage.binary_dilation(mask_on(target), _BALL, iterations=steps)
+        return grown(mask_on(target), round(_SHOWN_MM / spacing))
 
     likely = look(volume, box, shown_on, predictor).data[1]
-    inside = _largest(likely > 0.5)
-    filled = ndimage.binary_fill_holes(inside)
-    share = float(filled.sum()) * box.voxel_volume
+    inside = largest(likely > 0.5)
+    whole = filled(inside)
+    share = float(whole.sum()) * box.voxel_volume
     share /= max(float((probability > 0.5).sum()) * grid.voxel_volume, 1.0)
     if not _LEAST <= share <= _MOST:
         return None
-    sure = expected_dice(likely, filled)
-    near = ndimage.binary_dilation(filled)
-    likely = np.where(filled & ~inside, 1, np.where(near, likely, 0)).astype(np.float32)
-    likely[near & ~filled] = np.minimum(likely[near & ~filled], 0.499)
+    sure = expected_dice(likely, whole)
+    near = ndimage.binary_dilation(whole)
+    likely = np.where(whole & ~inside, 1, np.where(near, likely, 0)).astype(np.float32)
+    likely[near & ~whole] = np.minimum(likely[near & ~whole], 0.499)
     return Outline(likely, box, sure)
-
-
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    pieces, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    largest: NDArray[np.bool_] = pieces == sizes.argmax()
-    return largest

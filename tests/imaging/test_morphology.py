@@ -1,0 +1,49 @@
+"""Masks grown, closed and filled are those of SciPy's binary operations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepmrseg_bids.imaging.morphology import closed, filled, grown, largest
+
+masks = st.builds(
+    lambda seed, shape, share: np.random.default_rng(seed).random(shape) < share,
+    st.integers(0, 10_000),
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.sampled_from([0.0, 0.05, 0.3, 0.6, 0.95, 1.0]),
+)
+
+
+@given(masks, st.integers(0, 4))
+def test_a_mask_grows_to_a_cube_around_every_voxel(mask: NDArray[np.bool_], voxels: int) -> None:
+    expected = mask
+    if voxels:
+        expected = ndimage.binary_dilation(mask, np.ones((3, 3, 3)), iterations=voxels)
+    np.testing.assert_array_equal(grown(mask, voxels), expected)
+
+
+@given(masks, st.tuples(*[st.integers(0, 3)] * 3))
+def test_closing_is_as_if_there_was_room_around(
+    mask: NDArray[np.bool_], voxels: tuple[int, int, int]
+) -> None:
+    room = np.pad(mask, 4)
+    whole = ndimage.binary_closing(room, np.ones([2 * n + 1 for n in voxels]))
+    np.testing.assert_array_equal(closed(mask, voxels), whole[4:-4, 4:-4, 4:-4])
+
+
+@given(masks)
+def test_holes_are_filled(mask: NDArray[np.bool_]) -> None:
+    np.testing.assert_array_equal(filled(mask), ndimage.binary_fill_holes(mask))
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_the_largest_part_is_kept(size: int) -> None:
+    mask = np.zeros((9, 9, 9), dtype=bool)
+    mask[1 : 1 + size, 1, 1] = True
+    mask[7, 7, 7] = size > 1
+    assert largest(mask).sum() == size and not largest(mask)[7, 7, 7]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,21 @@ __all__ = ["closed", "filled", "grown", "largest"]
 
 
 def grown(mask: NDArray[np.bool_], voxels: int) -> NDArray[np.bool_]:
-    """A mask and all that lies within so many voxels of it, along every axis (a cube)."""
-    return _cube(mask, [voxels] * mask.ndim, ndimage.maximum_filter)
+    """A mask and all that lies within so many voxels of it, along every axis (a cube).
+
+    Args:
+        voxels: below 0, what is outside grows.
+    """
+    if voxels < 0:
+        return ~grown(~mask, -voxels)
+    return _in_cubes(ndimage.maximum_filter, mask, [voxels] * mask.ndim)
 
 
 def closed(mask: NDArray[np.bool_], voxels: Sequence[int]) -> NDArray[np.bool_]:
     """A mask without gaps narrower than twice so many voxels, for each axis."""
     room = np.pad(mask, [(n, n) for n in voxels])
-    every = _cube(_cube(room, voxels, ndimage.maximum_filter), voxels, ndimage.minimum_filter)
+    wide = _in_cubes(ndimage.maximum_filter, room, voxels)
+    every = _in_cubes(ndimage.minimum_filter, wide, voxels)
     return every[tuple(slice(n, n + edge) for n, edge in zip(voxels, mask.shape, strict=True))]
 
 
@@ -41,7 +48,8 @@ def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return part
 
 
-def _cube(mask: NDArray[np.bool_], voxels: Sequence[int], of: object) -> NDArray[np.bool_]:
+def _in_cubes(
+    extreme: Callable[..., NDArray[np.uint8]], mask: NDArray[np.bool_], voxels: Sequence[int]
+) -> NDArray[np.bool_]:
     edges = [2 * n + 1 for n in voxels]
-    found: NDArray[np.uint8] = of(mask.view(np.uint8), edges, mode="constant")  # type: ignore[operator]
-    return found.view(np.bool_)
+    return extreme(mask.view(np.uint8), edges, mode="constant").view(np.bool_)

@@ -16,6 +16,7 @@ from scipy import ndimage
 from deepmrseg_bids.errors import MetricError
 from deepmrseg_bids.imaging.grid import Grid, covered, resample
 from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.morphology import filled
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.metrics.overlap import (
     LesionAgreement,
@@ -141,7 +142,7 @@ def whole_brain(reference: LabelMap) -> LabelMap:
     if inside.any():
         # filling is slow, and there is nothing to fill outside of the labels
         (box,) = ndimage.find_objects(inside.astype(np.uint8))
-        inside[box] = ndimage.binary_fill_holes(inside[box])
+        inside[box] = filled(inside[box])
     size = float(np.count_nonzero(inside)) * reference.grid.voxel_volume
     if size < _SMALLEST_BRAIN:
         raise MetricError(

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, sample
+from deepmrseg_bids.imaging.morphology import filled
 from deepmrseg_bids.tasks.lesion_landmarks import (
     CORTEX,
     VENTRICLES,
@@ -315,7 +316,7 @@ def check_lesions(chosen: NDArray[np.bool_], grid: Grid) -> tuple[Finding, ...]:
     for number in np.flatnonzero(volumes >= _LARGE_MM3).tolist():
         box = boxes[number - 1]
         part = grid.crop([s.start for s in box], [s.stop for s in box])
-        whole = ndimage.binary_fill_holes(pieces[box] == number)  # a rim around a cavity
+        whole = filled(pieces[box] == number)  # a rim around a cavity
         radius = float(_away(~whole, part, beyond=True).max())
         if radius >= _THICK_MM:
             odd.append(f"{volumes[number] / 1000:.0f} ml, {2 * radius:.0f} mm thick")

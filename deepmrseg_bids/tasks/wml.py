@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deepmrseg_bids.errors import DeepMRSegError, SignalError, SkippedTask
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Grid, overlap, resample
+from deepmrseg_bids.imaging.morphology import filled
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.calibration import Calibration
 from deepmrseg_bids.tasks.brain import MODELS, Brain, brain_of
@@ -144,7 +144,7 @@ def segment_prepared(
     """
     if flair is None:
         raise SkippedTask(f"{predictor.bundle.task} requires a FLAIR, but the sample has none")
-    inside = ndimage.binary_fill_holes(flair.data > 0)
+    inside = filled(flair.data > 0)
     if not inside.any():
         raise SignalError(
             f"{flair.source or 'the FLAIR'}: no voxel above 0: the image contains no brain"

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from deepmrseg_bids.imaging.grid import Array
 from deepmrseg_bids.imaging.intensity import normalise
+from deepmrseg_bids.imaging.morphology import grown
 from deepmrseg_bids.train.config import AugmentConfig, TrainConfig
 from deepmrseg_bids.train.samples import Prepared
 from deepmrseg_bids.train.smooth_fields import shade, smooth
@@ -166,7 +167,7 @@ def apply(
     if mode == "head":
         mask = np.ones_like(mask)
     elif mode == "brain" and chosen.outline is not None:
-        mask = _grown(mask, chosen.outline - 1)
+        mask = grown(mask, chosen.outline - 1)
     scaled = normalise(image, mode=mode, mask=mask)
     if (chosen.contrast, chosen.brightness) != (1.0, 0.0):
         shift, factor = np.float32(chosen.brightness), np.float32(chosen.contrast)
@@ -292,7 +293,7 @@ def _degrade(
         real, imaginary = rng.standard_normal((2, *image.shape), dtype=np.float32) * level
         image = np.hypot(image + real, imaginary)  # a magnitude image
     if chosen.outline is not None:
-        image = np.where(_grown(mask, chosen.outline), image, np.float32(0))
+        image = np.where(grown(mask, chosen.outline), image, np.float32(0))
     if chosen.deface is not None and mask.any():
         image = np.where(_face(mask, chosen.deface, spacing), np.float32(0), image)
     return image
@@ -319,22 +320,6 @@ def _thick(x: Tensor, axes: tuple[int, ...], thickness: float) -> Tensor:
         coarse[axis] = max(4, round(size[axis] / thickness))
     small = functional.interpolate(x, size=coarse, mode="area")
     return functional.interpolate(small, size=size, mode="trilinear", align_corners=False)
-
-
-def _grown(mask: NDArray[np.bool_], voxels: int) -> NDArray[np.bool_]:
-    """The mask grown by some voxels, or shrunk by one where the number is negative."""
-    if voxels == 0:
-        return mask
-    if voxels < 0:
-        return ~_grown(~mask, -voxels)
-    for axis in range(mask.ndim):  # a cube is a line along each axis in turn
-        line = np.moveaxis(mask, axis, 0)
-        grown = line.copy()
-        for away in range(1, voxels + 1):
-            grown[away:] |= line[:-away]
-            grown[:-away] |= line[away:]
-        mask = np.moveaxis(grown, 0, axis)
-    return mask
 
 
 def _face(

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deepmrseg_bids.errors import TrainingError
+from deepmrseg_bids.imaging.morphology import filled
 from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.train.config import LARGEST_CODE, TrainConfig
 
@@ -121,6 +121,6 @@ def _filled(classes: NDArray[np.uint8], entries: Mapping[str, Any]) -> NDArray[n
     """Holes take the class that stands for the rest of the brain, if there is one."""
     rest = [int(number) for number, codes in entries.items() if codes == "rest"]
     if rest:
-        holes = ndimage.binary_fill_holes(classes > 0) & (classes == 0)
+        holes = filled(classes > 0) & (classes == 0)
         classes = np.where(holes, np.uint8(rest[0]), classes)
     return classes

@@ -26,6 +26,7 @@ from scipy import ndimage
 from deepmrseg_bids.errors import DatasetError, TrainingError
 from deepmrseg_bids.files import replacing, write_text
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
+from deepmrseg_bids.imaging.morphology import filled
 from deepmrseg_bids.imaging.nifti import LabelMap, read_labels, read_volume
 from deepmrseg_bids.tasks.spec import MODALITIES, T1W
 from deepmrseg_bids.train.config import TrainConfig
@@ -287,7 +288,7 @@ def _prepare(sample: Sample, config: TrainConfig) -> Prepared:
     top = float(np.percentile(volume.data, 99.9)) or 1.0
     if sample.mask is not None:
         outline = read_labels(sample.mask)
-        inside = ndimage.binary_fill_holes(ndimage.binary_closing(outline.data > 0, iterations=2))
+        inside = filled(ndimage.binary_closing(outline.data > 0, iterations=2))
         mask = resample(inside.astype(np.float32), outline.grid, grid) > 0.5
     elif config.preparation.intensity == "brain":
         mask = resample((volume.data > 0).astype(np.float32), volume.grid, grid) > 0.5

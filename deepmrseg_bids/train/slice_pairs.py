@@ -23,6 +23,7 @@ from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.files import replacing
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, resample
 from deepmrseg_bids.imaging.intensity import OUTSIDE
+from deepmrseg_bids.imaging.morphology import filled
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_grid, read_labels, read_volume
 from deepmrseg_bids.tasks.flair_slices import across, prepare_pair, slice_grid
 from deepmrseg_bids.tasks.results import (
@@ -201,7 +202,7 @@ def prepare_real(
     if sample.mask is not None:
         mask_on = _drawn(read_volume(sample.mask))
     elif extracted:
-        inside = ndimage.binary_fill_holes(flair.data > 0)
+        inside = filled(flair.data > 0)
         mask_on = _drawn(Volume(inside.astype(np.float32), flair.grid))
     else:
         pair = pair_scans(flair, t1w, _brain_predictor())

@@ -19,6 +19,12 @@ masks = st.builds(
 )
 
 
+@given(masks, st.integers(1, 3))
+def test_below_zero_what_is_outside_grows(mask: NDArray[np.bool_], voxels: int) -> None:
+    expected = ~ndimage.binary_dilation(~mask, np.ones((3, 3, 3)), iterations=voxels)
+    np.testing.assert_array_equal(grown(mask, -voxels), expected)
+
+
 @given(masks, st.integers(0, 4))
 def test_a_mask_grows_to_a_cube_around_every_voxel(mask: NDArray[np.bool_], voxels: int) -> None:
     expected = mask

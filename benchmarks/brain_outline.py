@@ -14,7 +14,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 
@@ -33,8 +32,7 @@ def judge(sample: Sample, pool: PredictorPool) -> tuple[float, float, float, flo
     """Dice and share of the volume of the mask at 2 mm, and of the outline."""
     volume, labels = read_volume(sample.images["T1w"]), read_labels(sample.dseg)
     reference = labels.data > 0
-    with mock.patch.object(brain, "_with_given_mask", lambda _, found: found):
-        found = brain.find_brain(volume, pool("brain"))
+    found = brain.find_brain(volume, pool("brain"), given=False)
     outline = find_outline(
         volume, found.probability, found.grid, found.mask_on, pool("outline")
     )  # fmt: skip

@@ -270,7 +270,7 @@ def _predict_one(
     args: argparse.Namespace, path: Path, name: str, tasks: Sequence[TaskSpec], pool: PredictorPool
 ) -> int:
     """Segment one image; the number of tasks that failed."""
-    start = time.perf_counter()
+    start, before = time.perf_counter(), pool.seconds
     try:
         failed = _run_tasks(args, path, name, tasks, pool)
     except Exception as error:  # the edge of an image: it costs no other one
@@ -278,7 +278,7 @@ def _predict_one(
         return 1
     seconds = time.perf_counter() - start
     _log.info("%s: %.1f s, %.1f s of it in the networks, peak %.0f MiB",
-              name, seconds, pool.seconds, peak_memory_mib())  # fmt: skip
+              name, seconds, pool.seconds - before, peak_memory_mib())  # fmt: skip
     return failed
 
 

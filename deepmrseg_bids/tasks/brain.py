@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.errors import SegmentationError
+from deepmrseg_bids.errors import SegmentationError, SignalError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.brightness import Gradient, brightness_gradient
 from deepmrseg_bids.imaging.grid import (
@@ -70,6 +70,7 @@ _SMALLEST_ML, _LARGEST_ML = 300.0, 2800.0
 _SMOOTHED_MM = 1.2  # sigma of the second look
 _BOX_MM = 212.0  # edge of the cube that counts: any brain, however it is turned, and little neck
 _LOOKS = 4  # in that cube, at most; two are usual
+_APART_MM = 60.0  # the middles of two heads are further from each other
 _STEP_MM = 8.0  # its middle lies on a lattice
 _CORE = 0.7  # of the largest depth: deep inside a brain, never in a neck
 _REACH_MM = 115.0  # from there to its farthest end
@@ -178,14 +179,14 @@ class _Look:
         image: (I, J, K) on ``grid``.
         posteriors: (3, I, J, K) background, brain, deep structures.
         inside: (I, J, K) the brain: the largest connected part, of what was scanned.
-        second_ml: size of the second largest part.
+        second: (I, J, K) the second largest part.
     """
 
     grid: Grid
     image: Array
     posteriors: NDArray[np.float32]
     inside: NDArray[np.bool_]
-    second_ml: float = 0.0
+    second: NDArray[np.bool_]
 
     @property
     def millilitres(self) -> float:
@@ -220,11 +221,14 @@ class _Look:
         return middle
 
 
-def find_brain(volume: Volume, predictor: Predictor) -> Brain:
+def find_brain(volume: Volume, predictor: Predictor, *, given: bool = True) -> Brain:
     """Find the brain in a raw head.
 
     The whole field of view tells where it is. What counts is a second look, in a cube around
     it: how much air or neck was scanned around a brain makes no difference to it.
+
+    Args:
+        given: the brain of a skull-stripped scan is what is left in it, not what is found.
 
     Raises:
         SegmentationError: what was found cannot be a whole human brain.
@@ -253,20 +257,37 @@ def find_brain(volume: Volume, predictor: Predictor) -> Brain:
     sure = _deep_confidence(look.posteriors)
     brain = Brain(probability, grid, centre, confidence, findings, deep_confidence=sure)
     brain = _lit(brain, image, whole_brain)
-    if "skull-stripped" in {finding.code for finding in findings}:
+    if given and "skull-stripped" in {finding.code for finding in findings}:
         brain = _with_given_mask(volume, brain)
-    if whole.second_ml >= _SMALLEST_ML:
-        text = (
-            f"the image contains a second brain ({whole.second_ml:.0f} ml): several heads in one "
-            "image? One of them was segmented"
-        )
-        several = Finding("several-heads", "error", text)
-        brain = replace(brain, findings=(*brain.findings, several))
+    odd = _several(volume, whole, look, predictor)
     if smoothed:
         text = "the brain was found only after smoothing: is the image noisy?"
-        noisy = Finding("brain-noisy", "warning", text)
-        brain = replace(brain, findings=(*brain.findings, noisy))
-    return brain
+        odd = (*odd, Finding("brain-noisy", "warning", text))
+    return replace(brain, findings=(*brain.findings, *odd))
+
+
+def _several(
+    volume: Volume, whole: _Look, found: _Look, predictor: Predictor
+) -> tuple[Finding, ...]:
+    """Whether there is another brain than the one that was found.
+
+    What the whole field of view shows may be neck: it is looked at in a cube around it, as the
+    brain was, and a look that ends at the same brain found no other.
+    """
+    apart = replace(whole, inside=whole.second)
+    if apart.millilitres < _SMALLEST_ML:
+        return ()
+    try:
+        other = _settled(volume, apart, predictor, smoothed=False)
+    except SignalError:  # all of it is equal
+        return ()
+    if not other.plausible or np.linalg.norm(other.middle - found.middle) < _APART_MM:
+        return ()
+    text = (
+        f"the image contains a second brain ({other.millilitres:.0f} ml): several heads in one "
+        "image? One of them was segmented"
+    )
+    return (Finding("several-heads", "error", text),)
 
 
 def _lit(brain: Brain, image: Array, inside: NDArray[np.bool_]) -> Brain:
@@ -452,13 +473,12 @@ def _look(volume: Volume, grid: Grid, predictor: Predictor, *, smoothed: bool = 
         image = ndimage.gaussian_filter(image, _SMOOTHED_MM / grid.spacing[0])
     scanned = covered(volume.grid, grid)
     if not scanned.any():
-        return _Look(grid, image, np.zeros((3, *grid.shape), np.float32), scanned)
+        return _Look(grid, image, np.zeros((3, *grid.shape), np.float32), scanned, scanned)
     posteriors = predictor(normalise(image, mode="head", scanned=scanned))
     # the last voxels of a scan count whole
     parts = (posteriors[0] < 0.5) & ndimage.binary_dilation(scanned)
     inside = largest(parts)
-    second_ml = float(largest(parts & ~inside).sum()) * grid.voxel_volume / 1000
-    return _Look(grid, image, posteriors, inside, second_ml)
+    return _Look(grid, image, posteriors, inside, largest(parts & ~inside))
 
 
 def _roomy(view: Grid, preparation: Preparation) -> Grid:
@@ -568,8 +588,8 @@ TASK = TaskSpec(
     brain_mask=True,
     whole_brain=True,
     methods=(
-        "The brain was extracted from the head at 2 mm and outlined at 1 mm, and the inside of the "
-        "skull was segmented."
+        "The brain was extracted from the head at 2 mm and, where voxels are at most 1.5 mm wide, "
+        "outlined at 1 mm; the inside of the skull was segmented."
     ),
     judged_raw=True,
     figure=Figure(margin_mm=45.0, plane=0, window_inside=True),

@@ -61,6 +61,43 @@ def test_the_mask_lies_on_the_scans_own_grid(codes):
     assert row.confidence > 0.95
 
 
+class OfTwoMinds(ByLevel):
+    """What is brain in the whole field of view begins at another level than in a cube."""
+
+    def __init__(self, whole: int, cube: int) -> None:
+        labels = LabelTable((Label(1, "Brain"), Label(2, "Deep-Structures")))
+        super().__init__(labels, Preparation(2.0, "head"), (), (0, BRIGHT))
+        self.lowest = (whole, cube)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        low = self.lowest[max(image.shape) <= 110]
+        self.windows = ((low, 170), (170, 999))
+        return super().__call__(image)
+
+
+UP = np.array((0.0, 0.0, 70.0))
+NECK = 30
+LOWER = [(-UP, (43, 43, 43), GREY), (-UP, (32, 32, 32), WHITE)]
+LARGE = [(UP, (60, 60, 60), GREY), (UP, (45, 45, 45), WHITE)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "predictor", "several"),
+    [
+        (LOWER, OfTwoMinds(40, 40), True),
+        ([(-UP, (43, 43, 43), NECK)], OfTwoMinds(NECK - 10, NECK + 10), False),
+        ([*LARGE, (UP, (62, 62, 5), 50)], OfTwoMinds(60, 40), False),
+    ],
+    ids=["two heads", "a neck taken for brain at first", "one brain in two halves at first"],
+)
+def test_a_second_brain_is_one_that_is_found_like_the_first(parts, predictor, several):
+    first = [(UP, (46, 46, 46), GREY), (UP, (38, 38, 38), WHITE)]
+    deep = (np.add(UP, (0, 0, 14)), (13, 15, 8), BRIGHT)
+    volume = scan([*first, *parts, deep], box(300, 2.0))
+    found = brain.find_brain(volume, predictor)
+    assert ("several-heads" in {one.code for one in found.findings}) is several
+
+
 def test_the_mask_of_finer_voxels_has_the_same_place_and_size():
     found = brain.find_brain(head(), predictor())
     fine = box(104, 1.6, MIDDLE)

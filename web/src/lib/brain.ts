@@ -26,6 +26,7 @@ const SMOOTHED_MM = 1.2;
 const BOX_MM = 212;
 const LOOKS = 4;
 const STEP_MM = 8;
+const APART_MM = 60; // the middles of two heads are further from each other
 const CORE = 0.7;
 const REACH_MM = 115;
 const UPPER_MM = 100;
@@ -87,7 +88,7 @@ interface Look {
   posteriors: Float32Array[];
   inside: Uint8Array;
   millilitres: number;
-  secondMl: number;
+  second: Uint8Array;
   confidence: number;
 }
 
@@ -145,10 +146,25 @@ export async function findBrain(volume: Volume, predictor: Predictor): Promise<B
   const brain = brainIn(volume, look, smoothed);
   const stripped = brain.findings.some((one) => one.code === "skull-stripped");
   const found = stripped ? withGivenMask(volume, brain) : brain;
-  if (whole.secondMl >= SMALLEST_ML)
-    found.findings.push(finding("several-heads", "error", `the image contains a second brain (${whole.secondMl.toFixed(0)} ml): several heads in one image? One of them was segmented`));
+  const secondMl = await secondBrainMl(volume, whole, look, predictor);
+  if (secondMl >= SMALLEST_ML)
+    found.findings.push(finding("several-heads", "error", `the image contains a second brain (${secondMl.toFixed(0)} ml): several heads in one image? One of them was segmented`));
   if (smoothed) found.findings.push(finding("brain-noisy", "warning", "the brain was found only after smoothing: is the image noisy?"));
   return found;
+}
+
+/** The size of another brain than the one that was found, looked at as that was; 0 if there is none. */
+async function secondBrainMl(volume: Volume, whole: Look, found: Look, predictor: Predictor): Promise<number> {
+  const apart = { ...whole, inside: whole.second, millilitres: millilitresOf(whole.second, whole.grid) };
+  if (apart.millilitres < SMALLEST_ML) return 0;
+  const other = await settled(volume, apart, predictor, false);
+  if (!plausible(other)) return 0;
+  const here = middleOf(found);
+  return Math.hypot(...middleOf(other).map((x, k) => x - here[k])) < APART_MM ? 0 : other.millilitres;
+}
+
+function millilitresOf(mask: Uint8Array, grid: Grid): number {
+  return (sum(mask) * grid.voxelVolume) / 1000;
 }
 
 /** The brain that a look shows, with what is odd about it. */
@@ -259,13 +275,13 @@ function meanPlace(mask: ArrayLike<number>, shape: Vec3): Vec3 {
 
 /** What the network says of one part of a scan. */
 async function takeLook(volume: Volume, grid: Grid, predictor: Predictor, smoothed: boolean): Promise<Look> {
-  const { shape, voxelVolume, size } = grid;
+  const { shape, size } = grid;
   let image = resample(volume.data, volume.grid, grid);
   if (smoothed) image = gaussianFilter(image, shape, SMOOTHED_MM / grid.spacing[0]);
   const scanned = covered(volume.grid, grid);
   if (!scanned.includes(1)) {
     const posteriors = [0, 1, 2].map(() => new Float32Array(size));
-    return { grid, image, posteriors, inside: scanned, millilitres: 0, secondMl: 0, confidence: 0 };
+    return { grid, image, posteriors, inside: scanned, millilitres: 0, second: scanned, confidence: 0 };
   }
   const answer = await predict(predictor, normalise(image, "head", scanned), shape);
   const posteriors = [0, 1, 2].map((c) => answer.subarray(c * size, (c + 1) * size));
@@ -273,8 +289,7 @@ async function takeLook(volume: Volume, grid: Grid, predictor: Predictor, smooth
   const parts = nearScan.map((near, n) => near & +(posteriors[0][n] < 0.5));
   const inside = largest(parts, shape);
   const rest = parts.map((one, n) => one & +!inside[n]);
-  const ml = (mask: Uint8Array) => (sum(mask) * voxelVolume) / 1000;
-  const look = { grid, image, posteriors, inside, millilitres: ml(inside), secondMl: ml(largest(rest, shape)), confidence: 0 };
+  const look = { grid, image, posteriors, inside, millilitres: millilitresOf(inside, grid), second: largest(rest, shape), confidence: 0 };
   if (plausible(look)) look.confidence = expectedDice(posteriors[0].map((p) => 1 - p), (n) => inside[n]) ?? 0;
   return look;
 }

@@ -94,7 +94,8 @@ def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
     out, work = tmp_path / "out", tmp_path / "tmp"
     work.mkdir()
     with started(*asked(out), TMPDIR=str(work)) as run:
-        run.reaches(lambda: len(finished(out)) >= 2)
+        # of the last session of each of two workers the run may not have heard yet
+        run.reaches(lambda: len(finished(out)) >= 4)
         if name == "SIGINT":
             os.killpg(run.main.pid, signal.SIGINT)  # as a terminal does
         else:

@@ -340,7 +340,7 @@ def _resample_aligned(
     fill: float,
 ) -> Array:
     """Parallel axes: permute, then interpolate one axis after the other."""
-    lead = data.ndim - 3
+    lead, source = data.ndim - 3, data
     data = data.transpose(*range(lead), *(lead + axis for axis in axes))
     if fill:
         data = data - np.asarray(fill, dtype=data.dtype)
@@ -354,7 +354,8 @@ def _resample_aligned(
             data = _along(data, lead + axis, places[axis], scales[axis])
     if fill:
         data = data + np.asarray(fill, dtype=data.dtype)
-    return np.ascontiguousarray(data)
+    out = np.ascontiguousarray(data)
+    return out.copy() if np.may_share_memory(out, source) else out
 
 
 def _nearest(data: Array, places: Sequence[Array], scales: Sequence[float]) -> Array:
@@ -387,13 +388,30 @@ def _along(data: Array, axis: int, positions: Array, scale: float) -> Array:
     nearest, inside = _rounded(positions, scale), _within(positions, edge)
     scale = abs(scale)
     if np.abs(positions - nearest).max() < 1e-4 and abs(scale - 1) < 1e-4:
-        taken = np.take(data, np.clip(nearest, 0, edge - 1), axis=axis)
-        if not inside.all():
-            taken[(slice(None),) * axis + (~inside,)] = 0
-        return taken
+        return _shifted(data, axis, nearest, inside)
     weights = _weights(positions, edge, scale)
     weights[~inside] = 0
     return _mixed(data, axis, weights)
+
+
+def _shifted(data: Array, axis: int, nearest: NDArray[np.int_], inside: NDArray[np.bool_]) -> Array:
+    """The voxels at consecutive places of one axis, forwards or back; zero outside.
+
+    Nothing is copied where all of them are inside.
+    """
+    places = nearest[inside]
+    if not len(places):
+        return np.zeros((*data.shape[:axis], len(nearest), *data.shape[axis + 1 :]), data.dtype)
+    low, high = sorted((int(places[0]), int(places[-1])))
+    way = 1 if places[-1] >= places[0] else -1
+    lead = (slice(None),) * axis
+    part: Array = data[(*lead, slice(low, high + 1))][(*lead, slice(None, None, way))]
+    if len(places) == len(nearest):
+        return part
+    before = int(inside.argmax())
+    room = np.zeros((*data.shape[:axis], len(nearest), *data.shape[axis + 1 :]), data.dtype)
+    room[(*lead, slice(before, before + len(places)))] = part
+    return room
 
 
 def _mixed(data: Array, axis: int, weights: NDArray[np.float32]) -> Array:
@@ -415,18 +433,33 @@ def _mixed(data: Array, axis: int, weights: NDArray[np.float32]) -> Array:
     lying, along = data.transpose(order), order.index(axis)
     out = np.empty((*lying.shape[:along], new, *lying.shape[along + 1 :]), dtype=np.float32)
     count = max(1, _PART * edge // max(data.size, 1))
-    lead, rest = (slice(None),) * along, (1,) * (data.ndim - along - 1)
+    lead = (slice(None),) * along
     for start in range(0, new, count):
         rows = slice(start, start + count)
         part = out[(*lead, rows)]
-        np.multiply(
-            np.take(lying, taps[rows, 0], axis=along), shares[rows, 0].reshape(-1, *rest), out=part
-        )
+        _times(lying, along, taps[rows, 0], shares[rows, 0], part)
+        if taps.shape[1] > 1:
+            term = np.empty_like(part)
         for tap in range(1, taps.shape[1]):
-            term = np.take(lying, taps[rows, tap], axis=along)
-            term *= shares[rows, tap].reshape(-1, *rest)
+            _times(lying, along, taps[rows, tap], shares[rows, tap], term)
             part += term
     return out.transpose(np.argsort(order))
+
+
+def _times(
+    data: Array, axis: int, places: NDArray[np.int_], shares: NDArray[np.float32], out: Array
+) -> None:
+    """Write the given places of one axis, times a share each, into ``out``.
+
+    Places at equal distances are a view, which need not be copied first.
+    """
+    steps = np.diff(places)
+    if len(steps) and steps[0] > 0 and (steps == steps[0]).all():
+        even = slice(int(places[0]), int(places[-1]) + 1, int(steps[0]))
+        taken = data[(*(slice(None),) * axis, even)]
+    else:
+        taken = np.take(data, places, axis=axis)
+    np.multiply(taken, shares.reshape(-1, *(1,) * (data.ndim - axis - 1)), out=out)
 
 
 def _weights(positions: Array, edge: int, scale: float) -> NDArray[np.float32]:

@@ -8,7 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["closed", "filled", "grown", "largest"]
+__all__ = ["box_of", "closed", "filled", "grown", "largest"]
+
+
+def box_of(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """The smallest box that holds a mask; None if it is empty.
+
+    >>> box_of(np.array([[False, False, False], [False, True, True]]))
+    (slice(1, 2, None), slice(1, 3, None))
+    """
+    box: list[slice] = []
+    for axis in range(mask.ndim):
+        # what lies before is cut already
+        part = mask[tuple(box)]
+        here = np.flatnonzero(part.any(axis=tuple({*range(mask.ndim)} - {axis})))
+        if not len(here):
+            return None
+        box.append(slice(int(here[0]), int(here[-1]) + 1))
+    return tuple(box)
 
 
 def grown(mask: NDArray[np.bool_], voxels: int) -> NDArray[np.bool_]:
@@ -24,28 +41,39 @@ def grown(mask: NDArray[np.bool_], voxels: int) -> NDArray[np.bool_]:
 
 def closed(mask: NDArray[np.bool_], voxels: Sequence[int]) -> NDArray[np.bool_]:
     """A mask without gaps narrower than twice so many voxels, for each axis."""
-    room = np.pad(mask, [(n, n) for n in voxels])
-    wide = _in_cubes(ndimage.maximum_filter, room, voxels)
-    every = _in_cubes(ndimage.minimum_filter, wide, voxels)
-    return every[tuple(slice(n, n + edge) for n, edge in zip(voxels, mask.shape, strict=True))]
+    out = np.zeros_like(mask)
+    box = box_of(mask)
+    if box is not None:
+        part = mask[box]
+        room = np.pad(part, [(n, n) for n in voxels])
+        wide = _in_cubes(ndimage.maximum_filter, room, voxels)
+        every = _in_cubes(ndimage.minimum_filter, wide, voxels)
+        out[box] = every[
+            tuple(slice(n, edge - n or None) for n, edge in zip(voxels, every.shape, strict=True))
+        ]
+    return out
 
 
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask with its holes: what is outside of it but is not connected with the border."""
-    around, _ = ndimage.label(~np.pad(mask, 1))
-    whole: NDArray[np.bool_] = around != around[(0,) * mask.ndim]
-    return whole[(slice(1, -1),) * mask.ndim]
+    out = np.zeros_like(mask)
+    box = box_of(mask)
+    if box is not None:
+        around, _ = ndimage.label(~np.pad(mask[box], 1))
+        out[box] = (around != around[(0,) * mask.ndim])[(slice(1, -1),) * mask.ndim]
+    return out
 
 
 def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The largest connected part of a mask."""
-    pieces, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    part: NDArray[np.bool_] = pieces == sizes.argmax()
-    return part
+    out = np.zeros_like(mask)
+    box = box_of(mask)
+    if box is not None:
+        pieces, _ = ndimage.label(mask[box])
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        out[box] = pieces == sizes.argmax()
+    return out
 
 
 def _in_cubes(

@@ -26,7 +26,7 @@ from deepmrseg_bids.imaging.grid import (
 )
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
-from deepmrseg_bids.imaging.morphology import closed, filled, largest
+from deepmrseg_bids.imaging.morphology import box_of, closed, filled, largest
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.intracranial import Intracranial, find_inside, mask_beside, row_of
 from deepmrseg_bids.tasks.outline import Outline, find_outline, is_fine
@@ -35,7 +35,6 @@ from deepmrseg_bids.tasks.results import (
     Part,
     Posteriors,
     Segmentation,
-    box_above,
     expected_dice,
     found_in,
     measure,
@@ -160,7 +159,7 @@ class Brain:
 def carried(share: NDArray[np.float32], source: Grid, grid: Grid) -> NDArray[np.bool_]:
     """Where a share of the brain is more than half, on another grid."""
     out = np.zeros(grid.shape, dtype=bool)
-    box = box_above(share, 0)
+    box = box_of(share > 0)
     if box is None:
         return out
     part = Part.of(source, box, 1)
@@ -209,8 +208,9 @@ class _Look:
 
         Its lower end is not asked: a neck that was taken for brain would move it.
         """
-        depth = ndimage.distance_transform_edt(np.pad(self.inside, 1))[1:-1, 1:-1, 1:-1]
-        core = np.argwhere(depth > _CORE * depth.max()).mean(axis=0)
+        box = box_of(self.inside) or ()
+        depth = ndimage.distance_transform_edt(np.pad(self.inside[box], 1))[1:-1, 1:-1, 1:-1]
+        core = np.argwhere(depth > _CORE * depth.max()).mean(axis=0) + [s.start for s in box]
         voxels = np.argwhere(self.inside)
         spacing = self.grid.spacing[0]
         near = voxels[(np.abs(voxels - core) <= _REACH_MM / spacing).all(axis=1)]

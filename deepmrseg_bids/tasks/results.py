@@ -14,6 +14,7 @@ from scipy import ndimage
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample, sample
 from deepmrseg_bids.imaging.labels import LabelTable
+from deepmrseg_bids.imaging.morphology import box_of
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.calibration import Calibration
@@ -28,7 +29,6 @@ __all__ = [
     "Posteriors",
     "Segmentation",
     "Sides",
-    "box_above",
     "confidences",
     "expected_dice",
     "found_in",
@@ -280,7 +280,7 @@ def _where_it_can_win(
     Args:
         least: with less a class never wins.
     """
-    core = box_above(posterior, least)
+    core = box_of(posterior > least)
     if core is None:
         return None
     # as far as interpolation reaches, and averaging, where the target is coarser
@@ -451,18 +451,6 @@ def confidences(
         for number, index in enumerate(posteriors.indices)
         if index
     }
-
-
-def box_above(posterior: Array, least: float) -> Box | None:
-    """The box that holds every voxel above a value; None if there is none."""
-    above = posterior > least
-    sides = []
-    for axis in range(above.ndim):
-        filled = np.flatnonzero(above.any(axis=tuple(k for k in range(above.ndim) if k != axis)))
-        if not len(filled):
-            return None
-        sides.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return tuple(sides)
 
 
 def expected_dice(posterior: Array, chosen: NDArray[np.bool_]) -> float | None:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.imaging.grid import Array
-from deepmrseg_bids.tasks.results import Posteriors, box_above
+from deepmrseg_bids.imaging.morphology import box_of
+from deepmrseg_bids.tasks.results import Posteriors
 
 __all__ = ["SoftCounts", "count"]
 
@@ -66,7 +67,7 @@ def count(posteriors: Posteriors) -> SoftCounts:
     total, one = np.zeros(len(indices)), posteriors.one
     for index, whole, of_side in _shares(posteriors):
         total[place[index]] = _sum(whole, of_side) / one
-        if (box := box_above(whole, _SMALL * one)) is None:
+        if (box := box_of(whole > _SMALL * one)) is None:
             continue
         share = (
             whole[box] / np.float32(one)

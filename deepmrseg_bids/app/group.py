@@ -32,6 +32,7 @@ from deepmrseg_bids.errors import DatasetError, UsageError
 from deepmrseg_bids.group.agreement import old_agreement, write_agreement
 from deepmrseg_bids.group.background import Background, against, write_norms
 from deepmrseg_bids.group.columns import MISSING
+from deepmrseg_bids.group.lesions import write_lesion_places
 from deepmrseg_bids.group.qc import write_qc
 from deepmrseg_bids.group.ratings import write_rating_tables
 from deepmrseg_bids.group.tables import (
@@ -64,7 +65,7 @@ __all__ = ["run_group"]
 
 _log = logging.getLogger("deepmrseg-bids")
 _NAMED = 10  # sessions that are named at the end
-_TABLES = ("morph", "structures", "asymmetry", "change", "retest")
+_TABLES = ("morph", "structures", "asymmetry", "lesions", "change", "retest")
 
 
 def run_group(config: RunConfig, *, command: str = "") -> int:
@@ -288,6 +289,8 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
         ]
         if task.part or not any(part.task == task.task for part in present if part.part):
             unusual += found  # regions stand for the many structures that they are made of
+        if task.spec.lesions and not task.part:
+            failed += write_lesion_places(folder, config.out_dir, task)
         write_change(folder, task, times)
         write_retest(folder, task, times)
     odd = [table for table in unusual if table is not None]

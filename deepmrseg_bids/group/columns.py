@@ -16,6 +16,7 @@ __all__ = [
     "CHANGE",
     "FLOOR",
     "LESION_AGREEMENT",
+    "LESION_PLACES",
     "LESION_SUMMARY",
     "NORMS",
     "QC",
@@ -148,6 +149,27 @@ BACKGROUND: Columns = {
     ),
 }
 """More columns of ``group_seg-<task>_structures.tsv``, those of them that are known."""
+
+_LESIONS = {
+    "lesion": "all lesions (26-connected components) on the grid of the FLAIR",
+    "periventricular": "the lesions next to a lateral ventricle",
+    "juxtacortical": "the lesions next to the cortex",
+    "deep": "the other lesions of the cerebral white matter",
+    "infratentorial": "the lesions in the brain stem or the cerebellum",
+    "unknown": "the lesions whose location could not be determined",
+}
+LESION_PLACES: Columns = {
+    **_WHO,
+    **{
+        column: of
+        for name, text in _LESIONS.items()
+        for column, of in (
+            (f"{name}_count", _of(f"Number of {text}")),
+            (f"{name}_volume_mm3", _of(f"Volume of {text}", "mm^3")),
+        )
+    },
+}
+"""``group_seg-<task>_lesions.tsv``: one row a session."""
 
 ASYMMETRY: Columns = {
     **_WHO,

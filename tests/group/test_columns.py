@@ -17,6 +17,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="u
     [
         ("group_seg-<task>_structures.tsv", columns.STRUCTURES),
         ("group_seg-<task>_asymmetry.tsv", columns.ASYMMETRY),
+        ("group_seg-<task>_lesions.tsv", columns.LESION_PLACES),
         ("group_seg-<task>_change.tsv", columns.CHANGE),
         ("group_seg-<task>_retest.tsv", columns.RETEST),
         ("group_qc.tsv", columns.QC),

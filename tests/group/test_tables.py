@@ -12,8 +12,9 @@ import pytest
 from deepmrseg_bids.bids import names
 from deepmrseg_bids.bids.derivatives import MorphRow, SessionRow, write_json, write_morph
 from deepmrseg_bids.bids.participants import read_people
-from deepmrseg_bids.bids.tables import write_sessions
+from deepmrseg_bids.bids.tables import write_lesions, write_sessions
 from deepmrseg_bids.findings import Finding
+from deepmrseg_bids.group.lesions import write_lesion_places
 from deepmrseg_bids.group.qc import write_qc
 from deepmrseg_bids.group.tables import (
     Times,
@@ -24,6 +25,7 @@ from deepmrseg_bids.group.tables import (
     write_structures,
 )
 from deepmrseg_bids.group.volumes import read_log, read_volumes
+from deepmrseg_bids.tasks.lesions import Lesion
 from deepmrseg_bids.tasks.registry import find_task
 from tests.bids.test_derivatives import ROWS, table
 
@@ -74,6 +76,60 @@ def test_volumes_below_the_floor_of_a_model_are_marked(tmp_path: Path) -> None:
     found = records(tmp_path / names.group_path("wml", "structures"))
     assert [one["below_floor"] for one in found] == ["yes", "no", "n/a"]
     assert [one["volume_floor_mm3"] for one in found] == ["1500.00", "1500.00", "n/a"]
+
+
+def lesions_of(out: Path, source: str, *places: tuple[str | None, float]) -> Path:
+    """OUT_DIR with a session that has these lesions; returns their table."""
+    total = sum(volume for _, volume in places)
+    row = MorphRow(1, "Lesion", total, None, None, None, None, len(places))
+    write_morph(out / names.morph_path(source, "wml"), [row])
+    path = out / names.lesions_path(source, "wml")
+    lesions = [
+        Lesion(number, volume, (0.0, 0.0, 0.0), place, 0.5)
+        for number, (place, volume) in enumerate(places, 1)
+    ]
+    write_lesions(path, lesions)
+    return path
+
+
+def test_lesions_of_a_session_are_counted_by_location(tmp_path: Path) -> None:
+    scan = "sub-01_ses-1_T1w.nii.gz"
+    lesions_of(
+        tmp_path, scan, ("deep", 20.0), ("periventricular", 100.5), ("deep", 9.0), (None, 6.0)
+    )
+    lesions_of(tmp_path, "sub-02_FLAIR.nii.gz")
+    assert write_lesion_places(tmp_path, tmp_path, read_volumes(tmp_path, find_task("wml"))) == []
+    first, second = records(tmp_path / names.group_path("wml", "lesions"))
+    assert (first["session_id"], first["lesion_count"], first["lesion_volume_mm3"]) == (
+        "ses-1", "4", "135.50")  # fmt: skip
+    assert (first["deep_count"], first["deep_volume_mm3"]) == ("2", "29.00")
+    assert (first["periventricular_count"], first["unknown_volume_mm3"]) == ("1", "6.00")
+    assert (first["infratentorial_count"], first["juxtacortical_volume_mm3"]) == ("0", "0.00")
+    assert (second["participant_id"], second["lesion_count"]) == ("sub-02", "0")
+
+
+@pytest.mark.parametrize("how", ["cut", "lost", "foreign"])
+def test_lesions_that_cannot_be_read_cost_their_own_cells_and_are_named(
+    tmp_path: Path, how: str
+) -> None:
+    good = lesions_of(tmp_path, "sub-01_T1w.nii.gz", ("deep", 20.0))
+    bad = lesions_of(tmp_path, "sub-02_T1w.nii.gz", ("deep", 30.0))
+    if how == "lost":
+        bad.unlink()
+    else:
+        bad.write_text(good.read_text()[:-30] if how == "cut" else "index\tvolume_mm3\n1\t3\n")
+    (problem,) = write_lesion_places(tmp_path, tmp_path, read_volumes(tmp_path, find_task("wml")))
+    assert bad.name in problem
+    rows = records(tmp_path / names.group_path("wml", "lesions"))
+    assert [row["deep_count"] for row in rows] == ["1", "n/a"]
+
+
+def test_where_no_lesions_were_ever_listed_there_is_no_table_of_them(
+    cohort: tuple[Path, Path],
+) -> None:
+    out, _ = cohort
+    assert write_lesion_places(out, out, read_volumes(out, find_task("wml"))) == []
+    assert not (out / names.group_path("wml", "lesions")).exists()
 
 
 def test_the_group_table_has_one_row_a_session_and_one_column_a_structure(

@@ -106,6 +106,7 @@ def measure(
                 inside = pool.seconds - pool_start
                 around = computed - read - inside
                 rows.append((end - start, read - start, inside, around, end - computed))
+            del results, result  # a worker has one head at a time
         peak = peak_memory_mib()
 
         def flops(x: Sequence[int], w: Sequence[int], *_: object, out_shape: Sequence[int]) -> int:

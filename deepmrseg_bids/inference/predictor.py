@@ -325,9 +325,9 @@ class Predictor:
             answers = self._answers(torch.cat([x[place] for place in group]), mirrored)
             for place, answer in zip(group, answers.chunk(len(group)), strict=True):
                 bell = _bell(answer.shape[2:], x.device)
-                total[place] += answer * bell
+                total[place] += answer.mul_(bell)
                 weight[place] += bell
-        return (total / weight)[own]
+        return total.div_(weight)[own]
 
     def _answers(self, x: torch.Tensor, mirrored: bool) -> torch.Tensor:
         """Posteriors of a batch; of smaller ones where the GPU's memory is too small for it."""
@@ -347,7 +347,7 @@ class Predictor:
         return posteriors
 
     def _posteriors(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self._logits(x).float().softmax(1)
+        result: torch.Tensor = self._logits(x).softmax(1, dtype=torch.float32)
         return result
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:

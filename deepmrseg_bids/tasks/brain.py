@@ -152,21 +152,27 @@ class Brain:
         if self.given is not None:
             if grid == self.given.grid:
                 return self.given.data > 0
-            return carried(self.given.data.astype(np.float32), self.given.grid, grid)
+            return carried(self.given.data, self.given.grid, grid)
         return carried(self.probability, self.grid, grid)
 
 
-def carried(share: NDArray[np.float32], source: Grid, grid: Grid) -> NDArray[np.bool_]:
+def carried(share: Array, source: Grid, grid: Grid) -> NDArray[np.bool_]:
     """Where a share of the brain is more than half, on another grid."""
-    out = np.zeros(grid.shape, dtype=bool)
+    return _carried(share, source, grid) > 0.5
+
+
+def _carried(share: Array, source: Grid, grid: Grid) -> NDArray[np.float32]:
+    """A share of the brain on another grid; only the box that holds it is looked at."""
+    out = np.zeros(grid.shape, dtype=np.float32)
     box = box_of(share > 0)
     if box is None:
         return out
-    part = Part.of(source, box, 1)
+    # as far as interpolation reaches, and averaging, where the other grid is coarser
+    part = Part.of(source, box, 2 + 2 * int(np.ceil(max(grid.spacing) / min(source.spacing))))
     here = overlap(part.grid, grid)
     if here is not None:
         target = grid.crop([s.start for s in here], [s.stop for s in here])
-        out[here] = resample(share[part.box], part.grid, target) > 0.5
+        out[here] = resample(share[part.box], part.grid, target)
     return out
 
 
@@ -311,7 +317,8 @@ def _with_given_mask(volume: Volume, brain: Brain) -> Brain:
     """
     found = brain.mask_on(volume.grid)
     middle = float(np.median(volume.data[found])) if found.any() else 0.0
-    left = largest(np.abs(volume.data) > _EMPTY * abs(middle))
+    least = _EMPTY * abs(middle)
+    left = largest((volume.data > least) | (volume.data < -least))
     steps = [max(1, round(_CLOSED_MM / edge)) for edge in volume.grid.spacing]
     given = filled(closed(left, steps))
     millilitres = float(given.sum()) * volume.grid.voxel_volume / 1000
@@ -324,7 +331,7 @@ def _with_given_mask(volume: Volume, brain: Brain) -> Brain:
         )
         return replace(brain, findings=(*brain.findings, Finding("mask-doubtful", "warning", text)))
     mask = LabelMap(given.astype(np.uint8), volume.grid)
-    probability = resample(given.astype(np.float32), volume.grid, brain.grid)
+    probability = _carried(mask.data, volume.grid, brain.grid)
     kept = [one for one in brain.findings if one.code not in _OF_THE_NETWORK]
     text = (
         "the image appears skull-stripped: its own mask was used as the brain mask "

@@ -169,8 +169,6 @@ LIMITS = {
     "The labels of the clinical scans are automatic, at 2 mm, and omit visible lesions, so "
     "agreement with them does not measure the accuracy of volumes.",
 }
-AT_ONCE = {"window": (0, 0, 0)}  # the whole brain at once is better than crops
-WINDOWS = {"wholebrain": AT_ONCE, "outline": AT_ONCE}
 OTHER_RUN = (
     "The shipped network was trained on all samples. The values below are "
     "from a network trained with the same settings on three of four folds "
@@ -302,7 +300,6 @@ def without_reference(source: Path, task: str) -> None:
     facts = {"training_data": DATA[task], "licence": LICENCE[task], "cite": CITE[task],
              "protocol": UNJUDGED[task]}  # fmt: skip
     tree["facts"] |= facts
-    tree["preparation"] |= WINDOWS.get(task, {})
     (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
     bundle = ModelBundle.open(target)
     lines = head(task, bundle.facts, UNJUDGED[task])
@@ -448,7 +445,6 @@ def main() -> None:
         "volume_interval": {**source_of_intervals["volume_interval"], **of_regions},
         "volume_interval_samples": source_of_intervals["samples"],
     } | by_load
-    tree["preparation"] |= WINDOWS.get(task, {})
     (target / "bundle.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
     bundle = ModelBundle.open(target)
     (target / "card.md").write_text(card(task, bundle.facts, summary, bundle), encoding="utf-8")

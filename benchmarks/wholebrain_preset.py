@@ -106,6 +106,7 @@ coordinates = true
 steps = 3200
 crop = [96, 96, 96]
 batch = 2
+windows = false
 learning_rate = 0.003
 ema = 0.99
 validate_every = 400

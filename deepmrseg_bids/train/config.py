@@ -158,6 +158,7 @@ class LoopConfig:
 
     Attributes:
         crop: voxels of one training crop.
+        windows: the trained network sees a larger image in windows of that size; otherwise at once.
         schedule: ``onecycle`` warms up and then falls to zero along a cosine;
             ``exponential`` multiplies by ``decay`` an epoch (the paper's recipe).
         ema: decay of the running average of the weights; 0 keeps the last weights.
@@ -173,6 +174,7 @@ class LoopConfig:
     steps: int
     crop: tuple[int, ...]
     batch: int = 2
+    windows: bool = True
     optimiser: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = 0.003
     weight_decay: float = 0.0001

@@ -49,10 +49,10 @@ def write_bundle(state: State, plan: Plan) -> None:
 
 
 def _seen(config: TrainConfig) -> Preparation:
-    """How the bundle's network sees an image: in 3D in windows as large as the crops."""
+    """How the bundle's network sees an image: in 3D as a rule in windows as large as the crops."""
     seen = dataclasses.replace(config.preparation, mirrors=config.augment.flip > 0)
-    if len(config.loop.crop) == 2:
-        return seen  # whole slices
+    if len(config.loop.crop) == 2 or not config.loop.windows:
+        return seen  # whole slices, whole images
     window = (config.loop.crop[0], config.loop.crop[1], config.loop.crop[2])
     return dataclasses.replace(seen, window=window)
 

@@ -105,6 +105,15 @@ def test_the_folder_says_what_was_held_out_and_the_bundle_what_it_was_made_of(
     assert len(held_out) == 3
 
 
+@pytest.mark.parametrize(("windows", "seen"), [(True, (16, 16, 16)), (False, (0, 0, 0))])
+def test_a_trained_network_sees_windows_of_its_crop_or_the_whole_image(
+    balls, toy, tmp_path: Path, windows: bool, seen: tuple[int, int, int]
+) -> None:
+    config = toy(steps=1, windows=windows)
+    bundle = train(TrainingRun(load_samples(balls(2)), config, tmp_path / "run"))
+    assert ModelBundle.open(bundle).preparation.window == seen
+
+
 @pytest.mark.parametrize("fold", [0, 1])
 def test_nobody_teaches_and_judges(balls, toy, tmp_path, fold: int) -> None:
     samples, config = load_samples(balls(5)), toy(steps=1, folds=2, fold=fold)

@@ -7,7 +7,7 @@ training draws (brightness around the ventricles, flow, noise, thick slices); wh
 there is false. With the T1w and without.
 
 *Thick slices*: the 1 mm FLAIR of ``wml/consensus``, and synthetic heads with lesions, resliced
-to 3 and 5 mm by averaging; the volume should stay what it was. (Half of the label maps, to save
+to 3, 5 and 8 mm by averaging; the volume should stay what it was. (Half of the label maps, to save
 time.)
 
 ``OUT`` receives ``false_lesions.tsv`` and ``thick_slices.tsv``; the medians are printed. A few
@@ -43,7 +43,7 @@ from deepmrseg_bids.train.synthetic_slices import render
 CONFIG = load_config("wml")
 CROP = (176, 224)  # a whole axial slice
 TALL = 150  # millimetres from the lowest slice to the highest
-THICK = (3, 5)
+THICK = (3, 5, 8)
 LEAST_ML = 0.5  # of lesions whose volume is compared
 SEED = 5
 

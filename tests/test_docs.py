@@ -10,6 +10,10 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
+from deepmrseg_bids.bids.names import entities_text
+from deepmrseg_bids.inference.bundle import shipped_bundles
+from deepmrseg_bids.tasks.registry import find_task, task_names
+from deepmrseg_bids.train.config import preset_names
 from tests.integration.conftest import coarse
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +31,38 @@ def example(page: str) -> str:
     """The Python code on a page."""
     (code,) = re.findall(r"```python\n(.+?)```", (ROOT / page).read_text(), flags=re.DOTALL)
     return code
+
+
+def rows_under(page: str, heading: str) -> set[str]:
+    """What stands in backticks in the first column of the tables below a heading."""
+    section = (ROOT / page).read_text(encoding="utf-8").split(f"\n{heading}\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?) \|", section, flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([\w-]+)`", cell)}
+
+
+def test_the_front_page_lists_every_task_and_the_terms_of_every_model() -> None:
+    assert rows_under("README.md", "## Tasks") == set(task_names())
+    assert rows_under("README.md", "## Limits and terms") == set(shipped_bundles())
+    outputs = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Outputs\n")[1]
+    for task in map(find_task, task_names()):
+        assert entities_text(task.label_map) in outputs.split("\n## ")[0], task.name
+
+
+def test_the_page_of_models_has_a_section_for_every_model() -> None:
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    headings = " ".join(re.findall(r"^## (.+)$", page, flags=re.MULTILINE))
+    assert set(shipped_bundles()) <= set(re.findall(r"\w+", headings))
+
+
+def test_the_page_of_options_names_every_task_and_every_preset() -> None:
+    page = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+    lines = page.splitlines()
+    of_tasks = [line for line in lines if re.match(r"\| `--tasks? T[ `].*`brain`", line)]
+    assert len(of_tasks) == 2  # of both commands
+    for line in of_tasks:
+        assert set(task_names()) <= set(re.findall(r"`(\w+)`", line)), line
+    (line,) = (line for line in lines if line.startswith("| `--config CONFIG` | a TOML"))
+    assert set(preset_names()) <= set(re.findall(r"`([\w-]+)`", line))
 
 
 @pytest.mark.parametrize("name", FRONT)

@@ -4,8 +4,8 @@ Writes NAME.model.gz of each model and models.json, which says what they are. Th
 them itself, so that any plain host will do. A file holds the bytes of an ONNX file at even places,
 then those at odd ones: weights of two bytes become a tenth smaller so.
 
-The models of the sides and of the outline have weights of one byte, so that the page stays below
-25 MB; all others have those of the package.
+The models of the sides and of the outline have coarse weights in their large layers, so that the
+page stays below 25 MB; all others have those of the package.
 """
 
 from __future__ import annotations
@@ -17,14 +17,23 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+
 from deepmrseg_bids import __version__
 from deepmrseg_bids.files import write_bytes, write_text
 from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
-from deepmrseg_bids.inference.onnx_export import describe, export_onnx, model_bytes
+from deepmrseg_bids.inference.onnx_export import (
+    describe,
+    export_onnx,
+    largest_difference,
+    model_bytes,
+)
+from deepmrseg_bids.tasks.regions import read_regions
 from deepmrseg_bids.tasks.registry import find_task
 
 SMALL = ("sides", "outline")
 SPLIT = ("wholebrain",)
+MOST_DIFFERENT = 0.02  # of posteriors on noise, coarse weights from those of the package
 
 
 def main() -> None:
@@ -47,8 +56,8 @@ def build(out: Path, bundles: Path | None = None) -> None:
         bundle = ModelBundle.open(folder)
         files = [write(out, f"{name}{ending}", data) for ending, data in parts(bundle, out)]
         about = describe(bundle)
-        if table := table_of(name):
-            about["table"] = table
+        if name in SPLIT:
+            about |= tables_of(name)
         models[name] = {"files": files, "bundle": about}
     text = json.dumps({"version": __version__, "models": models}, ensure_ascii=False)
     write_text(out / "models.json", text)
@@ -56,19 +65,29 @@ def build(out: Path, bundles: Path | None = None) -> None:
 
 def parts(bundle: ModelBundle, out: Path) -> list[tuple[str, bytes]]:
     """The ONNX files of a model, each with the ending of its name."""
-    weights = "int8" if bundle.task in SMALL else "float16"
     if bundle.task in SPLIT:
         return [
-            (ending, model_bytes(bundle, weights=weights, part=part))
+            (ending, model_bytes(bundle, weights="float16", part=part))
             for ending, part in (("", "features"), ("-head", "head"))
         ]
     if bundle.task in SMALL:
-        return [("", model_bytes(bundle, weights=weights))]
+        return [("", coarse(bundle))]
     whole = out / "checked.onnx"
     export_onnx(bundle, whole, half=True)
     data = whole.read_bytes()
     whole.unlink()
     return [("", data)]
+
+
+def coarse(bundle: ModelBundle) -> bytes:
+    """The ONNX file with coarse weights, if it answers nearly as the bundle does."""
+    model = model_bytes(bundle, weights="coarse")
+    channels = bundle.network.in_channels - bundle.preparation.position
+    noise = np.random.default_rng(0).normal(0, 1, (1, channels, 32, 32, 32)).astype(np.float32)
+    difference = largest_difference(bundle, model, [noise])
+    if not difference <= MOST_DIFFERENT:
+        raise SystemExit(f"{bundle.path}: coarse weights change posteriors by {difference:.2g}")
+    return model
 
 
 def write(out: Path, name: str, model: bytes) -> dict[str, str]:
@@ -77,12 +96,11 @@ def write(out: Path, name: str, model: bytes) -> dict[str, str]:
     return {"name": f"{name}.model.gz", "sha256": hashlib.sha256(model).hexdigest()}
 
 
-def table_of(name: str) -> list[dict[str, object]]:
-    """The labels of a task, where they are not those of its model."""
-    if name not in SPLIT:
-        return []
-    table = find_task(name).table
-    return [] if table is None else [dataclasses.asdict(label) for label in table]
+def tables_of(name: str) -> dict[str, object]:
+    """The labels of a task that are not those of its model, and its composite regions."""
+    task = find_task(name)
+    tables = {"table": task.table, "regions": task.regions and read_regions(task.regions)}
+    return {key: [dataclasses.asdict(row) for row in rows] for key, rows in tables.items() if rows}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import base64
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 from scipy import ndimage
@@ -32,13 +33,15 @@ from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_volume, write_labels
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.inference.calibration import Calibration
-from deepmrseg_bids.inference.predictor import window_places
+from deepmrseg_bids.inference.predictor import Predictor, window_places
 from deepmrseg_bids.session.publish import morph_rows
 from deepmrseg_bids.tasks.flair_slices import slice_grid
 from deepmrseg_bids.tasks.hippocampus import with_coronal_border
 from deepmrseg_bids.tasks.hippocampus_search import Search, best_fit
+from deepmrseg_bids.tasks.outline import find_outline
 from deepmrseg_bids.tasks.pose import upright_axes
 from deepmrseg_bids.tasks.qc import check_brain, check_image
+from deepmrseg_bids.tasks.regions import Region, region_volumes
 from deepmrseg_bids.tasks.results import (
     Measure,
     Posteriors,
@@ -47,6 +50,8 @@ from deepmrseg_bids.tasks.results import (
     label_map,
     largest_parts,
 )
+from deepmrseg_bids.tasks.soft_counts import count
+from deepmrseg_bids.tasks.wml import segment_prepared
 
 FILE = Path(__file__).parent / "test" / "golden.json"
 RNG = np.random.default_rng(20)
@@ -172,6 +177,7 @@ def answers() -> dict[str, Any]:
         "confidences": list(confidences(posteriors).items()),
         "fit": best_fit(outline, found).tolist(), "found": packed(found),
         "outline": packed(outline), "shape": list(shape),
+        "unions": [[labels, count(posteriors).expected_dice(labels)] for labels in ([7], [7, 9])],
     }  # fmt: skip
 
 
@@ -184,12 +190,14 @@ def calibrations() -> list[dict[str, Any]]:
         "volume_floor": {"ranged": 300},
         "volume_if_none": {"ranged": 500},
         "confidence_fit": {"ranged": [-1, 0.3, 0.9]},
+        "volume_thresholds": {"ranged": [[200, 0.9], [1000, 0.6], [4000, 0.5]]},
     }
     return [
         {
             "facts": facts, "name": name, "volume": volume,
             "interval": list(Calibration.of(facts, name).interval(volume)),
             "confidence": Calibration.of(facts, name).confidence(0.83, volume),
+            "threshold": Calibration.of(facts, name).threshold(volume),
         }
         for name in ("plain", "ranged", "unknown")
         for volume in (0.0, 120.0, 800.0, 5000.0)
@@ -333,6 +341,112 @@ def searches() -> list[dict[str, Any]]:
     return cases
 
 
+class Brighter:
+    """In the place of a network: what is brighter than a level belongs to the only structure."""
+
+    def __init__(self, bundle: SimpleNamespace, level: float) -> None:
+        self.bundle, self.level = bundle, level
+
+    def __call__(self, image: Any) -> Any:
+        """Posteriors of one image."""
+        share = 1 / (1 + np.exp(-4 * (image.astype(np.float64) - self.level)))
+        return np.stack([1 - share, share]).astype(np.float32)
+
+    def slices(self, image: Any, *, mirrored: bool) -> Any:
+        """By the first channel, and a little by the second."""
+        del mirrored
+        return self(image[0] + 0.25 * image[1])
+
+
+def outlines() -> list[dict[str, Any]]:
+    """A ball with a dark spot in it, a rim that is no brain, and a mask that is too large."""
+    grid = Grid((30, 32, 28), turned(7, (1.3, 1.2, 1.3), (-18.1, -20.3, -17.4)))
+    i, j, k = np.indices(grid.shape)
+    away = np.sqrt(((i - 15) * 1.3) ** 2 + ((j - 16) * 1.2) ** 2 + ((k - 14) * 1.3) ** 2)
+    spot = (i - 15) ** 2 + (j - 16) ** 2 + (k - 14) ** 2 < 4
+    image = np.where(away < 11, 100.0, 20.0) + 5 * np.sin(i * 1.3 + j * 2.1 + k * 0.7)
+    image[spot] = 10
+    image[14:16, 16:18, 24] = 130
+    preparation = Preparation(2.0, "brain", (16, 16, 16), 0)
+    labels = LabelTable((Label(1, "Brain"),))
+    bundle = SimpleNamespace(preparation=preparation, labels=labels)
+    cases = []
+    coarse = Grid((20, 21, 19), turned(7, (2.0, 2.0, 2.0), (-19.5, -21.0, -18.5)))
+    middle = grid.to_world([[15, 16, 14]])[0]
+    places = coarse.to_world(np.argwhere(np.ones(coarse.shape, bool)))
+    far = np.sqrt(((places - middle) ** 2).sum(axis=1)).reshape(coarse.shape)
+    for radius in (11.5, 13.5):
+        probability = (1 / (1 + np.exp(far - radius))).astype(np.float32)
+
+        def mask_on(target: Grid, share: Any = probability) -> Any:
+            return resample(share, coarse, target) > 0.5
+
+        volume = Volume(image.astype(np.float32), grid)
+        found = find_outline(volume, probability, coarse, mask_on,
+                             cast(Predictor, Brighter(bundle, 0.6)))  # fmt: skip
+        cases.append({
+            "radius": radius, "grid": of_grid(grid), "coarse": of_grid(coarse),
+            "middle": middle.tolist(), "found": found and {
+                "grid": of_grid(found.grid), "confidence": found.confidence,
+                "probability": packed(found.probability),
+            },
+        })  # fmt: skip
+    assert [one["found"] is None for one in cases] == [False, True]
+    return cases
+
+
+def lesions() -> list[dict[str, Any]]:
+    """Spots in a brain, by a threshold that their load decides."""
+    grid = Grid((34, 36, 12), np.array([[-1.0, 0, 0, 17], [0, 1.0, 0, -18], [0, 0, 3, -18],
+                                        [0, 0, 0, 1]]))  # fmt: skip
+    i, j, k = np.indices(grid.shape)
+    brain = ((i - 17) / 15) ** 2 + ((j - 18) / 16) ** 2 + ((k - 6) / 5) ** 2 < 1
+    spots = [(10, 14, 5, 3.2), (22, 20, 6, 2.3), (17, 26, 7, 1.2), (17, 9, 6, 0.4)]
+    wave = 6 * np.sin(i * 1.3 + j * 2.1 + k * 0.7)
+    t1w = np.where(brain, 100 - wave, 0).astype(np.float32)
+    table = LabelTable((Label(1, "White-Matter-Lesions"),))
+    cases = []
+    for name, known in (("few", [[400, 0.85], [3000, 0.5]]), ("none", []), ("many", [[50, 0.3]])):
+        flair = np.where(brain, 60 + wave, 0)
+        for x, y, z, radius in spots:
+            away = (i - x) ** 2 + (j - y) ** 2 + (3 * (k - z)) ** 2
+            flair += brain * 80 * np.exp(-away / (2 * radius**2))
+        facts = {"volume_thresholds": {"White-Matter-Lesions": known}} if known else {}
+        preparation = Preparation(1.0, "brain", (16, 16), 0)
+        bundle = SimpleNamespace(task="wml", preparation=preparation, labels=table, facts=facts)
+        found = segment_prepared(
+            Volume(t1w, grid), Volume(flair.astype(np.float32), grid),
+            cast(Predictor, Brighter(bundle, 1.2)),
+        )  # fmt: skip
+        assert found.lesions
+        (row,) = found.measures
+        cases.append({
+            "name": name, "grid": of_grid(grid), "spots": spots, "facts": facts,
+            "voxels": np.flatnonzero(found.on_flair.data).tolist(), "count": len(found.lesions),
+            "volume": row.volume_mm3, "confidence": row.confidence,
+        })  # fmt: skip
+    volumes = [one["volume"] for one in cases]
+    assert volumes[0] < volumes[1] < volumes[2]
+    return cases
+
+
+def regions() -> dict[str, Any]:
+    """White matter (5) between four patches of cortex, one of them absent."""
+    grid = Grid((19, 23, 17), turned(11, (1.13, 0.97, 2.31), (-9, -11, -20)))
+    depth = ndimage.gaussian_filter(RNG.normal(0, 1, grid.shape), 2)
+    data = np.where(depth > -0.03, 5, 0).astype(np.uint8)
+    data[:7], data[-4:], data[7:-4, :4] = 6, 7, 8  # no voxel is as near to two of them
+    made_of = (Region(1, "all", (5, 6, 7, 8)), Region(2, "low", (5,), (6,)),
+               Region(3, "high", (5,), (7,)), Region(4, "beside", (5,), (8, 9)),
+               Region(5, "absent", (9,)))  # fmt: skip
+    return {
+        "grid": of_grid(grid), "labels": "".join(map(str, data.ravel())),
+        "regions": [{"index": r.index, "name": r.name, "labels": r.labels, "near": r.near}
+                    for r in made_of],
+        "volumes": list(region_volumes(LabelMap(data, grid), made_of).values()),
+    }  # fmt: skip
+
+
 def slices() -> list[dict[str, Any]]:
     cases = []
     for affine, shape in (
@@ -382,6 +496,7 @@ def golden() -> dict[str, Any]:
         "intensities": intensities(), "answers": answers(), "calibrations": calibrations(),
         "paddings": paddings(), "brains": brains(), "files": files(), "poses": poses(),
         "slices": slices(), "searches": searches(), "tables": tables(), "windows": windows(),
+        "outlines": outlines(), "lesions": lesions(), "regions": regions(),
     }  # fmt: skip
 
 

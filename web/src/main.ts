@@ -25,6 +25,7 @@ function made<K extends keyof HTMLElementTagNameMap>(tag: K, text = "", classNam
 
 const viewer = new Viewer(element<HTMLCanvasElement>("canvas"), element("where"));
 const images = { t1w: null as File | null, flair: null as File | null };
+let segmented = images; // those of the result, whatever is chosen since
 let models: Models = {};
 let worker: Worker | null = null;
 let results: Result[] = [];
@@ -113,6 +114,7 @@ function watchForm(): void {
 function start(): void {
   if (!images.t1w) return;
   problem("");
+  segmented = { ...images };
   results = [];
   failures = new Map();
   element("result").hidden = true;
@@ -156,7 +158,7 @@ function receive(message: Message): void {
 function finish(seconds: number, threads: number): void {
   stop();
   if (!results.length) return;
-  const scan = images.t1w as File;
+  const scan = segmented.t1w as File;
   element("summary").textContent = `${scan.name}: ${seconds.toFixed(0)} s with ${threads} thread${threads === 1 ? "" : "s"}. Label maps are on the grid of the image.`;
   element("result").hidden = false;
   showFindings();
@@ -186,9 +188,13 @@ function showFindings(): void {
   if (!seen.size) element("findings").append(made("p", "No findings."));
 }
 
+function scanOf(result: Result): File {
+  return (result.onFlair ? segmented.flair : segmented.t1w) as File;
+}
+
 async function showMap(number: number): Promise<void> {
   const result = results[number];
-  const scan = (result.onFlair ? images.flair : images.t1w) as File;
+  const scan = scanOf(result);
   try {
     await viewer.show({ scan, labels: result.labels, table: result.table }, Number(element<HTMLInputElement>("opacity").value) / 100);
     element("viewer").dataset.shown = result.task;
@@ -202,7 +208,20 @@ async function showMap(number: number): Promise<void> {
 function tableOf(result: Result): HTMLElement {
   const part = made("section");
   part.dataset.task = result.task;
-  part.append(made("h3", result.title));
+  part.append(made("h3", result.title), volumesOf(result, result.measures, result.title));
+  if (result.lesionCount !== null) part.append(made("p", `${result.lesionCount} lesion${result.lesionCount === 1 ? "" : "s"}`));
+  part.append(downloads(result));
+  if (result.regions.length) {
+    const title = `${result.title}: composite regions`;
+    const line = made("p", "", "controls");
+    line.append(download("Regions (TSV)", `${stemOf(result)}_seg-${result.task}_desc-regions_morph.tsv`, () => tsvOf(result.regionsTsv)));
+    part.append(made("h3", title), volumesOf(result, result.regions, title), line);
+  }
+  return part;
+}
+
+/** A table of volumes that scrolls in its own box. */
+function volumesOf(result: Result, rows: Measure[], title: string): HTMLElement {
   const table = made("table");
   table.append(made("caption", "Volume with its 90 % interval; confidence is the predicted Dice (0 to 1)"));
   const head = made("tr");
@@ -213,25 +232,26 @@ function tableOf(result: Result): HTMLElement {
   });
   table.createTHead().append(head);
   const body = table.createTBody();
-  for (const row of result.measures) body.append(rowOf(row, result));
-  const scroll = made("div", "", result.measures.length > 40 ? "scroll long" : "scroll");
+  for (const row of rows) body.append(rowOf(row, result));
+  const scroll = made("div", "", rows.length > 40 ? "scroll long" : "scroll");
   scroll.tabIndex = 0;
   scroll.setAttribute("role", "region");
-  scroll.setAttribute("aria-label", `Volumes: ${result.title}`);
+  scroll.setAttribute("aria-label", `Volumes: ${title}`);
   scroll.append(table);
-  part.append(scroll);
-  if (result.lesionCount !== null) part.append(made("p", `${result.lesionCount} lesion${result.lesionCount === 1 ? "" : "s"}`));
-  part.append(downloads(result));
-  return part;
+  return scroll;
 }
 
 function rowOf(row: Measure, result: Result): HTMLTableRowElement {
   const line = made("tr");
   const name = made("th");
   name.scope = "row";
-  const swatch = made("span", "", "swatch");
-  swatch.style.background = result.table.find((label) => label.index === row.index)?.color ?? "transparent";
-  name.append(swatch, row.name.replaceAll("-", " "));
+  const label = result.table.find((one) => one.index === row.index && one.name === row.name); // a region has none
+  if (label) {
+    const swatch = made("span", "", "swatch");
+    swatch.style.background = label.color;
+    name.append(swatch);
+  }
+  name.append(row.name.replaceAll("-", " "));
   const ml = (mm3: number) => (mm3 / 1000).toFixed(2);
   const share = percentOf(row, result.icvMm3);
   const cells = [
@@ -244,14 +264,22 @@ function rowOf(row: Measure, result: Result): HTMLTableRowElement {
   return line;
 }
 
+/** The name of the scan, without what says of which kind it is. */
+function stemOf(result: Result): string {
+  return scanOf(result).name.replace(/(\.nii)?(\.gz)?$/i, "").replace(/_(T1w|FLAIR)$/, "");
+}
+
+function tsvOf(text: string): Blob {
+  return new Blob([text], { type: "text/tab-separated-values" });
+}
+
 function downloads(result: Result): HTMLElement {
-  const scan = (result.onFlair ? images.flair : images.t1w) as File;
-  const stem = scan.name.replace(/(\.nii)?(\.gz)?$/i, "").replace(/_(T1w|FLAIR)$/, "");
+  const stem = stemOf(result);
   const kind = result.task === "brain" ? "desc-brain_mask" : `${result.onFlair ? "space-FLAIR_" : ""}seg-${result.task}_dseg`;
   const line = made("p", "", "controls");
   line.append(
     download("Label map (NIfTI)", `${stem}_${kind}.nii.gz`, () => new Blob([result.labels], { type: "application/gzip" })),
-    download("Volumes (TSV)", `${stem}_seg-${result.task}_morph.tsv`, () => new Blob([result.tsv], { type: "text/tab-separated-values" })),
+    download("Volumes (TSV)", `${stem}_seg-${result.task}_morph.tsv`, () => tsvOf(result.tsv)),
   );
   return line;
 }

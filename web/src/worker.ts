@@ -2,7 +2,7 @@
 // does one scan: when it ends, all its memory is free.
 
 import * as ort from "onnxruntime-web/wasm";
-import { gzipped, niftiBytes, readVolume, run, ScanError, Session, TASKS, morphTsv, worstFirst } from "./lib/index";
+import { gzipped, niftiBytes, readVolume, run, ScanError, Session, TASKS, morphTsv, regionsTsv, worstFirst } from "./lib/index";
 import type { Finding, Label, Measure, Predictor, Segmentation, Task, Volume } from "./lib/index";
 import { fetched, loadModel, loadModels } from "./models";
 import type { Models } from "./models";
@@ -20,12 +20,14 @@ export interface Result {
   title: string;
   table: Label[];
   measures: Measure[];
+  regions: Measure[];
   findings: Finding[];
   brainMm3: number | null;
   icvMm3: number | null;
   lesionCount: number | null;
   onFlair: boolean;
   tsv: string;
+  regionsTsv: string;
   labels: Uint8Array<ArrayBuffer>;
 }
 
@@ -85,10 +87,10 @@ async function volumeOf(file: File): Promise<Volume> {
 
 async function publish(task: Task, result: Segmentation, scan: Volume): Promise<void> {
   const labels = await gzipped(niftiBytes(result.labels, scan.grid, scan.forms));
-  const { table, measures, brainMm3, icvMm3, lesionCount, onFlair } = result;
+  const { table, measures, regions, brainMm3, icvMm3, lesionCount, onFlair } = result;
   const findings = worstFirst(result.findings);
-  const tsv = morphTsv(result);
-  send({ kind: "result", result: { task: task.name, title: task.title, table, measures, findings, brainMm3, icvMm3, lesionCount, onFlair, tsv, labels } }, [labels.buffer]);
+  const tsvs = { tsv: morphTsv(result), regionsTsv: regionsTsv(result) };
+  send({ kind: "result", result: { task: task.name, title: task.title, table, measures, regions, findings, brainMm3, icvMm3, lesionCount, onFlair, ...tsvs, labels } }, [labels.buffer]);
 }
 
 /** Start ONNX Runtime with as many threads as the page may have. */

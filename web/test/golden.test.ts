@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { airFindings, findAir, withAirAtZero } from "../src/lib/air";
 import { brightnessGradient } from "../src/lib/brightness";
-import { confidence, interval } from "../src/lib/bundle";
+import type { Brain } from "../src/lib/brain";
+import { confidence, interval, thresholdOf } from "../src/lib/bundle";
 import type { Bundle, Preparation } from "../src/lib/bundle";
 import { uprightAxes } from "../src/lib/deepbrain";
 import { axesOf, canonicalGrid, centredGrid, covered, Grid, overlap, resample } from "../src/lib/grid";
@@ -14,12 +15,16 @@ import type { Matrix, Vec3 } from "../src/lib/linear";
 import * as ndimage from "../src/lib/ndimage";
 import { niftiBytes, readVolume } from "../src/lib/nifti";
 import type { Volume } from "../src/lib/nifti";
+import { findOutline } from "../src/lib/outline";
 import { windowPlaces } from "../src/lib/predictor";
+import type { Network } from "../src/lib/predictor";
 import { checkBrain, checkImage } from "../src/lib/qc";
-import { confidences, labelMap, largestParts, segmentation } from "../src/lib/results";
+import { regionVolumes } from "../src/lib/regions";
+import { classes, confidences, labelMap, largestParts, segmentation } from "../src/lib/results";
 import type { Posteriors } from "../src/lib/results";
+import { SoftCounts } from "../src/lib/soft_counts";
 import { morphTsv } from "../src/lib/tables";
-import { sliceGrid } from "../src/lib/wml";
+import { lesionsIn, sliceGrid } from "../src/lib/wml";
 
 interface Packed {
   shape: number[];
@@ -105,7 +110,7 @@ describe("neighbours", () => {
     ["opened", () => ndimage.opening(m, shape)],
     ["closed", () => ndimage.closedByBox(m, shape, [1, 2, 1])],
     ["filled", () => ndimage.fillHoles(m, shape)],
-    ["distance", () => ndimage.distance(m, shape, [1, 2, 1.5])],
+    ["distance", () => ndimage.distance(m, shape, { sampling: [1, 2, 1.5] })],
     ["gaussian", () => ndimage.gaussianFilter(data, shape, 1.1)],
     ["nearest", () => ndimage.gaussianFilter(data, shape, [0.8, 0, 1.4], "nearest")],
     ["gradient", () => ndimage.gaussianGradientMagnitude(data, shape, 1)],
@@ -181,6 +186,16 @@ describe("posteriors", () => {
   it("say how sure they are", () => {
     for (const [index, sure] of one.confidences) expect(confidences(posteriors).get(index)).toBeCloseTo(sure, 5);
   });
+  it("say how sure they are of unions of labels", () => {
+    const sure = new SoftCounts([7, 9]);
+    classes(posteriors).forEach((c, n) => {
+      const chosen = posteriors.indices[c];
+      if (chosen) sure.choose(chosen);
+      [1, 2].forEach((other) => sure.add(chosen, posteriors.indices[other], posteriors.data[other][n]));
+    });
+    for (const [labels, dice] of one.unions) expect(sure.expectedDice(labels)).toBeCloseTo(dice, 5);
+    expect(sure.expectedDice([8])).toBeNull();
+  });
   it("tell how far an outline is to be moved", () => expect(bestFit(values(one.outline), values(one.found), one.shape)).toEqual(one.fit));
 });
 
@@ -190,6 +205,7 @@ describe("volumes", () => {
     if (one.interval[0] === null) expect([low, high]).toEqual([null, null]);
     else close([low, high] as number[], one.interval, 1e-6);
     expect(confidence(one.facts, one.name, 0.83, one.volume)).toBeCloseTo(one.confidence, 8);
+    expect(thresholdOf(one.facts, one.name, one.volume)).toBeCloseTo(one.threshold, 8);
   });
   it("are written as the app writes them", () => {
     const result = { ...segmentation("toy", new Uint8Array(8), [], golden.tables.measures), ...golden.tables };
@@ -231,6 +247,89 @@ describe("a search for the hippocampus", () => {
     expect(search.converged).toBe(one.converged);
     expect(search.best.mass / one.mass).toBeCloseTo(1, 4);
     closeGrid(search.best.found.grid, one.found);
+  });
+});
+
+/** In the place of a network: what is brighter than a level belongs to the only structure. */
+function brighter(level: number): Network {
+  return async (image, [count, channels, ...edges]) => {
+    const size = edges.reduce((a, b) => a * b);
+    const out = new Float32Array(2 * count * size);
+    for (let s = 0; s < count; s++)
+      for (let n = 0; n < size; n++) {
+        const from = s * channels * size + n;
+        const seen = channels === 2 ? image[from] + 0.25 * image[from + size] : image[from];
+        const share = 1 / (1 + Math.exp(-4 * (seen - level)));
+        out[2 * s * size + n] = 1 - share;
+        out[(2 * s + 1) * size + n] = share;
+      }
+    return out;
+  };
+}
+
+function predictorOf(level: number, preparation: Partial<Preparation>, name: string, facts = {}) {
+  const labels = [{ index: 1, name, abbreviation: "", color: "#ffffff" }];
+  const rest = { shape: [16, 16, 16], margin: 0, position: false, coordinates: false, window: [0, 0, 0], ...preparation };
+  const bundle = { preparation: rest, labels, facts, network: { classes: 2 } } as unknown as Bundle;
+  return { bundle, network: brighter(level), head: async () => brighter(level) };
+}
+
+function volumeOf(grid: Grid, value: (i: number, j: number, k: number) => number): Volume {
+  const data = new Float32Array(grid.size);
+  for (let i = 0, n = 0; i < grid.shape[0]; i++)
+    for (let j = 0; j < grid.shape[1]; j++) for (let k = 0; k < grid.shape[2]; k++, n++) data[n] = value(i, j, k);
+  return { data, grid, findings: [], name: "scan" } as unknown as Volume;
+}
+
+const wave = (i: number, j: number, k: number) => Math.sin(i * 1.3 + j * 2.1 + k * 0.7);
+
+describe("the outline of a brain", () => {
+  it.each(cases("outlines"))("whose mask has a radius of $radius mm", async (one: Case) => {
+    const [grid, coarse] = [gridOf(one.grid), gridOf(one.coarse)];
+    const volume = volumeOf(grid, (i, j, k) => {
+      if (i >= 14 && i < 16 && j >= 16 && j < 18 && k === 24) return 130;
+      if ((i - 15) ** 2 + (j - 16) ** 2 + (k - 14) ** 2 < 4) return 10;
+      return (Math.hypot((i - 15) * 1.3, (j - 16) * 1.2, (k - 14) * 1.3) < 11 ? 100 : 20) + 5 * wave(i, j, k);
+    });
+    const { data: probability } = volumeOf(coarse, (...at) => {
+      const far = Math.hypot(...coarse.toWorld(at).map((x, axis) => x - one.middle[axis]));
+      return 1 / (1 + Math.exp(far - one.radius));
+    });
+    const brain = { probability, grid: coarse, given: null } as unknown as Brain;
+    const found = await findOutline(volume, brain, predictorOf(0.6, { spacing: 2, intensity: "brain" }, "Brain"));
+    if (one.found === null) return expect(found).toBeNull();
+    closeGrid(found!.grid, one.found.grid);
+    close(found!.probability, values(one.found.probability));
+    expect(found!.confidence).toBeCloseTo(one.found.confidence, 5);
+  });
+});
+
+describe("lesions", () => {
+  it.each(cases("lesions"))("by a threshold that their load decides: $name", async (one: Case) => {
+    const grid = gridOf(one.grid);
+    const inside = (i: number, j: number, k: number) => ((i - 17) / 15) ** 2 + ((j - 18) / 16) ** 2 + ((k - 6) / 5) ** 2 < 1;
+    const t1w = volumeOf(grid, (...at) => (inside(...at) ? 100 - 6 * wave(...at) : 0));
+    const flair = volumeOf(grid, (i, j, k) => {
+      if (!inside(i, j, k)) return 0;
+      const away = (x: number, y: number, z: number) => (i - x) ** 2 + (j - y) ** 2 + (3 * (k - z)) ** 2;
+      const bright = one.spots.map(([x, y, z, radius]: number[]) => 80 * Math.exp(-away(x, y, z) / (2 * radius ** 2)));
+      return 60 + 6 * wave(i, j, k) + bright.reduce((a: number, b: number) => a + b);
+    });
+    const brain = Float32Array.from(flair.data, (x) => +(x > 0));
+    const maskOn = (target: Grid) => Uint8Array.from(resample(brain, grid, target), (share) => +(share > 0.5));
+    const predictor = predictorOf(1.2, { spacing: 1, intensity: "brain" }, "White-Matter-Lesions", one.facts);
+    const { labels, measures, lesionCount } = await lesionsIn(flair, t1w, maskOn, predictor);
+    expect(Array.from(labels.keys()).filter((n) => labels[n])).toEqual(one.voxels);
+    expect(lesionCount).toBe(one.count);
+    expect(measures[0].volume).toBeCloseTo(one.volume, 6);
+    expect(measures[0].confidence).toBeCloseTo(one.confidence, 4);
+  });
+});
+
+describe("composite regions", () => {
+  it("are sums of labels, and the part of one that lies near others", () => {
+    const { grid: stored, labels, regions, volumes } = golden.regions;
+    close(regionVolumes(Uint8Array.from(labels), gridOf(stored), regions), volumes, 1e-3);
   });
 });
 

@@ -3,6 +3,7 @@
 
 import type { IntensityMode } from "./intensity";
 import type { Vec3 } from "./linear";
+import type { Region } from "./regions";
 
 export interface Label {
   index: number;
@@ -44,6 +45,8 @@ export interface Bundle {
   facts: Facts;
   /** The labels of the task, where they are not those of its model. */
   table?: Label[];
+  /** Its composite regions, if it has any. */
+  regions?: Region[];
 }
 
 export type Interval = [number | null, number | null];

@@ -9,4 +9,4 @@ export type { Predictor } from "./predictor";
 export type { Measure, Segmentation } from "./results";
 export { run, Session, TASKS } from "./session";
 export type { Task } from "./session";
-export { morphTsv, percentOf } from "./tables";
+export { morphTsv, percentOf, regionsTsv } from "./tables";

@@ -157,18 +157,20 @@ export function fillHoles(mask: Uint8Array, shape: Vec3): Uint8Array {
   return outside.map((one) => +!one);
 }
 
+const FAR = 1e12; // squared
+
 /**
  * The distance of each voxel of a mask to the nearest voxel outside, in voxels of the given edges;
- * beyond the edge is outside.
+ * beyond the edge is outside, if it is not open.
  */
-export function distance(mask: Uint8Array, shape: Vec3, sampling: Vec3 = [1, 1, 1]): Float32Array {
-  const out = Float32Array.from(mask, (one) => (one ? 1e12 : 0));
+export function distance(mask: Uint8Array, shape: Vec3, { sampling = [1, 1, 1], open = false }: { sampling?: Vec3; open?: boolean } = {}): Float32Array {
+  const out = Float32Array.from(mask, (one) => (one ? FAR : 0));
   const strides = [shape[1] * shape[2], shape[2], 1];
   for (let axis = 0; axis < 3; axis++) {
     const edge = shape[axis];
     const stride = strides[axis];
     const square = sampling[axis] ** 2;
-    const line = new Float64Array(edge + 2); // one voxel outside at either end, in voxels
+    const line = new Float64Array(edge + 2).fill(open ? FAR : 0); // one voxel more at either end, in voxels
     const starts = new Float64Array(edge + 3);
     const roots = new Int32Array(edge + 2);
     for (let n = 0; n < out.length; n++) {

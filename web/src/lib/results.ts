@@ -37,6 +37,8 @@ export interface Segmentation {
   labels: Labels;
   table: Label[];
   measures: Measure[];
+  /** Composite regions, where the task has them. */
+  regions: Measure[];
   findings: Finding[];
   posteriors: Posteriors[];
   brainMm3: number | null;
@@ -237,7 +239,7 @@ export function measure(labels: Labels, grid: Grid, table: Label[], sureness: Su
 }
 
 export function segmentation(task: string, labels: Labels, table: Label[], measures: Measure[]): Segmentation {
-  return { task, labels, table, measures, findings: [], posteriors: [], brainMm3: null, icvMm3: null, lesionCount: null, onFlair: false };
+  return { task, labels, table, measures, regions: [], findings: [], posteriors: [], brainMm3: null, icvMm3: null, lesionCount: null, onFlair: false };
 }
 
 /** Labels on the grid of a scan and their measures, by the table of a bundle. */

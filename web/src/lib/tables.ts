@@ -13,6 +13,11 @@ export function percentOf(row: Measure, whole: number | null): number | null {
   return whole ? (100 * row.volume) / whole : null;
 }
 
+/** The volumes of composite regions as tab-separated values. */
+export function regionsTsv(result: Segmentation): string {
+  return morphTsv({ ...result, measures: result.regions, lesionCount: null });
+}
+
 /** The volumes of a task as tab-separated values. */
 export function morphTsv(result: Segmentation): string {
   const lesions = result.lesionCount !== null;

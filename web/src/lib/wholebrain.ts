@@ -16,7 +16,9 @@ import type { Labels, Volume } from "./nifti";
 import type { Predictor, Predictors } from "./predictor";
 import { checkVolumes } from "./qc";
 import { chooseLabels, leastToWin, measure, roomAround, segmentation, widened } from "./results";
-import type { Measure, Segmentation, Share, Sureness } from "./results";
+import type { Measure, Segmentation, Share } from "./results";
+import { measureRegions } from "./regions";
+import { SoftCounts } from "./soft_counts";
 
 const ROOM_MM = 3;
 const FEW_LOST = 0.05;
@@ -49,8 +51,10 @@ export async function segmentWholebrain(volume: Volume, brain: Brain, predictors
   const leftOf = leftLabels(table);
   const within = outlinedOn(brain, volume.grid); // no label leaves the mask that is written
   const labels = chosenLabels(found, indices, right, leftOf, volume.grid).map((one, n) => one * within[n]) as Labels;
-  const measures = measure(labels, volume.grid, table, sureness(found, indices, right, leftOf), facts);
-  return { ...segmentation("wholebrain", labels, table, measures), findings: [...lost(measures), ...checkVolumes(measures)] };
+  const sure = counted(found, indices, right, leftOf);
+  const measures = measure(labels, volume.grid, table, sure.confidences(), facts);
+  const regions = measureRegions(labels, volume.grid, structures.bundle.regions ?? [], sure, facts);
+  return { ...segmentation("wholebrain", labels, table, measures), regions, findings: [...lost(measures), ...checkVolumes(measures)] };
 }
 
 /** The structures that were not found; one small region of the cortex is no disaster. */
@@ -177,31 +181,24 @@ function classBoxes({ grid, classes, shares }: Likeliest, count: number, least: 
   return boxes;
 }
 
-/** The confidence of each label: the Dice that the probabilities predict. */
-function sureness({ classes, shares, grid }: Likeliest, indices: number[], right: Float32Array, leftOf: Map<number, number>): Sureness {
-  const size = new Map<number, number>();
-  const total = new Map<number, number>();
-  const inside = new Map<number, number>();
-  const add = (to: Map<number, number>, label: number, value: number) => to.set(label, (to.get(label) ?? 0) + value);
+/** What every confidence is made of. */
+function counted({ classes, shares, grid }: Likeliest, indices: number[], right: Float32Array, leftOf: Map<number, number>): SoftCounts {
+  const sure = new SoftCounts([...new Set([...indices.slice(1), ...leftOf.values()])].sort((a, b) => a - b));
   for (let n = 0; n < grid.size; n++) {
     const first = indices[classes[n * KEPT]];
     const chosen = first && right[n] < 0.5 ? leftOf.get(first) ?? first : first;
-    if (chosen) add(size, chosen, 1);
+    if (chosen) sure.choose(chosen);
     for (let t = n * KEPT; t < (n + 1) * KEPT && shares[t]; t++) {
       const index = indices[classes[t]];
       if (!index) continue;
       const left = leftOf.get(index);
       const share = shares[t] / FULL;
-      const parts: [number, number][] = left === undefined ? [[index, share]] : [[index, share * right[n]], [left, share * (1 - right[n])]];
-      for (const [label, part] of parts) {
-        add(total, label, part);
-        if (label === chosen) add(inside, label, part);
+      if (left === undefined) sure.add(chosen, index, share);
+      else {
+        sure.add(chosen, index, share * right[n]);
+        sure.add(chosen, left, share * (1 - right[n]));
       }
     }
   }
-  const labels = new Set([...indices.slice(1), ...leftOf.values()]);
-  return new Map([...labels].map((label) => {
-    const voxels = size.get(label) ?? 0;
-    return [label, voxels ? (2 * (inside.get(label) ?? 0)) / (voxels + (total.get(label) ?? 0)) : null];
-  }));
+  return sure;
 }

@@ -2,7 +2,7 @@
 // Mirrors deepmrseg_bids/tasks/wml.py, flair_slices.py and flair_contrast.py, without registration.
 
 import { brainVolume, findBrain, icvVolume, maskOf } from "./brain";
-import type { Brain } from "./brain";
+import type { Brain, MaskOn } from "./brain";
 import { thresholdOf } from "./bundle";
 import { brighterThanWhite } from "./contrast";
 import { finding, ScanError } from "./findings";
@@ -45,8 +45,28 @@ export async function segmentLesions(session: Session, brain: Brain | null): Pro
   const own = await findBrain(flair, await session.predictors("brain"));
   session.stage("Segmenting white-matter lesions");
   const predictor = await session.predictors("wml");
+  const { labels, measures, lesionCount } = await lesionsIn(flair, t1w, maskOf(own), predictor);
+  const seen = [...flair.findings, ...checkImage(flair), ...own.findings].filter((one) => !T1W_ONLY.includes(one.code));
+  const findings = [
+    ...seen.map((one) => ({ ...one, message: `FLAIR: ${one.message}` })),
+    ...looks(flair, own, t1w, brain),
+    ...together(own, brain),
+    ...checkLesions(labels, flair.grid),
+    ...measures.filter((row) => row.floor !== null && row.volume < row.floor).map(belowFloor),
+  ];
+  const icvMm3 = brain && icvVolume(brain);
+  return { ...segmentation("wml", labels, predictor.bundle.labels, measures), findings, brainMm3: brainVolume(own), icvMm3, lesionCount, onFlair: true };
+}
+
+interface Lesions {
+  labels: Labels;
+  measures: Measure[];
+  lesionCount: number;
+}
+
+/** The lesions of a FLAIR whose brain is known, on its own grid. */
+export async function lesionsIn(flair: Volume, t1w: Volume | null, maskOn: MaskOn, predictor: Predictor): Promise<Lesions> {
   const { bundle } = predictor;
-  const maskOn = maskOf(own);
   const grid = sliceGrid(flair.grid, maskOn(flair.grid), bundle.preparation.spacing);
   const mask = maskOn(grid);
   const answer = await slices(predictor, [channel(flair, mask, grid), channel(t1w, mask, grid)], grid);
@@ -60,16 +80,7 @@ export async function segmentLesions(session: Session, brain: Brain | null): Pro
   const labels = labelMap(posteriors, flair.grid);
   const measures = measure(labels, flair.grid, bundle.labels, confidences(posteriors), bundle.facts);
   const { sizes } = label(labels, flair.grid.shape, true);
-  const seen = [...flair.findings, ...checkImage(flair), ...own.findings].filter((one) => !T1W_ONLY.includes(one.code));
-  const findings = [
-    ...seen.map((one) => ({ ...one, message: `FLAIR: ${one.message}` })),
-    ...looks(flair, own, t1w, brain),
-    ...together(own, brain),
-    ...checkLesions(labels, flair.grid),
-    ...measures.filter((row) => row.floor !== null && row.volume < row.floor).map(belowFloor),
-  ];
-  const icvMm3 = brain && icvVolume(brain);
-  return { ...segmentation("wml", labels, bundle.labels, measures), findings, brainMm3: brainVolume(own), icvMm3, lesionCount: sizes.length - 1, onFlair: true };
+  return { labels, measures, lesionCount: sizes.length - 1 };
 }
 
 /** Change the odds of lesions so that the threshold of this load becomes one half. */
@@ -77,6 +88,7 @@ function weigh(answer: Float32Array, mask: Uint8Array, grid: Grid, { bundle }: P
   if (bundle.labels.length > 1) return;
   const load = mask.reduce((count, one, n) => count + (one && answer[n] < 0.5 ? 1 : 0), 0) * grid.voxelVolume;
   const threshold = thresholdOf(bundle.facts, bundle.labels[0].name, load);
+  if (threshold === 0.5) return;
   for (let n = 0; n < grid.size; n++) {
     const [background, lesion] = [answer[n] * threshold, answer[n + grid.size] * (1 - threshold)];
     answer[n] = background / (background + lesion);
@@ -204,7 +216,7 @@ function tissueStep(whole: Float32Array, mask: Uint8Array, grid: Grid): number {
   const inside = cut(mask, grid.shape, box);
   const limit = DARK * median(where(image, inside));
   const solid = inside.map((one, n) => one & +(image[n] >= limit));
-  const away = distance(solid, shape, grid.spacing);
+  const away = distance(solid, shape, { sampling: grid.spacing });
   const levels = [CORTEX_MM, BEHIND_MM].map(([low, high]) => image.filter((_, n) => away[n] >= low && away[n] < high));
   if (levels.some((part) => part.length < FEWEST)) return 1;
   const step = median(levels[1]) / median(levels[0]);
@@ -234,7 +246,7 @@ function checkLesions(labels: Labels, grid: Grid): Finding[] {
   const odd = sizes.flatMap((size, piece) => {
     if (!piece || size * grid.voxelVolume < LARGE_MM3) return [];
     const own = fillHoles(Uint8Array.from(pieces, (one) => +(one === piece)), grid.shape);
-    const radius = distance(own, grid.shape, grid.spacing).reduce((a, b) => Math.max(a, b), 0);
+    const radius = distance(own, grid.shape, { sampling: grid.spacing }).reduce((a, b) => Math.max(a, b), 0);
     return radius >= THICK_MM ? [`${((size * grid.voxelVolume) / 1000).toFixed(0)} ml, ${(2 * radius).toFixed(0)} mm thick`] : [];
   });
   if (!odd.length) return [];

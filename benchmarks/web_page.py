@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
+
+from deepmrseg_bids.tsv import read_foreign_tsv
 
 WEB = Path(__file__).parents[1] / "web"
 _LONGEST_MS = 60 * 60 * 1000
@@ -28,12 +30,14 @@ class Run:
         summary: the line above the result, with the seconds of the computation and the threads.
         peak_mib: of all processes of the browser together.
         files: label maps, by task.
+        regions: volumes of composite regions, mm3, by task and name.
     """
 
     seconds: float
     summary: str
     peak_mib: float
     files: dict[str, Path]
+    regions: dict[str, dict[str, float]]
 
 
 @contextmanager
@@ -76,16 +80,28 @@ def segment(page: Page, scan: Path, tasks: Sequence[str], out: Path, flair: Path
     watch.stop()
     if said := page.locator("#problem:visible").all_inner_texts():
         print(f"{scan.name}: {said[0]}")
-    files = {}
+    files, regions = {}, {}
     for task in tasks:
-        button = page.locator(f"section[data-task={task}]").get_by_text("Label map")
-        if not button.count():
-            continue
-        with page.expect_download() as waiting:
-            button.click()
-        files[task] = out / waiting.value.suggested_filename
-        waiting.value.save_as(files[task])
-    return Run(seconds, page.locator("#summary").inner_text(), watch.peak_mib, files)
+        part = page.locator(f"section[data-task={task}]")
+        for name, kept in (("Label map", files), ("Regions", regions)):
+            button = part.get_by_role("button", name=name)
+            if button.count():
+                kept[task] = download(page, button, out)
+    volumes = {
+        task: {row["name"]: float(row["volume_mm3"]) for row in read_foreign_tsv(path).rows}
+        for task, path in regions.items()
+    }
+    summary = page.locator("#summary").inner_text()
+    return Run(seconds, summary, watch.peak_mib, files, volumes)
+
+
+def download(page: Page, button: Locator, out: Path) -> Path:
+    """Press a button and save what it gives."""
+    with page.expect_download() as waiting:
+        button.click()
+    path = out / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
 
 
 class Watch(threading.Thread):

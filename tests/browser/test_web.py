@@ -196,6 +196,10 @@ def test_a_dropped_scan_becomes_what_the_package_makes_of_it(
         note.split(": ", 1)[1].rsplit(" ", 1)[0] for note in notes
     }
     assert downloaded(page, "Save picture", tmp_path).read_bytes()[:4] == b"\x89PNG"
+    other = tmp_path / "other.nii.gz"
+    other.write_bytes(site.scan.read_bytes())
+    page.set_input_files("#t1w", other)  # the result remains that of the first scan
+    assert downloaded(page, "Label map", tmp_path).name == labels.name
     assert opened.errors == []
     assert all(url.startswith((site.url, "blob:", "data:")) for url in opened.requests)
 

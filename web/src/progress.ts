@@ -5,37 +5,42 @@ const COST: Record<string, number> = { brain: 0.53, icv: 0.53, outline: 5, deepb
 const CALLS: Record<string, number> = { brain: 22, icv: 8, outline: 1, deepbrain: 12, hippocampus: 22, sides: 1, wholebrain: 1, "wholebrain-head": 22, wml: 15 };
 const SOON = 0.05; // before that nothing is said of the time
 
-/** Counts the calls of networks against those that are expected. */
+interface Step {
+  model: string;
+  cost: number;
+  done: number;
+}
+
+/** Counts the calls of networks against those that are expected; what lies before a call is done. */
 export class Progress {
-  private readonly expected = new Map<string, number>();
-  private readonly done = new Map<string, number>();
+  private readonly steps: Step[] = [];
+  private at = 0;
   private readonly start = performance.now();
 
+  /** The models in the order in which they work; that of the brain works again on a FLAIR, before the lesions. */
   constructor(models: string[], flair: boolean) {
-    for (const model of models) this.expected.set(model, this.cost(model, flair && model === "brain" ? 2 : 1));
-    if (models.includes("wholebrain")) this.expected.set("wholebrain-head", this.cost("wholebrain-head", 1));
+    for (const model of models) {
+      if (model === "wml" && flair) this.expect("brain");
+      this.expect(model);
+      if (model === "wholebrain") this.expect("wholebrain-head");
+    }
   }
 
-  private cost(model: string, times: number): number {
-    return (COST[model] ?? 1) * (CALLS[model] ?? 10) * times;
+  private expect(model: string): void {
+    this.steps.push({ model, cost: (COST[model] ?? 1) * (CALLS[model] ?? 10), done: 0 });
   }
 
   called(model: string): void {
-    this.done.set(model, (this.done.get(model) ?? 0) + (COST[model] ?? 1));
-  }
-
-  /** What a task needed is done, however many calls it took. */
-  finished(models: string[], others: string[]): void {
-    for (const model of models) if (!others.includes(model)) this.done.set(model, this.expected.get(model) ?? 0);
+    const found = this.steps.findIndex((step, n) => n >= this.at && step.model === model);
+    if (found < 0) return; // a second look at the brain
+    this.at = found;
+    const step = this.steps[found];
+    step.done = Math.min(step.done + (COST[model] ?? 1), step.cost);
   }
 
   get share(): number {
-    let all = 0;
-    let done = 0;
-    for (const [model, cost] of this.expected) {
-      all += cost;
-      done += Math.min(this.done.get(model) ?? 0, cost);
-    }
+    const all = this.steps.reduce((total, { cost }) => total + cost, 0);
+    const done = this.steps.reduce((total, { cost, done }, n) => total + (n < this.at ? cost : done), 0);
     return all ? done / all : 0;
   }
 

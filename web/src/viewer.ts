@@ -68,7 +68,7 @@ export class Viewer {
     const niivue = new this.library.Niivue({
       backColor: [0, 0, 0, 1],
       crosshairColor: [1, 1, 1, 0.8],
-      crosshairWidth: 1,
+      crosshairWidth: 0.5,
       dragAndDropEnabled: false,
       isNearestInterpolation: false,
       loadingText: "",
@@ -106,7 +106,7 @@ export class Viewer {
   }
 
   private locate({ mm, values }: { mm: ArrayLike<number>; values: { value: number }[] }): void {
-    const place = Array.from(mm).slice(0, 3).map((x) => x.toFixed(0)).join(", ");
+    const place = Array.from(mm).slice(0, 3).map((x) => String(Math.round(x) || 0)).join(", "); // no -0
     const label = this.table.find(({ index }) => index === Math.round(values[1]?.value ?? 0));
     this.where.textContent = `${place} mm${label ? `: ${label.name.replaceAll("-", " ")}` : ""}`;
   }

@@ -72,8 +72,6 @@ async function work({ base, t1w, flair, tasks }: Request): Promise<void> {
   });
   const queue: Promise<void>[] = [];
   await run(session, tasks, (task, result) => {
-    const later = wanted.slice(wanted.indexOf(task) + 1).flatMap((one) => one.models);
-    progress.finished(task.models, later);
     if (result instanceof ScanError) send({ kind: "failed", title: task.title, message: result.message });
     else queue.push(publish(task, result, result.onFlair ? (scans[1] as Volume) : scans[0]));
   });

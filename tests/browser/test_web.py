@@ -170,7 +170,9 @@ def test_a_dropped_scan_becomes_what_the_package_makes_of_it(
     page = opened.page
     (site.folder / "dist" / "scan.gz").write_bytes(site.scan.read_bytes())
     assert page.get_by_role("button", name="Segment").is_disabled()
+    assert page.locator("#missing").inner_text() == "Choose a T1w image first."
     page.evaluate(DROP, "scan.gz")
+    assert page.locator("#missing").inner_text() == ""
     page.get_by_role("button", name="Segment").click()
     page.locator("#result").wait_for(timeout=300_000)
     page.locator("#viewer[data-shown]").wait_for(timeout=300_000)

@@ -45,7 +45,9 @@ function refresh(): void {
   const tasks = wantedTasks();
   const flair = TASKS.some((task) => task.needsFlair && tasks.includes(task.name));
   element("flair-row").hidden = !flair;
-  element<HTMLButtonElement>("run").disabled = worker !== null || !images.t1w || !tasks.length || (flair && !images.flair);
+  const missing = !images.t1w ? "Choose a T1w image first." : !tasks.length ? "Choose a task." : flair && !images.flair ? "Choose the FLAIR." : "";
+  element("missing").textContent = missing;
+  element<HTMLButtonElement>("run").disabled = worker !== null || missing !== "";
   element("cancel").hidden = worker === null;
   element("working").hidden = worker === null;
 }

@@ -1,8 +1,9 @@
 """The lesions that a model of lesions misses in scans with few of them.
 
-    python benchmarks/missed_lesions.py SAMPLES.tsv ... [--below ML] [--model BUNDLE]
+    python benchmarks/missed_lesions.py SAMPLES.tsv ... [--below ML] [--model BUNDLE ...]
 
-Of each sample, which must not be of the training set: the volumes of reference and prediction, and
+Of each sample, which must not be of the training set of the model (of its table, where there are
+several): the volumes of reference and prediction, and
 that of the reference lesions (26-connected) of which no voxel was found. The last line is the upper
 end of a 90 % interval of that volume in another scan, from the samples with a reference volume
 below ``--below``: Student's t prediction interval of its logarithm. A bundle states it as
@@ -59,15 +60,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("samples", nargs="+", type=Path)
     parser.add_argument("--below", type=float, default=10.0, help="ml of the reference")
-    parser.add_argument("--model", type=Path, help="instead of the shipped one")
+    parser.add_argument("--model", type=Path, nargs="+", default=[],
+                        help="instead of the shipped one; several: one for each table")  # fmt: skip
     args = parser.parse_args()
-    pool = PredictorPool({"wml": args.model} if args.model else {})
+    pools = [PredictorPool({"wml": model}) for model in args.model] or [PredictorPool()]
     few = []
-    for sample in (sample for table in args.samples for sample in load_samples(table)):
-        reference, predicted, lost = missed(sample, pool)
-        print(f"{sample.sample_id}\t{reference:.1f}\t{predicted:.1f}\t{lost:.1f}", flush=True)
-        if reference < 1000 * args.below:
-            few.append(lost)
+    for place, table in enumerate(args.samples):
+        for sample in load_samples(table):
+            reference, predicted, lost = missed(sample, pools[place % len(pools)])
+            print(f"{sample.sample_id}\t{reference:.1f}\t{predicted:.1f}\t{lost:.1f}", flush=True)
+            if reference < 1000 * args.below:
+                few.append(lost)
     print(f"upper end of the 90 % interval, from {len(few)} samples: {upper_end(few):.0f} mm3")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from deepmrseg_bids.bids.names import entities_text
 from deepmrseg_bids.inference.bundle import shipped_bundles
+from deepmrseg_bids.reports import guide
 from deepmrseg_bids.tasks.registry import find_task, task_names
 from deepmrseg_bids.train.config import preset_names
 from tests.integration.conftest import coarse
@@ -123,9 +124,14 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
         assert loaded == [], page.name
 
 
-def test_how_to_read_a_report_is_the_same_in_the_report_and_in_the_docs() -> None:
-    template = ROOT / "deepmrseg_bids" / "reports" / "templates" / "guide.html.j2"
+def test_how_to_read_a_report_is_the_same_in_the_reports_and_in_the_docs() -> None:
     docs = (ROOT / "docs" / "reading_reports.md").read_text(encoding="utf-8")
-    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", template.read_text(encoding="utf-8"))
-    assert len(cells) > 40
-    assert [cell for cell in cells[5:] if cell not in docs] == []
+    parts = [*guide.SUBJECT, *guide.GROUP]
+    assert len(parts) > 12
+    for part in parts:
+        texts = (part.title, part.good, part.borderline, part.bad, part.advice)
+        assert [text for text in texts if text not in docs] == []
+    shown = set(re.findall(r"assets/guide/(\w+)\.webp", docs))
+    kept = ROOT / "deepmrseg_bids" / "reports" / "assets" / "guide"
+    assert shown == {part.picture for part in parts} - {""}
+    assert shown == {path.stem for path in kept.iterdir()}

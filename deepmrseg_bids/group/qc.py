@@ -33,6 +33,7 @@ __all__ = ["joint_of", "write_qc"]
 
 _SEVERITIES = ("error", "warning", "info")
 _NAMED = 2  # structures in the reason of a joint deviation
+_REASONS = 3  # for an outlier, in a sentence
 _DONE = ("done", "resumed")
 
 
@@ -154,11 +155,18 @@ def _verdicts(table: pd.DataFrame, volumes: Sequence[TaskVolumes]) -> list[tuple
         one = verdict(
             [(severity, CODES.get(code, code)) for severity, _, code in tags],
             failed=[(titles[task], reasons.get(task, "")) for task in lost],
-            outlier=_text(row["outlier_reasons"]),
+            outlier=_first(_text(row["outlier_reasons"])),
             excluded=[titles[task] for task in excluded if task in titles],
         )
         found.append((one.level, one.reason))
     return found
+
+
+def _first(reasons: str) -> str:
+    """The most extreme reasons for an outlier, and how many more there are."""
+    parts = reasons.split("; ")
+    more = [f"and {len(parts) - _REASONS} more"] if len(parts) > _REASONS else []
+    return "; ".join([*parts[:_REASONS], *more])
 
 
 def _text(cell: Any) -> str:

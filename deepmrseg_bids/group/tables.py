@@ -131,7 +131,7 @@ def write_structures(
         columns = {**columns, **RATED}
     facts = {**facts, "ResidualMethod": lines, "ResidualHeadSize": _SIZES[size]}
     write_table(path, columns, volumes.rated(table), **facts, **_LIMITS)
-    what = f"{volumes.name}: volume of " + table["name"]
+    what = f"{volumes.words}: volume of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 
 
@@ -199,7 +199,7 @@ def write_asymmetry(out_dir: Path, volumes: TaskVolumes) -> pd.DataFrame | None:
     path = out_dir / group_path(volumes.name, "asymmetry")
     columns = ASYMMETRY if volumes.ratings is None else {**ASYMMETRY, **RATED}
     write_table(path, columns, volumes.rated(table), **_LIMITS)
-    what = f"{volumes.name}: asymmetry of " + table["name"]
+    what = f"{volumes.words}: asymmetry of " + table["name"]
     return deviating(table, what, table["deviation"], table["outlier"])
 
 

@@ -117,6 +117,11 @@ class TaskVolumes:
         return f"{self.task}_desc-{self.part}" if self.part else self.task
 
     @property
+    def words(self) -> str:
+        """The same in a sentence."""
+        return f"{self.task} {self.part}" if self.part else self.task
+
+    @property
     def title(self) -> str:
         """The same for people."""
         return f"{self.spec.title}: {self.part}" if self.part else self.spec.title

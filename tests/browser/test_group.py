@@ -20,6 +20,7 @@ from deepmrseg_bids.config import RunConfig
 from deepmrseg_bids.reports.group.data import Matrix, read_cohort
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.group.page import write_group_report
+from deepmrseg_bids.reports.guide import GROUP
 from deepmrseg_bids.tsv import read_tsv
 from tests.app.test_group import LABELS, add_session, blocks
 from tests.browser.conftest import Watched
@@ -113,7 +114,7 @@ def test_strings_of_the_tables_stay_strings(watched: Watched, report: Path) -> N
     assert page.title() == "Group report · deepmrseg-bids"
     assert "document.title" in page.inner_text("#outliers-table")
     assert "<b>A</b>" in page.inner_text("#sessions-table")
-    assert page.locator("main img, main script, main b:text-is('A')").count() == 0
+    assert page.locator("main img:not(#guide img), main script, main b:text-is('A')").count() == 0
     page.locator("#d-panels .plot").nth(1).focus()
     page.keyboard.press("ArrowRight")
     assert "document.title" in page.locator("#d-panels .said").nth(1).inner_text()
@@ -151,6 +152,31 @@ def test_tables_are_sorted_by_a_click_and_turned_by_pages(watched: Watched, repo
     page.locator("#sessions-table").get_by_role("button", name="Next").click()
     assert rows(page, "sessions-table")[0] == "sub-0015"
     assert page.locator("#sessions-table th[aria-sort=ascending]").inner_text() == "Participant"
+
+
+def test_tables_have_room_at_a_thousand_pixels_and_say_no_more_than_can_be_read(
+    watched: Watched, tmp_path: Path
+) -> None:
+    reasons = "; ".join(f"wholebrain regions: volume of Left-Part-{k}: +9.{k}" for k in range(9))
+    qc = {
+        3: {"outlier": "yes", "outlier_score": 9.5, "outlier_reasons": reasons, "verdict": "problem",
+            "verdict_reason": "All tasks failed: the file cannot be read, copy it again.",
+            "deepbrain_status": "failed", "wml_status": "failed", "severity": "error",
+            "confidence_worst_structure": "Left-Hippocampus-Posterior",
+            "findings": "error:flat-regions,warning:thick-slices,warning:few-intensities"},
+        4: {"findings": "warning:thick-slices,info:oblique", "verdict": "check"},
+    }  # fmt: skip
+    page = opened(watched, write_page(tmp_path, 12, qc=qc))
+    page.set_viewport_size({"width": 1000, "height": 900})
+    clipped = page.locator("#summary .scroll, #outliers .scroll, #sessions .scroll").evaluate_all(
+        "all => all.filter((one) => one.scrollWidth > one.clientWidth)"
+        ".map((one) => `${one.ariaLabel}: ${one.scrollWidth} of ${one.clientWidth}`)"
+    )
+    assert clipped == []
+    assert "Left-Part-3: +9.3; and 5 more" in page.inner_text("#outliers-table")
+    assert "2 failed" in page.locator("#sessions-table tbody tr").first.inner_text()
+    assert page.locator("#guide h3").count() == len(GROUP)
+    assert page.locator("#guide img").count() == sum(bool(part.picture) for part in GROUP) > 4
 
 
 def test_figures_come_as_svg_and_points_and_tables_as_tsv(watched: Watched, report: Path) -> None:

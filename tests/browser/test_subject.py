@@ -16,6 +16,7 @@ from deepmrseg_bids.bids.tables import MorphRow
 from deepmrseg_bids.imaging.grid import Grid
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, write_labels
+from deepmrseg_bids.reports.guide import SUBJECT
 from deepmrseg_bids.reports.subject.page import SessionResult, TaskResult, write_subject_report
 from deepmrseg_bids.reports.subject.study import refresh
 from deepmrseg_bids.tasks.registry import find_task
@@ -268,6 +269,67 @@ def test_a_page_prints_on_two_to_four_sheets_without_its_controls(
     for controls in ("#ratings-bar", ".look", ".rating", ".viewer", "nav"):
         assert not page.locator(controls).first.is_visible()
     assert coloured(shot(page, ".slices")) > 100
+
+
+def test_a_page_says_which_results_were_rated_fail(
+    watched: Watched, report: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / report.name
+    path.write_bytes(report.read_bytes())
+    reasons = "; ".join(f"volume of Part-{k}: +9.{k}" for k in range(7))
+    facts = {
+        "group": "group.html", "order": [],
+        "sessions": {"": {"verdict": "problem", "verdict_reason": "x", "standing": {},
+                          "excluded": "deepbrain,lesions", "outlier_reasons": reasons}},
+    }  # fmt: skip
+    assert refresh(path, facts)
+    page = watched.open(path)
+    why = page.inner_text(".verdict .why")
+    assert "Rated fail: Deep brain structures, lesions." in why
+    assert "Part-3: +9.3; and 3 more." in why and "Part-4" not in why
+    assert not watched.errors
+
+
+def test_the_guide_has_a_picture_of_three_kinds_for_each_section_with_pictures(
+    watched: Watched, report: Path
+) -> None:
+    page = watched.open(report)
+    page.locator("#guide summary").click()
+    shown = page.locator("#guide img")
+    assert shown.count() == sum(bool(part.picture) for part in SUBJECT) > 4
+    for number in range(shown.count()):
+        shown.nth(number).scroll_into_view_if_needed()
+        page.wait_for_function("(one) => one.complete", arg=shown.nth(number).element_handle())
+        assert shown.nth(number).evaluate("(one) => one.naturalWidth") > 1000
+    assert page.locator("#guide dt").all_inner_texts()[:3] == ["Good", "Borderline", "Bad"]
+    assert watched.violations(scheme="dark") == [] and not watched.errors
+
+
+def test_more_structures_than_can_be_read_are_not_printed_where_regions_are(
+    watched: Watched, tmp_path: Path
+) -> None:
+    rows = [MorphRow(k, f"Left-Part-{k}", 1000.0, 900.0, 1100.0, 0.2, 0.9) for k in range(1, 140)]
+    done = TaskResult(find_task("deepbrain"), "done", "", None, None, TABLE, rows)
+    task = replace(done, regions=rows[:43], tsv=("sub-01_morph.tsv", "x"))
+    path = tmp_path / "sub-01.html"
+    sessions = [SessionResult("01", f"ses-{k}", (task,)) for k in (1, 2)]
+    write_subject_report(path, sessions, version="1", command="x", models={})
+    page = watched.open(path)
+    assert page.locator("#change .many tbody tr").count() == 139
+    assert (
+        len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4", prefer_css_page_size=True))) <= 4
+    )
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 725, "height": 1000})  # A4 without its margins
+    assert page.locator(".many").locator("visible=true").count() == 0
+    assert page.get_by_text("All 139 structures: sub-01_morph.tsv").first.is_visible()
+    regions = page.locator(".regions table")
+    assert regions.count() == 3 and regions.first.is_visible()
+    wide = regions.evaluate_all(
+        "all => all.map((t) => [t.scrollWidth, (t.parentElement.clientWidth - 15) / 2])"
+    )
+    assert all(own <= room + 1 for own, room in wide), wide
+    assert not watched.errors
 
 
 def test_structures_of_a_long_table_are_searched(watched: Watched, tmp_path: Path) -> None:

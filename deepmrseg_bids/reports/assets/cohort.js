@@ -88,7 +88,7 @@ class SessionTable {
     this.heads = this.shown.map((column) => {
       const button = element("button", { type: "button", textContent: column.title });
       button.addEventListener("click", () => this.sortBy(column));
-      return element("th", { scope: "col", className: column.number ? "number" : "" }, button);
+      return element("th", { scope: "col", className: column.number && !column.wraps ? "number" : "" }, button);
     });
     const caption = element("caption", { textContent: this.caption });
     const table = element("table", { className: "sortable" }, caption, element("thead", {}, element("tr", {}, ...this.heads)), this.body);
@@ -167,8 +167,8 @@ class SessionTable {
 
   cell(column, k) {
     const value = column.value(k);
-    const text = value === null || value === undefined || value === "" ? "n/a" : column.show ? column.show(value) : String(value);
-    const cell = element("td", { className: column.number ? "number" : text.length > 40 ? "long" : "word" });
+    const text = value === null || value === undefined || value === "" ? "n/a" : column.says ? column.says(k) : column.show ? column.show(value) : String(value);
+    const cell = element("td", { className: column.wraps ? "" : column.number ? "number" : text.length > 40 ? "long" : "word" });
     if (column.link && cohort.pages[k]) cell.append(element("a", { href: encodeURI(cohort.pages[k]), textContent: text }));
     else if (column.word) cell.append(element("span", { className: column.word(text), textContent: text }));
     else cell.textContent = text;

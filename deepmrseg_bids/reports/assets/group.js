@@ -13,7 +13,7 @@ function choices(id, pairs) {
 
 const taskTitle = (task) => cohort.titles[task] || task;
 // what is shown first: a task of several structures, rather than a single volume
-const firstTask = () => (cohort.tasks.find((one) => one.measures.some((measure) => measure.names.length > 1)) || cohort.tasks[0])?.task;
+const firstTask = () => (cohort.tasks.find((one) => one.measures.some((measure) => measure.names.length > 2)) || cohort.tasks[0])?.task;
 const taskOf = (id) => cohort.tasks.find((one) => one.task === byId(id).value);
 const plain = (name) => name.replaceAll("-", " ");
 const SIDE = /^(left|right)-/i;
@@ -139,12 +139,16 @@ function quadratic(points) {
 }
 
 const ages = {
-  start() {
+  /** Which columns are age and sex. */
+  find() {
     const columns = Object.keys(cohort.people);
     const numeric = (column) => cohort.people[column].some((cell) => cell !== "" && Number.isFinite(Number(cell)));
     ages.age = ["sessions_age", "age", "participants_age"].map((name) => columns.find((c) => c.toLowerCase() === name)).find((c) => c && numeric(c))
       || columns.find((c) => /(^|_)age(_|$)/i.test(c) && numeric(c));
     ages.sex = columns.find((c) => /^(participants_)?(sex|gender)$/i.test(c));
+  },
+
+  start() {
     const note = byId("age-note");
     if (!ages.age) {
       note.textContent = "No column with ages was found in participants.tsv or sessions.tsv, so no curves are shown."
@@ -207,7 +211,7 @@ const ages = {
     return {
       points: listed, columns: ["name", ages.age, measure.key],
       option: {
-        names: groups ? names : [], xAxis: { type: "value", scale: true, name: ages.age, nameLocation: "middle", nameGap: 24 },
+        names: groups ? names : [], xAxis: { type: "value", scale: true, name: `${ages.age}, years`, nameLocation: "middle", nameGap: 24 },
         yAxis: { type: "value", scale: true, name: measure.unit, nameGap: 10, nameTextStyle: { align: "left", color: look.quiet } }, series: [...series, ...curves],
       },
     };
@@ -498,7 +502,8 @@ const mosaic = {
 const summary = {
   /** How many results of each task the present rater has rated, and which sessions are not. */
   ratings() {
-    const rows = cohort.tasks.map((one) => {
+    const rated = cohort.tasks.filter((one) => cohort.qc[`${one.task}_status`]); // no regions
+    const rows = rated.map((one) => {
       const own = [...cohort.names.keys()].filter((k) => cohort.qc[`${one.task}_status`]?.[k] === "done");
       const found = own.map((k) => ratings.of(cohort.participants[k], cohort.sessions[k], one.task)?.rating || "");
       const count = (level) => found.filter((rating) => rating === level).length;
@@ -512,12 +517,21 @@ const summary = {
 };
 
 /** The worst verdict first; of equal ones the least confident session. */
-const verdictRank = (k) => ["problem", "check", "ok"].indexOf(cohort.qc.verdict?.[k]) + Number(cohort.qc.confidence_worst?.[k] || 0) / 2;
+const verdictRank = (k) => ["problem", "check", "ok", ""].indexOf(cohort.qc.verdict?.[k] ?? "") + Number(cohort.qc.confidence_worst?.[k] || 0) / 2;
 
-/** The tasks of a session that are not done, in words. */
+/** The lowest confidence of a session, and of which structure. */
+const worst = (k) => `${score(Number(cohort.qc.confidence_worst[k]))} ${plain(cohort.qc.confidence_worst_structure?.[k] || "")}`.trim();
+
+/** How many tasks of a session are not done, by status; the reason names them. */
 function undone(k) {
-  const left = cohort.statuses.filter((key) => cohort.qc[key][k] && cohort.qc[key][k] !== "done");
-  return left.map((key) => `${taskTitle(key.replace("_status", ""))} ${cohort.qc[key][k]}`).join(", ") || "all done";
+  const left = cohort.statuses.map((key) => cohort.qc[key][k]).filter((one) => one && one !== "done");
+  return [...new Set(left)].sort().map((one) => `${left.filter((other) => other === one).length} ${one}`).join(", ") || "all done";
+}
+
+/** Columns of participants.tsv that a row has room for: age, sex and groups; the others are in the TSV. */
+function shownPeople() {
+  const known = [ages.age, ages.sex, ...cohort.groups().map((one) => one.column), ...Object.keys(cohort.people)];
+  return new Set(known.filter(Boolean).filter((one, n) => known.indexOf(one) === n).slice(0, 4));
 }
 
 const tables = {
@@ -529,24 +543,25 @@ const tables = {
     ];
     const decimals = { number: true, show: (value) => score(Number(value)) };
     const word = (text) => `status ${["done", "skipped", "failed"].includes(text) ? text : "other"}`;
-    const people = Object.keys(cohort.people).map((key) => ({
-      title: key, key, value: (k) => cohort.people[key][k], number: cohort.people[key].every((cell) => cell === "" || Number.isFinite(Number(cell))),
+    const people = shownPeople();
+    const about = Object.keys(cohort.people).map((key) => ({
+      title: key, key, hidden: !people.has(key), value: (k) => cohort.people[key][k], number: cohort.people[key].every((cell) => cell === "" || Number.isFinite(Number(cell))),
     }));
     tables.all = [
       new SessionTable(byId("outliers-table"), {
         name: "outliers", caption: "Outliers, the most extreme first", keep: cohort.isOutlier, sort: { column: "Robust z", down: true },
         empty: cohort.qc.outlier?.some(Boolean) ? "No outliers among the sessions that match the filters." : `Outlier detection needs at least ${cohort.fewest} sessions.`,
-        columns: [...who, qc("Robust z", "outlier_score", decimals), qc("Reasons", "outlier_reasons"), qc("Confidence", "confidence_mean", decimals), qc("Findings", "findings", { show: sentences })],
+        columns: [...who, qc("Robust z", "outlier_score", decimals), qc("Reasons", "outlier_reasons", { show: firstOf }), qc("Confidence", "confidence_mean", decimals), qc("Findings", "findings", { show: sentences })],
       }),
       new SessionTable(byId("sessions-table"), {
         name: "sessions", caption: "All sessions", sort: { column: cohort.qc.verdict?.some(Boolean) ? "Verdict" : "Lowest confidence", down: false }, empty: "No session matches the filters.",
         columns: [
           ...who, ...cohort.statuses.map((key) => qc(taskTitle(key.replace("_status", "")), key, { word, hidden: true })),
           qc("Verdict", "verdict", { word: (text) => `light ${text}`, rank: verdictRank }), qc("Reason", "verdict_reason"),
-          { title: "Tasks", key: "tasks", value: undone, word: (text) => `status ${text === "all done" ? "done" : text.includes("failed") ? "failed" : "other"}` }, qc("Confidence", "confidence_mean", decimals),
+          { title: "Tasks", key: "tasks", value: undone, word: (text) => `status ${text === "all done" ? "done" : text.includes("failed") ? "failed" : "other"}` }, qc("Confidence", "confidence_mean", { ...decimals, hidden: true }),
           { title: "Rating", key: "rating", value: cohort.rating, word: (text) => `rated ${text}` },
-          qc("Lowest confidence", "confidence_worst", decimals), qc("Structure", "confidence_worst_structure", { show: plain }),
-          qc("Severity", "severity", { hidden: true }), qc("Findings", "findings", { show: sentences, hidden: true }), qc("Robust z", "outlier_score", decimals), ...people,
+          qc("Lowest confidence", "confidence_worst", { number: true, wraps: true, says: worst }), qc("Structure", "confidence_worst_structure", { hidden: true }),
+          qc("Severity", "severity", { hidden: true }), qc("Findings", "findings", { show: sentences, hidden: true }), qc("Robust z", "outlier_score", decimals), ...about,
           qc("Reasons", "reasons", { hidden: true }),
         ],
       }),
@@ -641,6 +656,7 @@ function paper(on) {
   await cohort.load();
   ratings.start(cohort.ratings);
   ratings.told.add(() => { tables.all?.[1].update(); summary.ratings(); });
+  ages.find();
   tables.start();
   filters.start();
   tables.all[1].sorted = order.keep;

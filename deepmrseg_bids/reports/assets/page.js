@@ -29,3 +29,9 @@ const page = {
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   },
 };
+
+/** Reasons, separated by semicolons, of which the first are the worst: no more than can be read. */
+function firstOf(text, most = 4) {
+  const all = (text || "").split("; ");
+  return all.slice(0, most).join("; ") + (all.length > most ? `; and ${all.length - most} more` : "");
+}

@@ -51,7 +51,8 @@ for (const search of document.querySelectorAll(".find-rows")) {
     }
     said.textContent = words.length ? `${found} found` : "";
   });
-  addEventListener("beforeprint", () => { details.open = true; });
+  const whole = !details.parentElement.querySelector("table[data-kind=regions]"); // else too many for paper
+  addEventListener("beforeprint", () => { if (whole) details.open = true; });
 }
 
 for (const button of document.querySelectorAll("button.copy")) {
@@ -285,6 +286,11 @@ class Viewer {
   }
 }
 
+/** A task as the headings call it. */
+function titleOf(task) {
+  return document.querySelector(`.rating[data-task="${CSS.escape(task)}"]`)?.dataset.title ?? task;
+}
+
 /** What the group level says: verdicts, percentiles, and the pages before and after this one. */
 const study = {
   start() {
@@ -302,16 +308,22 @@ const study = {
   },
 
   /** The verdict of the group level, which knows outliers and ratings, in place of the run's. */
-  judge(session, { verdict, outlier_reasons: outlier }) {
+  judge(session, { verdict, verdict_reason: reason, outlier_reasons: outlier, excluded }) {
     const note = document.querySelector(`.verdict[data-session="${CSS.escape(session)}"]`);
     if (!note || !verdict) return;
     const levels = ["ok", "check", "problem"];
     const [before] = levels.filter((level) => note.classList.contains(level));
-    if (levels.indexOf(verdict) > levels.indexOf(before)) {
+    const worse = levels.indexOf(verdict) > levels.indexOf(before);
+    if (worse) {
       note.classList.replace(before, verdict);
       note.querySelector("b").textContent = verdict;
     }
-    if (outlier) note.querySelector(".why").textContent = (before === "ok" ? "" : note.querySelector(".why").textContent + " ") + `Outlier in the cohort: ${outlier}.`;
+    const known = [];
+    if (excluded) known.push(`Rated fail: ${excluded.split(",").map(titleOf).join(", ")}.`);
+    if (outlier) known.push(`Outlier in the cohort: ${firstOf(outlier)}.`);
+    if (worse && !known.length && reason) known.push(reason);
+    const why = note.querySelector(".why");
+    if (known.length) why.textContent = [...(before === "ok" ? [] : [why.textContent]), ...known].join(" ");
   },
 
   place(table, places) {
@@ -370,14 +382,10 @@ const norms = {
     for (const id of ["norms", "norms-link"]) document.getElementById(id).hidden = false;
     for (const [task, own] of panels) {
       const grid = element("div", { className: "norm-panels" }, ...own.map(norms.panel));
-      const title = norms.title(task);
+      const title = titleOf(task);
       const holder = own.length > norms.many ? element("details", {}, element("summary", { textContent: `${title}: ${own.length} structures` }), grid) : element("div", {}, element("h3", { textContent: title }), grid);
       document.getElementById("norms-panels").append(holder);
     }
-  },
-
-  title(task) {
-    return document.querySelector(`.rating[data-task="${CSS.escape(task)}"]`)?.dataset.title ?? task;
   },
 
   /** One structure: its name, the plot, and the same in words. */

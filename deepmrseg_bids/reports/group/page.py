@@ -14,6 +14,7 @@ from deepmrseg_bids.findings import CODES
 from deepmrseg_bids.metrics.cohort import FEWEST
 from deepmrseg_bids.reports.group.data import Cohort, payload, readable, titled
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
+from deepmrseg_bids.reports.guide import GROUP
 from deepmrseg_bids.reports.page import packed, render_page
 from deepmrseg_bids.tasks.registry import find_task, task_names
 
@@ -57,6 +58,7 @@ def write_group_report(
         beside=True,
         cohort=cohort,
         rating_columns=RATING_COLUMNS,
+        guide=GROUP,
         problems=cohort.problems if problems is None else problems,
         titles=titles,
         codes=CODES,

@@ -31,6 +31,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume, read_labels, read_volume
 from deepmrseg_bids.reports.citation import Citation, TaskMethods
+from deepmrseg_bids.reports.guide import SUBJECT
 from deepmrseg_bids.reports.page import render_page
 from deepmrseg_bids.reports.subject.alignment import alignment_figure
 from deepmrseg_bids.reports.subject.lesion_changes import LesionChanges
@@ -196,6 +197,7 @@ def write_subject_report(
         tables_mark=TABLES_MARK,
         tables=[table for one in results for task in one.tasks for table in task.tables],
         rating_columns=RATING_COLUMNS,
+        guide=SUBJECT,
         study=Markup(block(study or {}).decode("ascii")),  # it escapes all markup itself
         dataset=results[0].dataset,
         people=list(dict.fromkeys(one.person for one in results if one.person)),
@@ -310,6 +312,12 @@ class _Changes:
     sessions: tuple[str, ...]
     rows: tuple[Change, ...]
     unordered: str
+    regions: bool = False
+
+    @property
+    def many(self) -> bool:
+        """Whether there are too many structures to be read at once."""
+        return len(self.rows) > _MANY and not self.regions
 
 
 _Read = Callable[[Path], Volume]
@@ -439,7 +447,7 @@ def _uri(kind: str, data: bytes) -> str:
 
 
 def _changes(results: Sequence[SessionResult], visits: Visits) -> list[_Changes]:
-    """For each task that several sessions have, its structures over the sessions.
+    """For each task that several sessions have, its regions and structures over the sessions.
 
     Where the order of the sessions is not known, no change is given.
     """
@@ -452,15 +460,30 @@ def _changes(results: Sequence[SessionResult], visits: Visits) -> list[_Changes]
             if task.task == name and task.rows
         ]
         if len(done) > 1:
-            scale, unit = unit_of(done[-1][1].rows)
-            sessions = [session for session, _ in done]
-            unordered = visits.among(sessions).reason
-            rows = changes(
-                [task.rows for _, task in done], done[-1][1].table, scale, ordered=not unordered
-            )
-            labels = tuple(session.removeprefix("ses-") for session in sessions)
-            found.append(_Changes(_titles(results)[name], unit, labels, rows, unordered))
+            title, last = _titles(results)[name], done[-1][1]
+            regions = [(session, task.regions) for session, task in done]
+            if last.regions:
+                found.append(_change_of(f"{title}: regions", regions, None, visits, regions=True))
+            rows = [(session, task.rows) for session, task in done]
+            found.append(_change_of(title, rows, last.table, visits))
     return found
+
+
+def _change_of(
+    title: str,
+    done: Sequence[tuple[str, Sequence[MorphRow]]],
+    table: LabelTable | None,
+    visits: Visits,
+    *,
+    regions: bool = False,
+) -> _Changes:
+    """The volumes of some sessions beside each other, with the change from first to last."""
+    sessions = [session for session, _ in done]
+    unordered = visits.among(sessions).reason
+    scale, unit = unit_of(done[-1][1])
+    rows = changes([volumes for _, volumes in done], table, scale, ordered=not unordered)
+    labels = tuple(session.removeprefix("ses-") for session in sessions)
+    return _Changes(title, unit, labels, rows, unordered, regions)
 
 
 def _session_id(result: SessionResult) -> str:

@@ -37,7 +37,7 @@ __all__ = ["Study", "block", "refresh"]
 
 _FEWEST = 5  # sessions: among fewer, a rank says nothing
 _AGES = 25  # of a curve in a page: more of them cannot be seen
-_SHOWN = ("verdict", "verdict_reason", "outlier_reasons", "rating")
+_SHOWN = ("verdict", "verdict_reason", "outlier_reasons", "rating", "excluded")
 _AWAY = ("deviation", "z_adjusted", "norm_centile")
 _POINT = ("volume_mm3", "volume_low_mm3", "volume_high_mm3", "norm_centile")
 _START = b'<script type="application/json" id="study">'
@@ -86,8 +86,11 @@ class Study:
             for who, own in part.structures.items()
             for row in own
         }
+        structures = {name for _, name in away}
         found: dict[Key, dict[str, Standing]] = {}
         for name in rows[0] if rows else ():
+            if structures and name not in structures:  # an age is no volume
+                continue
             values = [(_who(row), _value(row.get(name))) for row in rows]
             known = [(who, value) for who, value in values if value is not None]
             if len(known) < _FEWEST:
@@ -140,7 +143,8 @@ class Study:
                 }
                 for task in tasks
             }
-            known = {name: row[name] for name in _SHOWN if row.get(name, NOT_KNOWN) != NOT_KNOWN}
+            known = {name: row[name] for name in _SHOWN
+                     if row.get(name, NOT_KNOWN) not in (NOT_KNOWN, "no")}  # fmt: skip
             found[session] = {**known, "standing": places}
         facts = {"group": str(group_report_path()), "order": self.order, "sessions": found}
         if self.norms is not None:

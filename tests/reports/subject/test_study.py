@@ -30,6 +30,20 @@ def test_the_deviation_comes_from_the_table_of_structures(tmp_path: Path) -> Non
     assert Study(tmp_path).standing("deepbrain", "sub-2", "")["Stem"].deviation == -1.5
 
 
+def test_numbers_about_people_are_no_volumes(tmp_path: Path) -> None:
+    write(tmp_path, 6)
+    table = tmp_path / "group_seg-deepbrain_morph.tsv"
+    lines = table.read_text().splitlines()
+    aged = [f"{line}\t{'age' if n == 0 else 20 + n}" for n, line in enumerate(lines)]
+    more = "sub-7\tn/a\tn/a\t30"  # without volumes: not among the sessions of a rank
+    table.write_text("\n".join([*aged, more]) + "\n")
+    (tmp_path / "group_seg-deepbrain_structures.tsv").write_text(
+        "participant_id\tsession_id\tname\tdeviation\nsub-2\tn/a\tStem\t-1.5\n"
+    )
+    places = Study(tmp_path).standing("deepbrain", "sub-2", "")
+    assert list(places) == ["Stem"] and places["Stem"].of == 6
+
+
 def test_few_sessions_other_people_and_damaged_tables_say_nothing(tmp_path: Path) -> None:
     assert Study(tmp_path).standing("deepbrain", "sub-1", "") == {}
     write(tmp_path, 4)

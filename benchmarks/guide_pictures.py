@@ -100,6 +100,7 @@ class Slice:
         return found
 
     def noisy(self, sigma: float) -> Slice:
+        """The same with noise where it is not empty."""
         noise = np.random.default_rng(1).normal(0, sigma, self.pixels.shape)
         return replace(self, pixels=np.where(self.pixels > 0, self.pixels + noise, 0))
 

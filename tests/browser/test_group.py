@@ -159,7 +159,8 @@ def test_tables_have_room_at_a_thousand_pixels_and_say_no_more_than_can_be_read(
 ) -> None:
     reasons = "; ".join(f"wholebrain regions: volume of Left-Part-{k}: +9.{k}" for k in range(9))
     qc = {
-        3: {"outlier": "yes", "outlier_score": 9.5, "outlier_reasons": reasons, "verdict": "problem",
+        3: {"outlier": "yes", "outlier_score": 9.5, "outlier_reasons": reasons,
+            "verdict": "problem",
             "verdict_reason": "All tasks failed: the file cannot be read, copy it again.",
             "deepbrain_status": "failed", "wml_status": "failed", "severity": "error",
             "confidence_worst_structure": "Left-Hippocampus-Posterior",

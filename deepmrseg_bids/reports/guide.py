@@ -153,8 +153,8 @@ GROUP = (
         "Time",
         "Parallel lines",
         "Lines that cross, with changes smaller than their intervals",
-        "All lines jump at one session",
-        "Look at the session that jumps: scanner, software, movement.",
+        "All lines jump at the same visit",
+        "Look at what differs at this visit: scanner, software, movement.",
         "time",
     ),
     Part(

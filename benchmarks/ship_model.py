@@ -84,10 +84,10 @@ DATA = {
     ),
     "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04, with manual labels",
     "wml": (
-        "16 clinical FLAIR-T1w pairs of older adults, 2 mm, with automatic labels (DLWMLS); 5 pairs "
-        "of older adults, slices of 3 mm, with manual labels of one rater; pairs synthesised from 12 "
-        "whole-head label maps and from 50 T1w heads of IXI, with lesions of 27 patients with "
-        "multiple sclerosis and of a lesion simulator"
+        "16 clinical FLAIR-T1w pairs of older adults, 2 mm, with automatic labels (DLWMLS); 5 "
+        "pairs of older adults, slices of 3 mm, with manual labels of one rater; pairs "
+        "synthesised from 12 whole-head label maps and from 50 T1w heads of IXI, with lesions of "
+        "27 patients with multiple sclerosis and of a lesion simulator"
     ),
 }
 BEFORE = {
@@ -95,11 +95,11 @@ BEFORE = {
     "deepbrain": ", after 4200 steps on three of four folds: 2400 on the manually labelled scans "
     "alone (`deepbrain-extracted`), 1800 with weaker augmentation (version 0.2.0)",
     "hippocampus": "",
-    "wml": ", after 8000 steps with fewer bright regions that are no lesions, 1500 with slices of up "
-    "to 6 mm and 1300 with slices of up to 8 mm, all without the manual labels and without one of "
-    "four folds of the clinical pairs",
-    "wholebrain": ", after 1900 steps on the manually labelled scans of three of four folds, and 660, "
-    "2000 and 2600 with whole heads at a weight of 0.3, 0.2 and 0.35 each",
+    "wml": ", after 8000 steps with fewer bright regions that are no lesions, 1500 with slices of "
+    "up to 6 mm and 1300 with slices of up to 8 mm, all without the manual labels and without one "
+    "of four folds of the clinical pairs",
+    "wholebrain": ", after 1900 steps on the manually labelled scans of three of four folds, and "
+    "660, 2000 and 2600 with whole heads at a weight of 0.3, 0.2 and 0.35 each",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "
@@ -124,7 +124,8 @@ CITE = {
     "wholebrain": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); IXI "
     "(brain-development.org); Bashyam et al. 2025 (DLMUSE)",
     "hippocampus": "Simpson et al. 2019; Antonelli et al. 2022",
-    "wml": "NiChart/DLWMLS; CBICA tutorials (manual labels); Billot et al. 2023; Senra Filho et al. 2019; Lesjak et al. 2018",
+    "wml": "NiChart/DLWMLS; CBICA tutorials (manual labels); Billot et al. 2023; Senra Filho et "
+    "al. 2019; Lesjak et al. 2018",
 }
 PEOPLE = {
     "brain": "adults, healthy (IXI) and older clinical patients; scanners of 1.5 T and 3 T",

@@ -69,7 +69,7 @@ def main() -> None:
     set_threads(args.threads)
     pool = PredictorPool(precision="float32")
     print(HEADING, flush=True)
-    with opened(args.dist) as page, tempfile.TemporaryDirectory() as folder:
+    with opened(args.dist, viewer=False) as page, tempfile.TemporaryDirectory() as folder:
         for case in cases:
             compare(case, page, pool, Path(folder))
 

@@ -40,9 +40,16 @@ class Run:
     regions: dict[str, dict[str, float]]
 
 
+_DRAWN = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
 @contextmanager
-def opened(dist: Path) -> Iterator[Page]:
-    """The page in headless Chromium, ready for a scan."""
+def opened(dist: Path, *, viewer: bool = True) -> Iterator[Page]:
+    """The page in headless Chromium, ready for a scan.
+
+    Args:
+        viewer: whether results are drawn, which takes long without a graphics card.
+    """
     spec = importlib.util.spec_from_file_location("serve", WEB / "serve.py")
     assert spec is not None and spec.loader is not None
     serve: Any = importlib.util.module_from_spec(spec)
@@ -51,8 +58,8 @@ def opened(dist: Path) -> Iterator[Page]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-background-networking", "--use-gl=angle",
-                  "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
+            args=["--no-sandbox", "--disable-background-networking", "--disable-gpu-watchdog",
+                  *(_DRAWN if viewer else ["--disable-3d-apis"])],
         )  # fmt: skip
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(_LONGEST_MS)  # a large scan is drawn without a graphics card
@@ -79,7 +86,7 @@ def segment(page: Page, scan: Path, tasks: Sequence[str], out: Path, flair: Path
     seconds = time.perf_counter() - start
     watch.stop()
     if said := page.locator("#problem:visible").all_inner_texts():
-        print(f"{scan.name}: {said[0]}")
+        print(f"{scan.name}: {said[0]}", flush=True)
     files, regions = {}, {}
     for task in tasks:
         part = page.locator(f"section[data-task={task}]")

@@ -165,8 +165,9 @@ LIMITS = {
     "infarcts, oedema and gliosis can be labelled. Not validated in tumours. "
     "Lesions in cortex, cerebellum and spinal cord are missed. Few faint "
     "lesions are not separated reliably from other bright spots: in five older people with "
-    "manual labels of 0.1 to 7.9 ml the volume is wrong by 0.2 to 3.8 ml (median 1.4 ml); in two "
-    "patients with manual labels Dice is 0.76 with many lesions, 0.27 with few. "
+    "manual labels of 0.1 to 7.9 ml the volume is wrong by 0.2 to 3.5 ml (median 0.6 ml; networks "
+    "that were not trained on the person); in two other patients with manual labels Dice is 0.76 "
+    "with many lesions, 0.24 with few. "
     "The labels of the clinical scans are automatic, at 2 mm, and omit visible lesions, so "
     "agreement with them does not measure the accuracy of volumes.",
 }

@@ -68,7 +68,7 @@ export class Viewer {
     const niivue = new this.library.Niivue({
       backColor: [0, 0, 0, 1],
       crosshairColor: [1, 1, 1, 0.8],
-      crosshairWidth: 0.5,
+      crosshairWidth: 1,
       dragAndDropEnabled: false,
       isNearestInterpolation: false,
       loadingText: "",

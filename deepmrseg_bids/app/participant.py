@@ -132,6 +132,8 @@ def run_participant(config: RunConfig, *, command: str) -> int:
         with SessionLog(execution.logs, known.digests, outputs=known.outputs, room=room) as log:
             run = _execute(execution, log)
             with undisturbed():
+                if execution.plan.to_do:  # a worker that was stopped may have been writing
+                    remove_leftovers(config.out_dir)
                 rows = _summarise(execution, run, log)
                 if not run.interrupted:
                     _cite(execution, run)

@@ -116,7 +116,7 @@ def test_a_page_that_does_not_fit_is_one_line_and_exit_code_3(
 ) -> None:
     study = Study(tmp_path, tiny_model)
     fill(study.raw, scan, "sub-01_T1w", "sub-02_T1w")
-    with mounted(study.out, "-t", "tmpfs", "-o", "size=1500k", "tmpfs"):
+    with mounted(study.out, "-t", "tmpfs", "-o", "size=2100k", "tmpfs"):
         ended = study.run()
         assert ended.code == 3 and "Traceback" not in ended.err and "unexpected" not in ended.err
         (line,) = (line for line in ended.err.splitlines() if "report not written" in line)

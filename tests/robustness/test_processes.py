@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deepmrseg_bids import files
 from deepmrseg_bids.files import UNFINISHED
 from tests.robustness.conftest import Nursery, Started, made, rows, started
 
@@ -96,6 +97,8 @@ def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
     with started(*asked(out), TMPDIR=str(work)) as run:
         # of the last session of each of two workers the run may not have heard yet
         run.reaches(lambda: len(finished(out)) >= 4)
+        # what a worker leaves that is stopped while it writes
+        (out / f".deepmrseg-{files._boot()}-0123456789ab.tmp").touch()
         if name == "SIGINT":
             os.killpg(run.main.pid, signal.SIGINT)  # as a terminal does
         else:

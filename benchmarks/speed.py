@@ -21,7 +21,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from deepmrseg_bids.system import peak_memory_mib, prepare_process
+from deepmrseg_bids.system import give_back_memory, peak_memory_mib, prepare_process
 
 TASKS = ("brain", "deepbrain", "hippocampus")
 
@@ -106,7 +106,8 @@ def measure(
                 inside = pool.seconds - pool_start
                 around = computed - read - inside
                 rows.append((end - start, read - start, inside, around, end - computed))
-            del results, result  # a worker has one head at a time
+            del results, result  # as a worker does between two sessions
+            give_back_memory()
         peak = peak_memory_mib()
 
         def flops(x: Sequence[int], w: Sequence[int], *_: object, out_shape: Sequence[int]) -> int:

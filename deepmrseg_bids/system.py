@@ -21,6 +21,7 @@ import psutil
 __all__ = [
     "cpu_has_bfloat16",
     "forget_peak_memory",
+    "give_back_memory",
     "may_have_gpu",
     "open_standard_streams",
     "peak_memory_mib",
@@ -126,6 +127,17 @@ def peak_memory_mib() -> float:
     except (OSError, IndexError, ValueError):  # not Linux: since the process began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def give_back_memory() -> None:
+    """Return the pages of the heap that hold nothing to the system.
+
+    The heap keeps its pages (:func:`prepare_process`), and large arrays do not fit into what small
+    ones have left between them: without this a process grows from session to session.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def forget_peak_memory() -> None:

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -91,3 +93,21 @@ def test_the_peak_is_at_least_what_is_in_use_and_in_mebibytes():
     peak = system.peak_memory_mib()
     assert peak > 0.9 * now > 0
     assert peak < psutil.virtual_memory().total / 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the heap is set up on Linux alone")
+def test_what_a_session_leaves_in_the_heap_can_be_given_back():
+    code = """
+import numpy as np, psutil
+from deepmrseg_bids.system import give_back_memory, prepare_process
+prepare_process()
+size = lambda: psutil.Process().memory_info().rss / 2**20
+blocks = [np.ones(2**20) for _ in range(40)]  # 320 MiB
+last = np.ones(2**16)  # above them: the heap cannot shrink
+del blocks
+before = size()
+give_back_memory()
+print(before - size())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 250

@@ -33,7 +33,12 @@ from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.session.job import SessionJob, SessionOutcome, TaskOutcome
 from deepmrseg_bids.session.publish import Publication, provenance_of, stage_task
 from deepmrseg_bids.session.template_spaces import Carrier, SpaceJob
-from deepmrseg_bids.system import forget_peak_memory, peak_memory_mib, prepare_process
+from deepmrseg_bids.system import (
+    forget_peak_memory,
+    give_back_memory,
+    peak_memory_mib,
+    prepare_process,
+)
 from deepmrseg_bids.tasks.brain import TASK as BRAIN
 from deepmrseg_bids.tasks.lesion_landmarks import Anatomy, is_anatomy
 from deepmrseg_bids.tasks.methods import methods_facts
@@ -126,6 +131,7 @@ class _Progress:
 
 def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
     prepare_process()
+    give_back_memory()
     forget_peak_memory()
     so_far = _Progress()
     try:

@@ -14,14 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from lesion_rescans import lesions_of
 
 from deepmrseg_bids.imaging.nifti import Volume, read_volume
 from deepmrseg_bids.inference.predictor import PredictorPool, set_threads
 from deepmrseg_bids.metrics.overlap import confusion, f1
 from deepmrseg_bids.tasks.brain import find_brain
-from deepmrseg_bids.tasks.pipeline import run
 from deepmrseg_bids.tasks.registry import find_task
-from deepmrseg_bids.tasks.wml import LesionSegmentation
 from deepmrseg_bids.train.samples import load_samples
 
 
@@ -29,12 +28,6 @@ def stripped(volume: Volume, pool: PredictorPool) -> Volume:
     """The scan with nothing but its brain."""
     inside = find_brain(volume, pool("brain")).mask_on(volume.grid)
     return replace(volume, data=np.where(inside, volume.data, 0).astype(np.float32))
-
-
-def lesions_of(images: dict[str, Volume], pool: PredictorPool) -> LesionSegmentation:
-    ((_, found),) = run(images, [find_task("wml")], pool)
-    assert isinstance(found, LesionSegmentation), found
-    return found
 
 
 def main() -> None:

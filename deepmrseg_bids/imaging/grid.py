@@ -399,19 +399,24 @@ def _shifted(data: Array, axis: int, nearest: NDArray[np.int_], inside: NDArray[
 
     Nothing is copied where all of them are inside.
     """
-    places = nearest[inside]
-    if not len(places):
-        return np.zeros((*data.shape[:axis], len(nearest), *data.shape[axis + 1 :]), data.dtype)
-    low, high = sorted((int(places[0]), int(places[-1])))
-    way = 1 if places[-1] >= places[0] else -1
-    lead = (slice(None),) * axis
-    part: Array = data[(*lead, slice(low, high + 1))][(*lead, slice(None, None, way))]
-    if len(places) == len(nearest):
+    part = _taken(data, axis, nearest[inside])
+    if inside.all():
         return part
-    before = int(inside.argmax())
     room = np.zeros((*data.shape[:axis], len(nearest), *data.shape[axis + 1 :]), data.dtype)
-    room[(*lead, slice(before, before + len(places)))] = part
+    room[(slice(None),) * axis + (inside,)] = part
     return room
+
+
+def _taken(data: Array, axis: int, places: NDArray[np.int_]) -> Array:
+    """Some places of one axis; a view where they lie at equal distances."""
+    steps = np.diff(places)
+    if not len(steps) or not steps[0] or (steps != steps[0]).any():
+        return np.take(data, places, axis=axis)
+    step = int(steps[0])
+    stop = int(places[-1]) + step
+    even = slice(int(places[0]), stop if stop >= 0 else None, step)
+    view: Array = data[(*(slice(None),) * axis, even)]
+    return view
 
 
 def _mixed(data: Array, axis: int, weights: NDArray[np.float32]) -> Array:
@@ -449,16 +454,8 @@ def _mixed(data: Array, axis: int, weights: NDArray[np.float32]) -> Array:
 def _times(
     data: Array, axis: int, places: NDArray[np.int_], shares: NDArray[np.float32], out: Array
 ) -> None:
-    """Write the given places of one axis, times a share each, into ``out``.
-
-    Places at equal distances are a view, which need not be copied first.
-    """
-    steps = np.diff(places)
-    if len(steps) and steps[0] > 0 and (steps == steps[0]).all():
-        even = slice(int(places[0]), int(places[-1]) + 1, int(steps[0]))
-        taken = data[(*(slice(None),) * axis, even)]
-    else:
-        taken = np.take(data, places, axis=axis)
+    """Write the given places of one axis, times a share each, into ``out``."""
+    taken = _taken(data, axis, places)
     np.multiply(taken, shares.reshape(-1, *(1,) * (data.ndim - axis - 1)), out=out)
 
 

@@ -167,8 +167,7 @@ def _carried(share: Array, source: Grid, grid: Grid) -> NDArray[np.float32]:
     box = box_of(share > 0)
     if box is None:
         return out
-    # as far as interpolation reaches, and averaging, where the other grid is coarser
-    part = Part.of(source, box, 2 + 2 * int(np.ceil(max(grid.spacing) / min(source.spacing))))
+    part = Part.needed(source, box, grid)
     here = overlap(part.grid, grid)
     if here is not None:
         target = grid.crop([s.start for s in here], [s.stop for s in here])

@@ -271,6 +271,11 @@ class Part:
         stop = [min(edge, side.stop + room) for side, edge in zip(box, grid.shape, strict=True)]
         return cls(tuple(map(slice, start, stop)), grid.crop(start, stop))
 
+    @classmethod
+    def needed(cls, grid: Grid, box: Box, target: Grid) -> Part:
+        """What another grid needs of a box: as far as interpolation, and averaging, reaches."""
+        return cls.of(grid, box, 2 + 2 * int(np.ceil(max(target.spacing) / min(grid.spacing))))
+
 
 def _where_it_can_win(
     posterior: Array, least: float, grid: Grid, target: Grid
@@ -283,9 +288,7 @@ def _where_it_can_win(
     core = box_of(posterior > least)
     if core is None:
         return None
-    # as far as interpolation reaches, and averaging, where the target is coarser
-    room = 2 + 2 * int(np.ceil(max(target.spacing) / min(grid.spacing)))
-    part = Part.of(grid, core, room)
+    part = Part.needed(grid, core, target)
     here = overlap(part.grid, target)
     return None if here is None else (here, part)
 

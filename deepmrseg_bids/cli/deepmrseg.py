@@ -28,7 +28,7 @@ from deepmrseg_bids.cli.common import (
 from deepmrseg_bids.errors import DeepMRSegError, SkippedTask, UsageError
 from deepmrseg_bids.files import check_writable, refuse_foreign
 from deepmrseg_bids.system import (
-    give_back_memory,
+    forget_peak_memory,
     open_standard_streams,
     peak_memory_mib,
     prepare_process,
@@ -275,7 +275,7 @@ def _predict_one(
     args: argparse.Namespace, path: Path, name: str, tasks: Sequence[TaskSpec], pool: PredictorPool
 ) -> int:
     """Segment one image; the number of tasks that failed."""
-    give_back_memory()  # of the image before
+    forget_peak_memory()  # of the image before
     start, before = time.perf_counter(), pool.seconds
     try:
         failed = _run_tasks(args, path, name, tasks, pool)

@@ -35,7 +35,6 @@ from deepmrseg_bids.session.publish import Publication, provenance_of, stage_tas
 from deepmrseg_bids.session.template_spaces import Carrier, SpaceJob
 from deepmrseg_bids.system import (
     forget_peak_memory,
-    give_back_memory,
     peak_memory_mib,
     prepare_process,
 )
@@ -131,7 +130,6 @@ class _Progress:
 
 def _segment(job: SessionJob, out_dir: Path, work: Path) -> SessionOutcome:
     prepare_process()
-    give_back_memory()
     forget_peak_memory()
     so_far = _Progress()
     try:

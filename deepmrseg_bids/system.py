@@ -141,7 +141,7 @@ def give_back_memory() -> None:
 
 
 def forget_peak_memory() -> None:
-    """Give unused memory back, and begin to look for the largest size anew, where the kernel can."""
+    """Give unused memory back; begin to look for the largest size anew, where the kernel can."""
     give_back_memory()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

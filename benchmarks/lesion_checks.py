@@ -1,14 +1,14 @@
 """Two checks of a model of white-matter lesions that need no rater.
 
-    python benchmarks/lesion_checks.py DATA OUT [--model BUNDLE] [--cache DIR]
+    python benchmarks/lesion_checks.py DATA OUT --clinical SAMPLES.tsv [--model BUNDLE]
 
 *False lesions*: heads without lesions, made of the label maps with everything else that the
 training draws (brightness around the ventricles, flow, noise, thick slices); what is found
 there is false. With the T1w and without.
 
-*Thick slices*: the 1 mm FLAIR of ``wml/consensus``, and synthetic heads with lesions, resliced
-to 3, 5 and 8 mm by averaging; the volume should stay what it was. (Half of the label maps, to save
-time.)
+*Thick slices*: the 1 mm FLAIR of ``wml/consensus``, the 2 mm FLAIR of ``wml/clinical`` and
+synthetic heads with few and with many lesions, resliced to 3, 5 and 8 mm (of 2 mm: to 4, 6 and
+8 mm) by averaging; the volume should stay what it was. (Half of the label maps, to save time.)
 
 ``OUT`` receives ``false_lesions.tsv`` and ``thick_slices.tsv``; the medians are printed. A few
 minutes on two cores.
@@ -31,6 +31,7 @@ from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.predictor import Predictor, set_threads
 from deepmrseg_bids.system import prepare_process
 from deepmrseg_bids.tasks import wml
+from deepmrseg_bids.tasks.coregistration import Pair, pair_scans
 from deepmrseg_bids.tasks.flair_slices import prepare_pair, slice_grid
 from deepmrseg_bids.tasks.lesions import drop_specks
 from deepmrseg_bids.train.config import load_config
@@ -41,10 +42,12 @@ from deepmrseg_bids.train.slice_pairs import prepare
 from deepmrseg_bids.train.synthetic_slices import render
 
 CONFIG = load_config("wml")
+SPACING = CONFIG.preparation.spacing
 CROP = (176, 224)  # a whole axial slice
 TALL = 150  # millimetres from the lowest slice to the highest
 THICK = (3, 5, 8)
 LEAST_ML = 0.5  # of lesions whose volume is compared
+MANY_ML = 5.0  # found in thin slices: the summary has a line for such loads
 SEED = 5
 
 
@@ -150,19 +153,25 @@ def thicker(volume: Volume, factor: int) -> Volume:
 
 
 def thick_slices(
-    data: Path, heads: list[tuple[str, Anatomy]], predictor: Predictor
+    data: Path, heads: list[tuple[str, Anatomy]], predictor: Predictor, clinical: Path
 ) -> list[dict[str, object]]:
-    """Volumes at 1 mm, and after averaging to thick slices."""
+    """Volumes in thin slices, and after averaging to thick ones."""
+    brain = Predictor(ModelBundle.shipped("brain"))
     rows: list[dict[str, object]] = []
     for sample in load_samples(data / "wml" / "consensus" / "samples.tsv"):
         t1w, flair = (read_volume(sample.images[modality]) for modality in ("T1w", "FLAIR"))
         found = {1: consensus_ml(t1w, flair, predictor)}
         found |= {n: consensus_ml(t1w, thicker(flair, n), predictor) for n in THICK}
         rows.append(moved(sample.sample_id, found))
-    rng = np.random.default_rng(SEED)
-    for name, anatomy in heads[::2]:
-        scene = axial_scene(rng, anatomy, healthy=False)
-        image, _, grid = whole_head(anatomy, scene, 1.0)
+    for sample in load_samples(clinical):
+        t1w, flair = (read_volume(sample.images[modality]) for modality in ("T1w", "FLAIR"))
+        pair = pair_scans(flair, t1w, brain)
+        found = {1: paired_ml(pair, 1, predictor)}
+        found |= {n: paired_ml(pair, n // 2 + n % 2, predictor) for n in THICK}
+        rows.append(moved(sample.sample_id, found))
+    rng, more = np.random.default_rng(SEED), np.random.default_rng(SEED)
+    for name, anatomy, many in [(*head, many) for many in (False, True) for head in heads[::2]]:
+        image, grid = ill_head(more if many else rng, anatomy, MANY_ML if many else 0.0)
         found = {1: millilitres(predictor, image, grid)}
         for n in THICK:
             thick = averaged(image, n)
@@ -173,10 +182,30 @@ def thick_slices(
     return rows
 
 
+def ill_head(
+    rng: np.random.Generator, anatomy: Anatomy, least_ml: float
+) -> tuple[NDArray[np.float32], Grid]:
+    """A head with lesions in slices of 1 mm, with at least so many of them."""
+    while True:
+        scene = axial_scene(rng, anatomy, healthy=False)
+        image, target, grid = whole_head(anatomy, scene, 1.0)
+        if target.sum() / 1000 >= least_ml:
+            return image, grid
+
+
+def paired_ml(pair: Pair, factor: int, predictor: Predictor) -> float:
+    """The volume in two raw scans, the slices of the FLAIR averaged."""
+    flair = thicker(pair.flair, factor)
+    grid = slice_grid(flair.grid, pair.brain.mask_on(flair.grid), spacing=SPACING)
+    mask = pair.brain.mask_on(grid)
+    image = prepare_pair(flair, pair.t1w, mask, grid, rigid=pair.rigid)
+    return millilitres(predictor, image, grid)
+
+
 def consensus_ml(t1w: Volume, flair: Volume, predictor: Predictor) -> float:
     """The volume in two brain-extracted scans that lie in one space."""
     inside = ndimage.binary_fill_holes(flair.data > 0)
-    grid = slice_grid(flair.grid, inside, spacing=CONFIG.preparation.spacing)
+    grid = slice_grid(flair.grid, inside, spacing=SPACING)
     mask = resample(inside.astype(np.float32), flair.grid, grid) > 0.5
     return millilitres(predictor, prepare_pair(flair, t1w, mask, grid), grid)
 
@@ -200,6 +229,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--clinical", type=Path, required=True, metavar="SAMPLES.tsv",
+                        help="raw pairs of 2 mm")  # fmt: skip
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--omp-nthreads", type=int, default=2)
     args = parser.parse_args()
@@ -211,7 +242,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     tables = {
         "false_lesions": false_lesions(heads, predictor),
-        "thick_slices": thick_slices(data, heads, predictor),
+        "thick_slices": thick_slices(data, heads, predictor, args.clinical),
     }
     for name, rows in tables.items():
         (args.out / f"{name}.tsv").write_text(tsv(tuple(rows[0]), rows), encoding="utf-8")
@@ -219,9 +250,12 @@ def main() -> None:
     print(f"false lesions, median of {len(clean)} heads: {median(clean, 'false_ml'):.2f} ml, "
           f"FLAIR alone {median(clean, 'false_ml_flair_alone'):.2f} ml")  # fmt: skip
     real = [row for row in thick if "sub-" in str(row["head"])]
-    for what, rows in (("consensus", real), ("all", thick)):
-        moves = ", ".join(f"{n} mm {100 * median(rows, f'moved_{n}mm'):.1f} %" for n in THICK)
-        print(f"volume moves, median of {len(rows)} ({what}): {moves}")
+    for what, rows in (("real", real), ("synthetic", [row for row in thick if row not in real])):
+        many = [row for row in rows if float(str(row["ml_1mm"])) >= MANY_ML]
+        few = [row for row in rows if row not in many]
+        for load, some in ((f"from {MANY_ML:g} ml", many), (f"below {MANY_ML:g} ml", few)):
+            moves = ", ".join(f"{n} mm {100 * median(some, f'moved_{n}mm'):.1f} %" for n in THICK)
+            print(f"volume moves, median of {len(some)} ({what}, {load}): {moves}")
 
 
 if __name__ == "__main__":

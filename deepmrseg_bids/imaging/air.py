@@ -16,6 +16,7 @@ from scipy import ndimage
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array
 from deepmrseg_bids.imaging.hounsfield import zero_of_hounsfield
+from deepmrseg_bids.imaging.morphology import dilated
 
 __all__ = ["Air", "find_air", "with_air_at_zero"]
 
@@ -126,7 +127,7 @@ def _air_of(thin: Array) -> Air:
         return Air()
     low, high = (float(level) for level in np.percentile(thin[scanned], (1, 99.5)))
     span = high - low
-    beside = thin[scanned & ndimage.binary_dilation(~scanned)]
+    beside = thin[scanned & dilated(~scanned)]
     # a scan that was stripped may have -1 around its brain: near 0, and below all of it
     usual = _usual(common, span) if common >= min(0.0, float(thin[scanned].min())) else Air(common)
     if span == 0 or not beside.size or abs(common - low) <= _NEAR * span:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deepmrseg_bids.imaging.grid import Array, Grid
+from deepmrseg_bids.imaging.morphology import eroded
 
 __all__ = ["Gradient", "brightness_gradient"]
 
@@ -76,8 +76,7 @@ def brightness_gradient(image: Array, inside: NDArray[np.bool_], grid: Grid) -> 
 
 def _core(inside: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
     steps = max(1, round(_RIM_MM / min(grid.spacing)))
-    core: NDArray[np.bool_] = ndimage.binary_erosion(inside, iterations=steps)
-    return core
+    return eroded(inside, steps)
 
 
 def _blocks(

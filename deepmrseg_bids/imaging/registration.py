@@ -23,6 +23,7 @@ from scipy import ndimage
 from deepmrseg_bids.errors import RegistrationError
 from deepmrseg_bids.imaging.grid import Array, Grid, canonical_grid, centred_grid, resample, sample
 from deepmrseg_bids.imaging.hdf5_timestamps import forget_times
+from deepmrseg_bids.imaging.morphology import dilated, eroded
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.wording import counted
 
@@ -328,7 +329,7 @@ def edge_agreement(moving: Array, fixed: Array, inside: NDArray[np.bool_]) -> fl
         moving, fixed, inside: (I, J, K); the rim of ``inside`` is left out: it is an edge
             in both.
     """
-    core = ndimage.binary_erosion(inside, iterations=2)
+    core = eroded(inside, 2)
     slopes = [
         np.stack(np.gradient(ndimage.gaussian_filter(np.asarray(one, np.float32), 0.5)))
         for one in (moving, fixed)
@@ -449,8 +450,7 @@ def _on(mask: NDArray[np.bool_], source: Grid, target: Grid) -> NDArray[np.bool_
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask with a rim of 5 voxels: what lies around the brain says where it is, too."""
-    grown: NDArray[np.bool_] = ndimage.binary_dilation(mask, iterations=5)
-    return grown
+    return dilated(mask, 5)
 
 
 def _middle(image: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:

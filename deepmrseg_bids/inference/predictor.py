@@ -146,8 +146,8 @@ def with_position(x: torch.Tensor, spacing: float) -> torch.Tensor:
     return torch.cat([x, steps.expand(x.shape[0], 1, *x.shape[2:])], dim=1)
 
 
-def window_places(edge: int, window: int) -> list[slice]:
-    """Windows along one axis: evenly spaced, overlapping by half or more, to both ends.
+def window_places(edge: int, window: int, overlap: float = 0.5) -> list[slice]:
+    """Windows along one axis: evenly spaced, overlapping by a share or more, to both ends.
 
     A network with strides answers a little otherwise when its image moves by one voxel, and much
     the same again when it moves by two. So the windows begin at even and odd voxels in turn, and
@@ -156,10 +156,12 @@ def window_places(edge: int, window: int) -> list[slice]:
 
     >>> window_places(96, 80)
     [slice(0, 80, None), slice(17, 97, None)]
+    >>> len(window_places(128, 72)), len(window_places(128, 72, overlap=0.1))
+    (3, 2)
     """
     if not 0 < window < edge:
         return [slice(0, edge)]
-    count = math.ceil((edge - window) / (window / 2)) + 1
+    count = math.ceil((edge - window) / (window * (1 - overlap))) + 1
     starts = np.round(np.linspace(0, edge - window, count)).astype(int)
     starts += (starts - np.arange(count)) % 2
     return [slice(int(start), int(start) + window) for start in starts]
@@ -209,16 +211,17 @@ class Predictor:
         )
         self._network = network.to(device=self.device, memory_format=self._layout)  # type: ignore[call-overload]
 
-    def __call__(self, image: Array) -> NDArray[np.float32]:
+    def __call__(self, image: Array, *, overlap: float = 0.5) -> NDArray[np.float32]:
         """Posteriors of one prepared image.
 
         Args:
             image: (*space) or (channels, *space) float32, as the network was trained on.
+            overlap: of its windows; a small one is enough to find where something lies.
 
         Returns:
             (classes, *space) float32, summing to one over the classes.
         """
-        return self.many([image])[0]
+        return self.many([image], overlap=overlap)[0]
 
     def packed(self, image: Array) -> NDArray[np.uint16]:
         """The same in 65535ths, which for many classes is half of the memory.
@@ -243,7 +246,9 @@ class Predictor:
         rounded: NDArray[np.uint16] = np.rint(self(image) * np.float32(_FULL)).astype(np.uint16)
         return rounded
 
-    def many(self, images: Sequence[Array], *, mirrored: bool = True) -> list[NDArray[np.float32]]:
+    def many(
+        self, images: Sequence[Array], *, mirrored: bool = True, overlap: float = 0.5
+    ) -> list[NDArray[np.float32]]:
         """Posteriors of several images of one shape, in one batch; see ``__call__``.
 
         Two small images together take less time than one alone: a batch of one does not
@@ -260,12 +265,12 @@ class Predictor:
         start = time.perf_counter()
         try:
             with torch.inference_mode():
-                out: NDArray[np.float32] = self._in_windows(x, mirrored).cpu().numpy()
+                out: NDArray[np.float32] = self._in_windows(x, mirrored, overlap).cpu().numpy()
         except torch.cuda.OutOfMemoryError:
             out = np.empty(0, np.float32)
         if not len(out):
             self._leave_gpu()
-            return self.many(images, mirrored=mirrored)
+            return self.many(images, mirrored=mirrored, overlap=overlap)
         self.seconds += time.perf_counter() - start
         return list(out)
 
@@ -303,13 +308,14 @@ class Predictor:
         self._network = self._network.to(self.device)
         torch.cuda.empty_cache()
 
-    def _in_windows(self, x: torch.Tensor, mirrored: bool) -> torch.Tensor:
+    def _in_windows(self, x: torch.Tensor, mirrored: bool, overlap: float) -> torch.Tensor:
         """Posteriors of a batch, from overlapping windows of the size of the training crops.
 
         What a network says depends on where the edge of the image is: it is asked about
         what it was trained on, and the middle of a window counts more than its rim.
         """
-        axes = [*map(window_places, x.shape[2:], self.bundle.preparation.window)]
+        edges = zip(x.shape[2:], self.bundle.preparation.window, strict=False)
+        axes = [window_places(*pair, overlap) for pair in edges]
         places: list[tuple[Any, ...]] = [(slice(None), slice(None), *p) for p in product(*axes)]
         if len(places) == 1:
             return self._answers(x, mirrored)

@@ -35,6 +35,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from deepmrseg_bids.errors import MetricError
+from deepmrseg_bids.imaging.morphology import eroded
 from deepmrseg_bids.metrics.reliability import concordance
 
 __all__ = [
@@ -479,7 +480,7 @@ def _surface_scores(p: _Mask, r: _Mask, zooms: Sequence[float]) -> tuple[float, 
 
 def _surface_distances(p: _Mask, r: _Mask, zooms: Sequence[float]) -> tuple[_Floats, _Floats]:
     """Distances in mm from p's surface to r's, and from r's to p's; neither may be empty."""
-    surface_p, surface_r = p & ~ndimage.binary_erosion(p), r & ~ndimage.binary_erosion(r)
+    surface_p, surface_r = p & ~eroded(p), r & ~eroded(r)
     to_r = np.asarray(ndimage.distance_transform_edt(~surface_r, sampling=zooms))
     p_to_r = to_r[surface_p]
     del to_r  # a map of a whole head is large: hold one at a time

@@ -26,7 +26,7 @@ from deepmrseg_bids.imaging.grid import (
 )
 from deepmrseg_bids.imaging.intensity import normalise
 from deepmrseg_bids.imaging.labels import Label, LabelTable
-from deepmrseg_bids.imaging.morphology import box_of, closed, filled, largest
+from deepmrseg_bids.imaging.morphology import box_of, closed, dilated, filled, largest
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.intracranial import Intracranial, find_inside, mask_beside, row_of
 from deepmrseg_bids.tasks.outline import Outline, find_outline, is_fine
@@ -67,6 +67,7 @@ TABLE = LabelTable((Label(1, "Brain", "BR", "#3cb44b"),))
 
 _SMALLEST_ML, _LARGEST_ML = 300.0, 2800.0
 _SMOOTHED_MM = 1.2  # sigma of the second look
+_GLANCE = 0.1  # overlap of windows that only tell where the brain is
 _BOX_MM = 212.0  # edge of the cube that counts: any brain, however it is turned, and little neck
 _LOOKS = 4  # in that cube, at most; two are usual
 _APART_MM = 60.0  # the middles of two heads are further from each other
@@ -182,15 +183,20 @@ class _Look:
     Attributes:
         image: (I, J, K) on ``grid``.
         posteriors: (3, I, J, K) background, brain, deep structures.
-        inside: (I, J, K) the brain: the largest connected part, of what was scanned.
-        second: (I, J, K) the second largest part.
+        parts: (I, J, K) all of what was scanned that may be brain.
+        inside: (I, J, K) the brain: the largest connected part.
     """
 
     grid: Grid
     image: Array
     posteriors: NDArray[np.float32]
+    parts: NDArray[np.bool_]
     inside: NDArray[np.bool_]
-    second: NDArray[np.bool_]
+
+    @property
+    def second(self) -> NDArray[np.bool_]:
+        """(I, J, K) the second largest part."""
+        return largest(self.parts & ~self.inside)
 
     @property
     def millilitres(self) -> float:
@@ -214,8 +220,9 @@ class _Look:
         Its lower end is not asked: a neck that was taken for brain would move it.
         """
         box = box_of(self.inside) or ()
-        depth = ndimage.distance_transform_edt(np.pad(self.inside[box], 1))[1:-1, 1:-1, 1:-1]
-        core = np.argwhere(depth > _CORE * depth.max()).mean(axis=0) + [s.start for s in box]
+        coarse = np.pad(self.inside[box][::2, ::2, ::2], 1)
+        depth = ndimage.distance_transform_edt(coarse)[1:-1, 1:-1, 1:-1]
+        core = 2 * np.argwhere(depth > _CORE * depth.max()).mean(axis=0) + [s.start for s in box]
         voxels = np.argwhere(self.inside)
         spacing = self.grid.spacing[0]
         near = voxels[(np.abs(voxels - core) <= _REACH_MM / spacing).all(axis=1)]
@@ -238,10 +245,11 @@ def find_brain(volume: Volume, predictor: Predictor, *, given: bool = True) -> B
     Raises:
         SegmentationError: what was found cannot be a whole human brain.
     """
-    whole = _look(volume, _roomy(volume.grid, predictor.bundle.preparation), predictor)
+    view = _roomy(volume.grid, predictor.bundle.preparation)
+    whole = _look(volume, view, predictor, overlap=_GLANCE)
     look, smoothed = _settled(volume, whole, predictor, smoothed=False), False
     if look.confidence < _SURE:  # strong noise hides a brain
-        again = _look(volume, whole.grid, predictor, smoothed=True)
+        again = _look(volume, view, predictor, smoothed=True, overlap=_GLANCE)
         again = _settled(volume, again, predictor, smoothed=True)
         if smoothed := again.confidence > look.confidence + _SURER:
             look = again
@@ -252,7 +260,7 @@ def find_brain(volume: Volume, predictor: Predictor, *, given: bool = True) -> B
     probability = 1 - look.posteriors[0]
     whole_brain = filled(inside)
     probability = np.where(
-        whole_brain & ~inside, 1, np.where(ndimage.binary_dilation(inside), probability, 0)
+        whole_brain & ~inside, 1, np.where(dilated(inside), probability, 0)
     ).astype(np.float32)
     centre = _deep_centre(look.posteriors[2], inside, grid)
     unseen = Finding("no-deep-structures", "error", "the deep structures were not found")
@@ -472,7 +480,14 @@ def _how(volume: Volume, brain: Brain) -> str:
     return f"The mask was drawn at {brain.grid.spacing[0]:g} mm{coarse}."
 
 
-def _look(volume: Volume, grid: Grid, predictor: Predictor, *, smoothed: bool = False) -> _Look:
+def _look(
+    volume: Volume,
+    grid: Grid,
+    predictor: Predictor,
+    *,
+    smoothed: bool = False,
+    overlap: float = 0.5,
+) -> _Look:
     """What the network says of one part of a scan."""
     image = resample(volume.data, volume.grid, grid)
     if smoothed:
@@ -480,11 +495,10 @@ def _look(volume: Volume, grid: Grid, predictor: Predictor, *, smoothed: bool = 
     scanned = covered(volume.grid, grid)
     if not scanned.any():
         return _Look(grid, image, np.zeros((3, *grid.shape), np.float32), scanned, scanned)
-    posteriors = predictor(normalise(image, mode="head", scanned=scanned))
+    posteriors = predictor(normalise(image, mode="head", scanned=scanned), overlap=overlap)
     # the last voxels of a scan count whole
-    parts = (posteriors[0] < 0.5) & ndimage.binary_dilation(scanned)
-    inside = largest(parts)
-    return _Look(grid, image, posteriors, inside, largest(parts & ~inside))
+    parts = (posteriors[0] < 0.5) & dilated(scanned)
+    return _Look(grid, image, posteriors, parts, largest(parts))
 
 
 def _roomy(view: Grid, preparation: Preparation) -> Grid:

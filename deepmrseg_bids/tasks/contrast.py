@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid
+from deepmrseg_bids.imaging.morphology import eroded
 
 __all__ = ["brighter_than_white", "check_contrast"]
 
@@ -43,8 +44,8 @@ def check_contrast(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Fi
         if severity == "error":
             text += ": do not use the results of tasks that require a T1w"
         return [Finding("contrast-doubtful", severity, text)]
-    rim = mask & ~ndimage.binary_erosion(mask, iterations=round(_RIM_MM / grid.spacing[0]))
-    core = ndimage.binary_erosion(mask, iterations=round(_CORE_MM / grid.spacing[0]))
+    rim = mask & ~eroded(mask, round(_RIM_MM / grid.spacing[0]))
+    core = eroded(mask, round(_CORE_MM / grid.spacing[0]))
     if not core.any() or image[core].mean() > image[rim].mean():
         return []
     text = "contrast is not T1-like (the centre of the brain is darker than its surface)"

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.imaging.grid import Grid, covered, resample
 from deepmrseg_bids.imaging.intensity import normalise
-from deepmrseg_bids.imaging.morphology import filled
+from deepmrseg_bids.imaging.morphology import dilated, filled
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks.results import Beside, Measure, expected_dice
 from deepmrseg_bids.tasks.spec import Output
@@ -64,7 +64,7 @@ def find_inside(
         overlap[0] = 0
         kept |= (pieces == overlap.argmax()) & (overlap.max() > 0)
     inside = filled(kept)
-    near = ndimage.binary_dilation(inside)
+    near = dilated(inside)
     # never less than the brain, so that its mask lies inside on every grid
     probability = np.where(near, np.maximum(likely, brain), 0)
     probability = np.where(inside & (probability <= 0.5), 1, probability)

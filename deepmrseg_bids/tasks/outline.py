@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deepmrseg_bids.imaging.grid import Grid
-from deepmrseg_bids.imaging.morphology import filled, grown, largest
+from deepmrseg_bids.imaging.morphology import dilated, filled, grown, largest
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.tasks.crops import MaskOn, around_brain, look
 from deepmrseg_bids.tasks.results import expected_dice
@@ -68,7 +67,7 @@ def find_outline(
     if not _LEAST <= share <= _MOST:
         return None
     sure = expected_dice(likely, whole)
-    near = ndimage.binary_dilation(whole)
+    near = dilated(whole)
     likely = np.where(whole & ~inside, 1, np.where(near, likely, 0)).astype(np.float32)
     likely[near & ~whole] = np.minimum(likely[near & ~whole], 0.499)
     return Outline(likely, box, sure)

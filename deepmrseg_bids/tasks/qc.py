@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid, covered
+from deepmrseg_bids.imaging.morphology import dilated, eroded
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.tasks.contrast import check_contrast
 from deepmrseg_bids.tasks.results import Measure, Segmentation
@@ -195,7 +196,7 @@ def _detail(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:
     """
     if max(abs(edge - _DETAIL_MM) for edge in grid.spacing) > 0.1:
         return []
-    core = ndimage.binary_erosion(mask, iterations=2)
+    core = eroded(mask, 2)
     if not core.any():
         return []
     fine = np.abs(ndimage.laplace(image))[core].mean()
@@ -226,7 +227,7 @@ def _volume(mask: NDArray[np.bool_], grid: Grid) -> list[Finding]:
 
 def _contents(mask: NDArray[np.bool_], image: Array) -> list[Finding]:
     """Whether what was found has the intensities of a brain: several tissues, and no air."""
-    inner = image[ndimage.binary_erosion(mask, iterations=2)]
+    inner = image[eroded(mask, 2)]
     if not inner.size:
         return []
     low, middle, high = np.percentile(inner, (5, 50, 95))
@@ -251,8 +252,8 @@ def _blanked(mask: NDArray[np.bool_], image: Array, grid: Grid, view: Grid) -> l
     Skull and scalp lie between a brain and the air around a head.
     """
     empty = np.abs(image) < _EMPTY * float(image.max())
-    empty = ndimage.binary_opening(empty) & covered(view, grid)
-    beside = ndimage.binary_dilation(mask, iterations=2) & ~mask & empty
+    empty = dilated(eroded(empty)) & covered(view, grid)
+    beside = dilated(mask, 2) & ~mask & empty
     mm2 = float(beside.sum()) * grid.spacing[0] ** 2
     if mm2 <= _BLANK_MM2:
         return []
@@ -317,7 +318,7 @@ def _shape(mask: NDArray[np.bool_], grid: Grid) -> list[Finding]:
 def _stripped(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:
     """Whether there is anything but the brain."""
     steps = max(1, round(_AWAY_MM / grid.spacing[0]))
-    away = ~ndimage.binary_dilation(mask, iterations=steps)
+    away = ~dilated(mask, steps)
     something = np.abs(image - np.percentile(image, 1)) > 0.02 * float(np.ptp(image[mask]))
     if not away.any():
         return []

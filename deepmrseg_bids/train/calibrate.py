@@ -82,26 +82,26 @@ def coverage(
 def floor_of(rows: Sequence[Evaluated], *, none_below_mm3: float, level: float = 0.95) -> float:
     """The load below which a person may have no lesions: ``volume_floor``, mm3.
 
-    The upper end of a one-sided prediction interval of the predicted volume (its logarithm, with
-    an offset) in another person with next to no lesions.
+    The upper end of a one-sided prediction interval of what is found beyond the reference in
+    another person with few lesions: as much may be found where there are none.
 
     Args:
-        none_below_mm3: a reference below this is next to none.
+        none_below_mm3: a reference below this is few.
 
     Raises:
         ValueError: fewer than five such samples.
     """
-    found = [row.agreement.volume_mm3 for row in rows
-             if row.agreement.reference_volume_mm3 < none_below_mm3]  # fmt: skip
-    n = len(found)
+    known = [row.agreement for row in rows]
+    beyond = np.array([one.volume_mm3 - one.reference_volume_mm3 for one in known
+                       if one.reference_volume_mm3 < none_below_mm3])  # fmt: skip
+    n = len(beyond)
     if n < _FEWEST:
         raise ValueError(
             f"a floor needs at least {_FEWEST} samples with a reference below "
             f"{none_below_mm3:g} mm3, got {n}"
         )
-    logs = np.log(np.array(found) + _OFFSET_MM3)
-    reach = stats.t.ppf(level, n - 1) * np.std(logs, ddof=1) * math.sqrt(1 + 1 / n)
-    return round(float(np.exp(logs.mean() + reach)) - _OFFSET_MM3, 0)
+    reach = stats.t.ppf(level, n - 1) * np.std(beyond, ddof=1) * math.sqrt(1 + 1 / n)
+    return max(0.0, round(float(beyond.mean() + reach), 0))
 
 
 def confidence_fit(rows: Sequence[Evaluated]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Masks grown, closed and filled are those of SciPy's binary operations."""
+"""Masks grown, dilated, eroded, closed and filled are those of SciPy's binary operations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.imaging.morphology import closed, filled, grown, largest
+from deepmrseg_bids.imaging.morphology import closed, dilated, eroded, filled, grown, largest
 
 masks = st.builds(
     lambda seed, shape, share: np.random.default_rng(seed).random(shape) < share,
@@ -31,6 +31,15 @@ def test_a_mask_grows_to_a_cube_around_every_voxel(mask: NDArray[np.bool_], voxe
     if voxels:
         expected = ndimage.binary_dilation(mask, np.ones((3, 3, 3)), iterations=voxels)
     np.testing.assert_array_equal(grown(mask, voxels), expected)
+
+
+@given(masks, st.integers(1, 4))
+def test_a_mask_is_dilated_and_eroded_through_faces(mask: NDArray[np.bool_], steps: int) -> None:
+    wider = ndimage.binary_dilation(mask, iterations=steps)
+    np.testing.assert_array_equal(dilated(mask, steps), wider)
+    np.testing.assert_array_equal(eroded(mask, steps), ndimage.binary_erosion(mask, None, steps))
+    np.testing.assert_array_equal(dilated(mask, 0), mask)
+    np.testing.assert_array_equal(eroded(mask, 0), mask)
 
 
 @given(masks, st.tuples(*[st.integers(0, 3)] * 3))

@@ -87,6 +87,9 @@ def test_the_floor_is_above_what_is_found_in_most_people_without_lesions():
     floor = floor_of([*clean, *people()], none_below_mm3=49)
     fresh = np.exp(rng.normal(5.5, 0.6, 4000))
     assert 0.9 <= float((fresh < floor).mean()) <= 0.99
+    few = [sample(row.agreement.volume_mm3 + truth, truth)
+           for row, truth in zip(clean, rng.uniform(0, 900, 60), strict=True)]  # fmt: skip
+    assert floor_of(few, none_below_mm3=1000) == floor_of(clean, none_below_mm3=1000)
     with pytest.raises(ValueError, match="at least 5"):
         floor_of(clean[:4], none_below_mm3=300)
 

@@ -26,6 +26,7 @@ const SMOOTHED_MM = 1.2;
 const BOX_MM = 212;
 const LOOKS = 4;
 const STEP_MM = 8;
+const GLANCE = 0.1; // overlap of windows that only tell where the brain is
 const APART_MM = 60; // the middles of two heads are further from each other
 const CORE = 0.7;
 const REACH_MM = 115;
@@ -133,11 +134,11 @@ function carried(share: Float32Array, source: Grid, grid: Grid): Uint8Array {
 
 /** Find the brain in a raw head: once in the whole field of view, then in a cube around it. */
 export async function findBrain(volume: Volume, predictor: Predictor): Promise<Brain> {
-  const whole = await takeLook(volume, roomy(volume.grid, predictor.bundle.preparation), predictor, false);
+  const whole = await takeLook(volume, roomy(volume.grid, predictor.bundle.preparation), predictor, false, GLANCE);
   let look = await settled(volume, whole, predictor, false);
   let smoothed = false;
   if (look.confidence < SURE) {
-    let again = await takeLook(volume, whole.grid, predictor, true); // strong noise hides a brain
+    let again = await takeLook(volume, whole.grid, predictor, true, GLANCE); // strong noise hides a brain
     again = await settled(volume, again, predictor, true);
     smoothed = again.confidence > look.confidence + SURER;
     if (smoothed) look = again;
@@ -245,9 +246,17 @@ function cubeAround(point: Vec3, whole: Grid, shape: Vec3): Grid {
 /** The middle of the brain in millimetres, by its top and its sides, not by its lower end. */
 function middleOf({ inside, grid }: Look): Vec3 {
   const { shape, spacing } = grid;
-  const depth = distance(inside, shape);
+  const box = boxAbove(inside, shape, 0.5);
+  if (!box) return grid.toWorld([0, 0, 0]);
+  const half = box.start.map((start, k) => Math.ceil((box.stop[k] - start) / 2)) as Vec3; // every second voxel
+  const coarse = new Uint8Array(half[0] * half[1] * half[2]);
+  for (let i = 0, n = 0; i < half[0]; i++)
+    for (let j = 0; j < half[1]; j++)
+      for (let k = 0; k < half[2]; k++, n++)
+        coarse[n] = inside[((box.start[0] + 2 * i) * shape[1] + box.start[1] + 2 * j) * shape[2] + box.start[2] + 2 * k];
+  const depth = distance(coarse, half);
   const limit = CORE * depth.reduce((a, b) => Math.max(a, b), 0);
-  const core = meanPlace(depth.map((d) => +(d > limit)), shape);
+  const core = meanPlace(depth.map((d) => +(d > limit)), half).map((x, axis) => 2 * x + box.start[axis]);
   const reach = REACH_MM / spacing[0];
   const near = picked(inside, shape, (i, j, k) => [i, j, k].every((x, axis) => Math.abs(x - core[axis]) <= reach));
   const [top] = weighted(profile(near, shape, 2), [99.5]);
@@ -274,7 +283,7 @@ function meanPlace(mask: ArrayLike<number>, shape: Vec3): Vec3 {
 }
 
 /** What the network says of one part of a scan. */
-async function takeLook(volume: Volume, grid: Grid, predictor: Predictor, smoothed: boolean): Promise<Look> {
+async function takeLook(volume: Volume, grid: Grid, predictor: Predictor, smoothed: boolean, overlap = 0.5): Promise<Look> {
   const { shape, size } = grid;
   let image = resample(volume.data, volume.grid, grid);
   if (smoothed) image = gaussianFilter(image, shape, SMOOTHED_MM / grid.spacing[0]);
@@ -283,7 +292,7 @@ async function takeLook(volume: Volume, grid: Grid, predictor: Predictor, smooth
     const posteriors = [0, 1, 2].map(() => new Float32Array(size));
     return { grid, image, posteriors, inside: scanned, millilitres: 0, second: scanned, confidence: 0 };
   }
-  const answer = await predict(predictor, normalise(image, "head", scanned), shape);
+  const answer = await predict(predictor, normalise(image, "head", scanned), shape, overlap);
   const posteriors = [0, 1, 2].map((c) => answer.subarray(c * size, (c + 1) * size));
   const nearScan = dilate(scanned, shape); // the last voxels of a scan count whole
   const parts = nearScan.map((near, n) => near & +(posteriors[0][n] < 0.5));

@@ -19,9 +19,9 @@ export interface Predictor {
 export type Predictors = (name: string) => Promise<Predictor>;
 
 /** First voxels of windows along one axis: evenly spaced, at even and odd voxels in turn. */
-export function windowPlaces(edge: number, window: number): number[] {
+export function windowPlaces(edge: number, window: number, overlap = 0.5): number[] {
   if (!(window > 0 && window < edge)) return [0];
-  const count = Math.ceil((edge - window) / (window / 2)) + 1;
+  const count = Math.ceil((edge - window) / (window * (1 - overlap))) + 1;
   return Array.from({ length: count }, (_, n) => {
     const start = roundHalfEven((n * (edge - window)) / (count - 1));
     return start + ((((start - n) % 2) + 2) % 2);
@@ -34,13 +34,13 @@ function bell(edge: number): Float32Array {
 }
 
 /** Posteriors (classes, *shape) of an image (channels, *shape), from overlapping windows. */
-export async function predict(predictor: Predictor, image: Float32Array, shape: Vec3): Promise<Float32Array> {
+export async function predict(predictor: Predictor, image: Float32Array, shape: Vec3, overlap = 0.5): Promise<Float32Array> {
   const { window } = predictor.bundle.preparation;
   const { classes } = predictor.bundle.network;
   const size = shape[0] * shape[1] * shape[2];
   const channels = image.length / size;
   const edges = shape.map((edge, k) => (window[k] > 0 && window[k] < edge ? window[k] : edge)) as Vec3;
-  const axes = shape.map((edge, k) => windowPlaces(edge, window[k]));
+  const axes = shape.map((edge, k) => windowPlaces(edge, window[k], overlap));
   const places = axes[0].flatMap((i) => axes[1].flatMap((j) => axes[2].map((k): Vec3 => [i, j, k])));
   if (places.length === 1) return predictor.network(image, [1, channels, ...shape]);
   const bells = edges.map(bell);

@@ -191,7 +191,7 @@ def _thinned(data: Array) -> Array:
 
 
 def _faces(data: Array) -> list[Array]:
-    return [np.take(data, end, axis) for axis in range(3) for end in (0, -1)]
+    return [np.moveaxis(data, axis, 0)[end] for axis in range(3) for end in (0, -1)]
 
 
 def _most_common(values: Array) -> tuple[float, float]:

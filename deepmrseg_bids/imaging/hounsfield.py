@@ -35,10 +35,11 @@ def zero_of_hounsfield(data: Array) -> float | None:
 
 def _fits(data: Array, zero: float) -> bool:
     """Whether air, soft tissue and the width of soft tissue are those of a CT with this zero."""
-    air = float((data < zero + _AIR).mean())
+    if float((data < zero + _AIR).mean()) < _LEAST_AIR:
+        return False
     head = data[data > zero + _HEAD] - zero
     soft = head[np.abs(head) <= _SOFT]
-    if air < _LEAST_AIR or not soft.size:
+    if not soft.size:
         return False
     middle = float(np.median(soft))
     low, high = _TISSUE

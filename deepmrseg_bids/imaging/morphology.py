@@ -47,7 +47,7 @@ def dilated(mask: NDArray[np.bool_], steps: int = 1) -> NDArray[np.bool_]:
            [1, 1, 0]])
     """
     for _ in range(steps):
-        before, mask = mask, mask.copy()
+        before, mask = mask, mask.copy(order="K")  # as it lies in memory
         for axis in range(mask.ndim):
             to, of = mask.swapaxes(0, axis), before.swapaxes(0, axis)
             to[1:] |= of[:-1]
@@ -69,6 +69,8 @@ def eroded(mask: NDArray[np.bool_], steps: int = 1) -> NDArray[np.bool_]:
 
 def closed(mask: NDArray[np.bool_], voxels: Sequence[int]) -> NDArray[np.bool_]:
     """A mask without gaps narrower than twice so many voxels, for each axis."""
+    if _lies_reversed(mask):
+        return closed(mask.T, voxels[::-1]).T
     out = np.zeros_like(mask)
     box = box_of(mask)
     if box is not None:
@@ -84,6 +86,8 @@ def closed(mask: NDArray[np.bool_], voxels: Sequence[int]) -> NDArray[np.bool_]:
 
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask with its holes: what is outside of it but is not connected with the border."""
+    if _lies_reversed(mask):
+        return filled(mask.T).T
     out = np.zeros_like(mask)
     box = box_of(mask)
     if box is not None:
@@ -94,6 +98,8 @@ def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The largest connected part of a mask."""
+    if _lies_reversed(mask):
+        return largest(mask.T).T
     out = np.zeros_like(mask)
     box = box_of(mask)
     if box is not None:
@@ -102,6 +108,11 @@ def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         sizes[0] = 0
         out[box] = pieces == sizes.argmax()
     return out
+
+
+def _lies_reversed(mask: NDArray[np.bool_]) -> bool:
+    """Whether the first axis is the fastest, as in files: SciPy is slow along the others."""
+    return mask.flags.f_contiguous and not mask.flags.c_contiguous
 
 
 def _in_cubes(

@@ -131,7 +131,7 @@ class Posteriors:
         best = self.data[0].copy()
         likely = np.zeros(self.grid.shape, dtype=np.uint8)
         for number, share in enumerate(self.data[1:], start=1):  # faster than argmax
-            likely[share > best] = number
+            np.putmask(likely, share > best, number)
             np.maximum(best, share, out=best)
         return likely
 

@@ -12,10 +12,13 @@ from scipy import ndimage
 from deepmrseg_bids.imaging.morphology import closed, dilated, eroded, filled, grown, largest
 
 masks = st.builds(
-    lambda seed, shape, share: np.random.default_rng(seed).random(shape) < share,
+    lambda seed, shape, share, order: np.array(
+        np.random.default_rng(seed).random(shape) < share, order=order
+    ),
     st.integers(0, 10_000),
     st.tuples(*[st.integers(1, 9)] * 3),
     st.sampled_from([0.0, 0.05, 0.3, 0.6, 0.95, 1.0]),
+    st.sampled_from("CF"),  # as in memory, and as in files
 )
 
 

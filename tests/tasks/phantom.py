@@ -72,7 +72,7 @@ class ByLevel:
         self.windows, self.span = windows, span
         self.seen: list[np.ndarray] = []
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, *, overlap: float = 0.5) -> np.ndarray:
         assert np.abs(image).max() < 5, "the phantom's levels must not be clipped"
         self.seen.append(image.copy())
         counted = image != OUTSIDE

@@ -69,7 +69,7 @@ class OfTwoMinds(ByLevel):
         super().__init__(labels, Preparation(2.0, "head"), (), (0, BRIGHT))
         self.lowest = (whole, cube)
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, *, overlap: float = 0.5) -> np.ndarray:
         low = self.lowest[max(image.shape) <= 110]
         self.windows = ((low, 170), (170, 999))
         return super().__call__(image)
@@ -176,7 +176,7 @@ class Dazzled(ByLevel):
 
     limit = 0.3
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, *, overlap: float = 0.5) -> np.ndarray:
         if np.abs(np.diff(image, axis=0)).mean() < self.limit:
             return super().__call__(image)
         self.seen.append(image.copy())

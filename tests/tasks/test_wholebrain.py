@@ -42,7 +42,7 @@ class BySide:
             facts={},
         )
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, *, overlap: float = 0.5) -> np.ndarray:
         right = np.arange(image.shape[0])[:, None, None] >= image.shape[0] / 2
         inside = image > -3
         return np.stack([~inside, inside & right, inside & ~right]).astype(np.float32)

@@ -26,9 +26,10 @@ Intervals by range of the volume, the floor and the confidence come from these t
 (`per_sample.tsv`, as `deepmrseg evaluate` writes them), none of which the networks were trained on,
 whose confidence is that of the posteriors (a bundle without ``confidence_fit``). ``--ranges``
 are the ends of the ranges in mm3, ``--none-below`` is the reference volume below which there are
-next to no lesions; ``--if-none`` states what may have been missed where nothing was found, in mm3
-(`benchmarks/missed_lesions.py`). The coverage of the intervals, each from all other samples, and
-the rank correlation of the confidence with the true Dice are printed and go into the card.
+few lesions (the floor comes from these scans); ``--if-none`` states what may have been missed where
+nothing was found, in mm3 (`benchmarks/missed_lesions.py`). The coverage of the intervals, each from
+all other samples, and the rank correlation of the confidence with the true Dice are printed and go
+into the card.
 """
 
 from __future__ import annotations
@@ -85,9 +86,10 @@ DATA = {
     "hippocampus": "200 crops of the Medical Segmentation Decathlon, task 04, with manual labels",
     "wml": (
         "16 clinical FLAIR-T1w pairs of older adults, 2 mm, with automatic labels (DLWMLS); 5 "
-        "pairs of older adults, slices of 3 mm, with manual labels of one rater; pairs "
-        "synthesised from 12 whole-head label maps and from 50 T1w heads of IXI, with lesions of "
-        "27 patients with multiple sclerosis and of a lesion simulator"
+        "pairs of older adults, slices of 3 mm, with manual labels of one rater; 2 of patients "
+        "with multiple sclerosis, 1 mm, with labels of several raters; pairs synthesised from 12 "
+        "whole-head label maps and from 50 T1w heads of IXI, with lesions of 27 patients with "
+        "multiple sclerosis and of a lesion simulator"
     ),
 }
 BEFORE = {
@@ -111,7 +113,8 @@ LICENCE = {
     "wholebrain": "non-commercial use only (CC BY-NC, the terms of its manual labels)",
     "hippocampus": "CC BY-SA 4.0 (the terms of its training data)",
     "wml": "research use; clinical scans and automatic labels: SBIA software licence; IXI: CC "
-    "BY-SA 3.0; label maps: Apache-2.0; lesion shapes: Apache-2.0 and CC BY 4.0",
+    "BY-SA 3.0; label maps: Apache-2.0; lesion shapes: Apache-2.0 and CC BY 4.0; scans of multiple "
+    "sclerosis: CC BY 4.0",
 }
 CITE = {
     "brain": "IXI (brain-development.org); Bashyam et al. 2025 (DLMUSE); Billot et al. 2023",
@@ -165,9 +168,9 @@ LIMITS = {
     "infarcts, oedema and gliosis can be labelled. Not validated in tumours. "
     "Lesions in cortex, cerebellum and spinal cord are missed. Few faint "
     "lesions are not separated reliably from other bright spots: in five older people with "
-    "manual labels of 0.1 to 7.9 ml the volume is wrong by 0.2 to 3.5 ml (median 0.6 ml; networks "
+    "manual labels of 0.1 to 7.9 ml the volume is wrong by 0.01 to 1.5 ml (median 0.6 ml; networks "
     "that were not trained on the person); in two other patients with manual labels Dice is 0.76 "
-    "with many lesions, 0.24 with few. "
+    "with many lesions, 0.20 with few. "
     "The labels of the clinical scans are automatic, at 2 mm, and omit visible lesions, so "
     "agreement with them does not measure the accuracy of volumes.",
 }
@@ -385,7 +388,8 @@ def about_calibration(facts: dict[str, Any]) -> list[str]:
         stated, start = facts["volume_interval_ranges"][name], 0.0
         floor = facts.get("volume_floor", {}).get(name)
         least = "" if floor is None else (
-            f"a volume below {floor / 1000:.1f} ml is not distinguishable from none. "
+            f"a volume below {floor / 1000:.1f} ml is not distinguishable from none: as "
+            "much is found beyond the reference in people with few. "
         )  # fmt: skip
         lines.append(
             f"- **{name}, by load**: {least}Confidence is the Dice expected from load and "

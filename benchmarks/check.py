@@ -22,8 +22,8 @@ from deepmrseg_bids.system import prepare_process
 
 # what, and the most that is allowed
 BOUNDS = {
-    "matrix product over networks, rates": 2.6,
-    "whole head over networks": 2.2,
+    "matrix product over networks, rates": 3.4,
+    "whole head over networks": 2.6,
     "`predict` until it reads an image over `import torch`": 1.8,
     "`deepmrseg-bids --help` over an empty Python": 8.0,
     "`deepmrseg --help` over an empty Python": 8.0,

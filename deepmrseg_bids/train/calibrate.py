@@ -101,7 +101,7 @@ def floor_of(rows: Sequence[Evaluated], *, none_below_mm3: float, level: float =
             f"{none_below_mm3:g} mm3, got {n}"
         )
     reach = stats.t.ppf(level, n - 1) * np.std(beyond, ddof=1) * math.sqrt(1 + 1 / n)
-    return max(0.0, round(float(beyond.mean() + reach), 0))
+    return max(0.0, round(float(beyond.mean() + reach), -2))  # to a tenth of a millilitre
 
 
 def confidence_fit(rows: Sequence[Evaluated]) -> list[float]:

@@ -51,6 +51,21 @@ def image(dims: int, edge: int = 8, channels: int = 1) -> torch.Tensor:
     return torch.randn(2, channels, *(edge + k for k in range(dims)))
 
 
+# --- both networks
+
+
+@pytest.mark.parametrize("kind", ["deepmrseg", "unet"])
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("thickness", [1, 5, 100])
+def test_slabs_together_are_the_whole_answer(kind: str, patch: int, thickness: int) -> None:
+    network = build_network(config(kind=kind, patch=patch)).eval()
+    x = image(3, edge=9)
+    with torch.inference_mode():
+        slabs = list(network.slabs(x, thickness))
+        assert {slab.shape[2] for slab in slabs[:-1]} <= {max(patch, thickness // patch * patch)}
+        torch.testing.assert_close(torch.cat(slabs, dim=2), network(x), rtol=0, atol=1e-5)
+
+
 # --- blocks
 
 

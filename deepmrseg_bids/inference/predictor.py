@@ -239,8 +239,9 @@ class Predictor:
         if whole and not self._mirrors and self.device.type == "cpu":
             x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
             start = time.perf_counter()
+            packed = np.empty((self.bundle.network.classes, *image.shape[-dims:]), dtype=np.uint16)
             with torch.inference_mode():
-                packed = _packed(self._logits(x[None] if x.ndim > dims else x[None, None])[0])
+                self._pack(x[None] if x.ndim > dims else x[None, None], packed)
             self.seconds += time.perf_counter() - start
             return packed
         rounded: NDArray[np.uint16] = np.rint(self(image) * np.float32(_FULL)).astype(np.uint16)
@@ -357,24 +358,33 @@ class Predictor:
         return result
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        if self.bundle.preparation.position:
-            x = with_position(x, self.bundle.preparation.spacing)
-        mixed = self._type != torch.float32
-        with torch.autocast(self.device.type, dtype=self._type, enabled=mixed):
-            logits: torch.Tensor = self._network(x.contiguous(memory_format=self._layout))
+        with self._mixed():
+            logits: torch.Tensor = self._network(self._shown(x))
         return logits
 
+    def _pack(self, x: torch.Tensor, out: NDArray[np.uint16]) -> None:
+        """Write the posteriors of one image into ``out`` in 65535ths, slab by slab."""
+        written = torch.from_numpy(
+            out.view(np.int16)
+        )  # the same bits; torch rounds with all threads
+        thickness = max(1, _AT_ONCE * out.shape[1] // out.size)
+        first = 0
+        with self._mixed():
+            for logits in self._network.slabs(self._shown(x), thickness):
+                share = logits[0].float().softmax(0).mul_(_FULL).round_()
+                last = first + share.shape[1]
+                written[:, first:last] = share.to(torch.int32).to(torch.int16)
+                first = last
 
-def _packed(logits: torch.Tensor) -> NDArray[np.uint16]:
-    """Posteriors in 65535ths, slab by slab: (classes, *space)."""
-    out = np.empty(logits.shape, dtype=np.uint16)
-    written = torch.from_numpy(out.view(np.int16))  # the same bits; torch rounds with all threads
-    step = max(1, _AT_ONCE * logits.shape[1] // logits.numel())
-    for first in range(0, logits.shape[1], step):
-        slab = slice(first, first + step)
-        share = logits[:, slab].float().softmax(0).mul_(_FULL).round_()
-        written[:, slab] = share.to(torch.int32).to(torch.int16)
-    return out
+    def _shown(self, x: torch.Tensor) -> torch.Tensor:
+        """What the network sees, as it lies best in memory."""
+        if self.bundle.preparation.position:
+            x = with_position(x, self.bundle.preparation.spacing)
+        return x.contiguous(memory_format=self._layout)
+
+    def _mixed(self) -> torch.autocast:
+        mixed = self._type != torch.float32
+        return torch.autocast(self.device.type, dtype=self._type, enabled=mixed)
 
 
 @dataclass(eq=False)

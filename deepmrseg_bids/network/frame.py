@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,16 +42,31 @@ class Frame(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        size = [int(edge) for edge in x.shape[2:]]
+        return self._answer(self._seen(x), x.shape[2:])
+
+    def slabs(self, x: Tensor, thickness: int) -> Iterator[Tensor]:
+        """The same in slabs along the first axis of space, of so many voxels or fewer.
+
+        With many classes the logits are larger than all else; of slabs, one is there at a time.
+        """
+        size, patch = x.shape[2:], self.config.patch
+        seen, step = self._seen(x), max(1, thickness // patch)
+        for first in range(0, -(-size[0] // patch), step):
+            edge = min(step * patch, size[0] - first * patch)
+            yield self._answer(seen[:, :, first : first + step], (edge, *size[1:]))
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """The features of an image, padded to a fitting size."""
         padding: list[int] = []
-        for edge in reversed(size):
-            padding += [0, -edge % self.config.multiple]
-        if any(padding):
-            x = functional.pad(x, padding)
-        x = self.head(self.features(self._fold(x)))
-        x = self._unfold(x)
+        for edge in reversed(x.shape[2:]):
+            padding += [0, -int(edge) % self.config.multiple]
+        return self.features(self._fold(functional.pad(x, padding) if any(padding) else x))
+
+    def _answer(self, seen: Tensor, size: Sequence[int]) -> Tensor:
+        """The logits of features, (N, classes, *size)."""
+        x = self._unfold(self.head(seen))
         for axis, edge in enumerate(size, start=2):
-            x = x.narrow(axis, 0, edge)
+            x = x.narrow(axis, 0, int(edge))
         return x
 
     def _fold(self, x: Tensor) -> Tensor:

@@ -162,5 +162,5 @@ TASK = TaskSpec(
         "a second network."
     ),
     figure=Figure(margin_mm=15.0, plane=1),
-    costs=Costs(window_seconds=0.4, network_mib=1500, labels=134, crop_mm3=150 * 180 * 150),
+    costs=Costs(window_seconds=0.4, network_mib=950, labels=134, crop_mm3=150 * 180 * 150),
 )

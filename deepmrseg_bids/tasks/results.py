@@ -14,7 +14,7 @@ from scipy import ndimage
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample, sample
 from deepmrseg_bids.imaging.labels import LabelTable
-from deepmrseg_bids.imaging.morphology import box_of
+from deepmrseg_bids.imaging.morphology import box_above
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.calibration import Calibration
@@ -130,8 +130,9 @@ class Posteriors:
         """The most likely class in each voxel, (I, J, K)."""
         best = self.data[0].copy()
         likely = np.zeros(self.grid.shape, dtype=np.uint8)
+        wins = np.empty(self.grid.shape, dtype=bool)  # a new one for each class would take longer
         for number, share in enumerate(self.data[1:], start=1):  # faster than argmax
-            np.putmask(likely, share > best, number)
+            np.putmask(likely, np.greater(share, best, out=wins), number)
             np.maximum(best, share, out=best)
         return likely
 
@@ -285,7 +286,7 @@ def _where_it_can_win(
     Args:
         least: with less a class never wins.
     """
-    core = box_of(posterior > least)
+    core = box_above(posterior, least)
     if core is None:
         return None
     part = Part.needed(grid, core, target)

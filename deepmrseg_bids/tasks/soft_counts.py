@@ -6,14 +6,14 @@ looking at the posteriors again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepmrseg_bids.imaging.grid import Array
-from deepmrseg_bids.imaging.morphology import box_of
+from deepmrseg_bids.imaging.morphology import box_above
 from deepmrseg_bids.tasks.results import Posteriors
 
 __all__ = ["SoftCounts", "count"]
@@ -65,34 +65,26 @@ def count(posteriors: Posteriors) -> SoftCounts:
     chosen = place[posteriors.chosen()]
     shared = np.zeros((len(indices) + 1, len(indices)))
     total, one = np.zeros(len(indices)), posteriors.one
-    for index, whole, of_side in _shares(posteriors):
-        total[place[index]] = _sum(whole, of_side) / one
-        if (box := box_of(whole > _SMALL * one)) is None:
+    for index, whole in zip(posteriors.indices[1:], posteriors.data[1:], strict=True):
+        own = place[index]
+        right = sides.right if sides is not None and index in sides.left_of else None
+        total[own] = float(whole.sum(dtype=np.float64)) / one
+        if right is not None:  # what is not on the right is on the left
+            on_right = _sum_of_product(whole, right) / one
+            total[own], total[place[paired[index]]] = on_right, total[own] - on_right
+        if (box := box_above(whole, _SMALL * one)) is None:
             continue
-        share = (
-            whole[box] / np.float32(one)
-            if of_side is None
-            else whole[box] / np.float32(one) * of_side[box]
-        )
-        where = chosen[box].ravel()
-        shared[:, place[index]] = np.bincount(where, share.ravel(), minlength=len(shared))
+        where, share = chosen[box].ravel(), whole[box] / np.float32(one)
+        among = np.bincount(where, share.ravel(), minlength=len(shared))
+        shared[:, own] = among
+        if right is not None:
+            share *= right[box]
+            among_right = np.bincount(where, share.ravel(), minlength=len(shared))
+            shared[:, own], shared[:, place[paired[index]]] = among_right, among - among_right
     sizes = np.bincount(chosen.ravel(), minlength=len(shared))[:-1].astype(np.float64)
     return SoftCounts(indices, sizes, shared[:-1], total)
 
 
-def _shares(posteriors: Posteriors) -> Iterator[tuple[int, Array, Array | None]]:
-    """Each label with the probability of its class, and that of its side where it has one."""
-    sides = posteriors.sides
-    left = None if sides is None else 1 - sides.right
-    for index, data in zip(posteriors.indices[1:], posteriors.data[1:], strict=True):
-        if sides is None or index not in sides.left_of:
-            yield index, data, None
-        else:
-            yield index, data, sides.right
-            yield sides.left_of[index], data, left
-
-
-def _sum(whole: Array, of_side: Array | None) -> float:
-    if of_side is None:
-        return float(whole.sum(dtype=np.float64))
-    return float(np.einsum("ijk,ijk->i", whole, of_side, dtype=np.float32).sum(dtype=np.float64))
+def _sum_of_product(one: Array, other: Array) -> float:
+    """Line by line in single precision."""
+    return float(np.einsum("ijk,ijk->i", one, other, dtype=np.float32).sum(dtype=np.float64))

@@ -73,9 +73,8 @@ def segment(
     right = _right(volume, box, mask_on, sides)
     found = look(volume, box, mask_on, structures, packed=True)
     outside = ~mask_on(box)
-    for share in found.data[1:]:
-        share[outside] = 0
-    found.data[0][outside] = found.one
+    np.copyto(found.data[1:], 0, where=outside)
+    np.copyto(found.data[0], found.one, where=outside, casting="unsafe")
     found = replace(found, sides=Sides(right, _left_of(TABLE)))
     counts = count(found)
     labels = label_map(found, volume.grid)

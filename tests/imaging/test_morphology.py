@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepmrseg_bids.imaging.morphology import closed, dilated, eroded, filled, grown, largest
+from deepmrseg_bids.imaging.morphology import (
+    box_above,
+    box_of,
+    closed,
+    dilated,
+    eroded,
+    filled,
+    grown,
+    largest,
+)
 
 masks = st.builds(
     lambda seed, shape, share, order: np.array(
@@ -52,6 +61,13 @@ def test_closing_is_as_if_there_was_room_around(
     room = np.pad(mask, 4)
     whole = ndimage.binary_closing(room, np.ones([2 * n + 1 for n in voxels]))
     np.testing.assert_array_equal(closed(mask, voxels), whole[4:-4, 4:-4, 4:-4])
+
+
+@given(masks, st.sampled_from([np.uint16, np.float32]))
+def test_the_box_above_a_number_is_that_of_the_mask(mask: NDArray[np.bool_], kind: type) -> None:
+    data = np.where(mask, 3, 1).astype(kind)
+    assert box_above(data, 1.5) == box_of(mask)
+    assert box_above(data, 3) is None
 
 
 @given(masks)

@@ -38,9 +38,9 @@ from deepmrseg_bids.train.samples import Sample
 from deepmrseg_bids.train.slice_pairs import segment_pair
 from deepmrseg_bids.tsv import read_foreign_tsv, tsv_text
 
-__all__ = ["SUMMARY_COLUMNS", "Evaluated", "evaluate", "plain", "read_rows", "reference_labels",
-           "structure_summaries", "summary_columns", "tsv", "volume_intervals", "write_rows",
-           "write_tables"]  # fmt: skip
+__all__ = ["SUMMARY_COLUMNS", "Evaluated", "evaluate", "interval_coverage", "plain",
+           "read_rows", "reference_labels", "structure_summaries", "summary_columns", "tsv",
+           "volume_intervals", "write_rows", "write_tables"]  # fmt: skip
 
 _SAMPLE_COLUMNS = ("sample_id", "index", "name", "f1", "f2", "bacc", "hd95_mm", "volume_mm3",
                    "reference_volume_mm3", "confidence")  # fmt: skip
@@ -206,6 +206,21 @@ def volume_intervals(rows: Sequence[Evaluated], *, level: float = 0.9) -> dict[s
     return factors
 
 
+def interval_coverage(rows: Sequence[Evaluated]) -> float | None:
+    """How often the interval of a structure, made without a sample, holds its reference.
+
+    Over all samples and structures together; None with fewer than four samples of each.
+    """
+    inside = []
+    for sample in dict.fromkeys(row.sample_id for row in rows):
+        factors = volume_intervals([row for row in rows if row.sample_id != sample])
+        for row in rows:
+            if row.sample_id == sample and row.name in factors:
+                low, high = (factor * row.agreement.volume_mm3 for factor in factors[row.name])
+                inside.append(low <= row.agreement.reference_volume_mm3 <= high)
+    return float(np.mean(inside)) if inside else None
+
+
 def write_rows(
     rows: Sequence[Evaluated], path: Path, *, more: Mapping[str, Sequence[object]] | None = None
 ) -> None:
@@ -337,6 +352,7 @@ def write_tables(rows: Sequence[Evaluated], out: Path) -> dict[str, Any]:
         "f1_mean": float(np.mean(means)) if means else None,
         "structures": [plain(entry) for entry in summaries],
         "volume_interval": volume_intervals(rows),
+        "interval_coverage": interval_coverage(rows),
     }
     text = json.dumps(summary, indent=2) + "\n"
     write_text(out / "summary.json", text)

@@ -16,6 +16,7 @@ from deepmrseg_bids.inference.bundle import NewBundle, Preparation
 from deepmrseg_bids.metrics.overlap import StructureAgreement
 from deepmrseg_bids.train.evaluation import (
     Evaluated,
+    interval_coverage,
     read_rows,
     volume_intervals,
     write_rows,
@@ -106,6 +107,16 @@ def test_intervals_are_students_t_on_the_logarithm_of_the_ratio():
         "Ball": pytest.approx([math.exp(-reach), math.exp(reach)], abs=1e-4)
     }
     assert volume_intervals(rows)["Ball"] == pytest.approx([0.7138, 1.4010], abs=2e-4)
+
+
+def test_the_coverage_of_intervals_leaves_each_sample_out_once():
+    """The interval of three alike is narrow: it holds the fourth if that is alike, too."""
+    alike = three(1.00, 1.01, 0.99, 1.005)
+    assert interval_coverage(alike) == 1
+    assert interval_coverage([*alike[:3], *three(3.0, name="Other")]) is None
+    odd = [*three(1.00, 1.01, 0.99), row("odd", 100.0, 200.0)]
+    assert interval_coverage(odd) == 0.75  # with the odd one, the interval of the others is wide
+    assert interval_coverage([]) is None
 
 
 def test_a_model_that_finds_too_little_gets_an_interval_above_its_volumes():

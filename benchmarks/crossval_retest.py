@@ -14,6 +14,7 @@ import argparse
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 
@@ -34,7 +35,8 @@ def main() -> None:
         for (_, a), (_, b) in combinations(mine.iterrows(), 2):
             change = {"person": who, "name": name}
             for column in ("volume_mm3", "reference_volume_mm3"):
-                change[column] = 200 * abs(a[column] - b[column]) / (a[column] + b[column])
+                both = a[column] + b[column]
+                change[column] = 200 * abs(a[column] - b[column]) / both if both else np.nan
             changes.append(change)
     found = pd.DataFrame(changes)
     middle = found.groupby("name", sort=False)[["volume_mm3", "reference_volume_mm3"]].median()

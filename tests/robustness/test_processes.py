@@ -20,7 +20,7 @@ from tests.robustness.conftest import Nursery, Started, made, rows, started
 
 Say = Callable[[str], None]
 Asked = Callable[..., list[object]]
-PEOPLE = 8
+PEOPLE, WORKERS = 8, 2
 
 
 def finished(out: Path) -> set[str]:
@@ -121,7 +121,8 @@ def test_an_interrupted_run_ends_clean_and_is_finished_by_the_next(
     told = rows(out)
     done = {person for person, row in told.items() if row["status"] == "done"}
     assert 2 <= len(done) < PEOPLE == len(told)
-    assert done == finished(out)
+    unheard = finished(out) - done  # completed as the run was stopped: the next run finds them
+    assert done <= finished(out) and len(unheard) <= WORKERS
     left = {row["reason"] for row in told.values() if row["status"] != "done"}
     assert list(work.iterdir()) == [] and not list(out.rglob(".deepmrseg-*"))
     finishes(nursery, asked(out), out, whole)

@@ -364,9 +364,8 @@ class Predictor:
 
     def _pack(self, x: torch.Tensor, out: NDArray[np.uint16]) -> None:
         """Write the posteriors of one image into ``out`` in 65535ths, slab by slab."""
-        written = torch.from_numpy(
-            out.view(np.int16)
-        )  # the same bits; torch rounds with all threads
+        # the same bits: torch, which rounds with all threads, may not know this type
+        written = torch.from_numpy(out.view(np.int16))
         thickness = max(1, _AT_ONCE * out.shape[1] // out.size)
         first = 0
         with self._mixed():

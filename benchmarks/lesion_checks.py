@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -196,18 +197,31 @@ def ill_head(
 def paired_ml(pair: Pair, factor: int, predictor: Predictor) -> float:
     """The volume in two raw scans, the slices of the FLAIR averaged."""
     flair = thicker(pair.flair, factor)
-    grid = slice_grid(flair.grid, pair.brain.mask_on(flair.grid), spacing=SPACING)
-    mask = pair.brain.mask_on(grid)
-    image = prepare_pair(flair, pair.t1w, mask, grid, rigid=pair.rigid)
-    return millilitres(predictor, image, grid)
+    return brain_ml(flair, pair.t1w, pair.brain.mask_on, predictor, rigid=pair.rigid)
 
 
 def consensus_ml(t1w: Volume, flair: Volume, predictor: Predictor) -> float:
     """The volume in two brain-extracted scans that lie in one space."""
-    inside = ndimage.binary_fill_holes(flair.data > 0)
-    grid = slice_grid(flair.grid, inside, spacing=SPACING)
-    mask = resample(inside.astype(np.float32), flair.grid, grid) > 0.5
-    return millilitres(predictor, prepare_pair(flair, t1w, mask, grid), grid)
+    inside = ndimage.binary_fill_holes(flair.data > 0).astype(np.float32)
+
+    def mask_on(grid: Grid) -> NDArray[np.bool_]:
+        return np.asarray(resample(inside, flair.grid, grid) > 0.5)
+
+    return brain_ml(flair, t1w, mask_on, predictor)
+
+
+def brain_ml(
+    flair: Volume,
+    t1w: Volume | None,
+    mask_on: Callable[[Grid], NDArray[np.bool_]],
+    predictor: Predictor,
+    *,
+    rigid: NDArray[np.float64] | None = None,
+) -> float:
+    """The volume in the brain of a FLAIR, with its T1w laid on it."""
+    grid = slice_grid(flair.grid, mask_on(flair.grid), spacing=SPACING)
+    image = prepare_pair(flair, t1w, mask_on(grid), grid, rigid=rigid)
+    return millilitres(predictor, image, grid)
 
 
 def moved(name: str, found: dict[int, float]) -> dict[str, object]:

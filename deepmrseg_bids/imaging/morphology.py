@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +12,13 @@ from scipy import ndimage
 __all__ = ["box_above", "box_of", "closed", "dilated", "eroded", "filled", "grown", "largest"]
 
 
-def box_of(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """The smallest box that holds a mask; None if it is empty.
+def box_of(data: NDArray[np.generic]) -> tuple[slice, ...] | None:
+    """The smallest box that holds a mask, or all that is not 0; None if there is nothing.
 
     >>> box_of(np.array([[False, False, False], [False, True, True]]))
     (slice(1, 2, None), slice(1, 3, None))
     """
-    box: list[slice] = []
-    for axis in range(mask.ndim):
-        # what lies before is cut already
-        part = mask[tuple(box)]
-        here = np.flatnonzero(part.any(axis=tuple({*range(mask.ndim)} - {axis})))
-        if not len(here):
-            return None
-        box.append(slice(int(here[0]), int(here[-1]) + 1))
-    return tuple(box)
+    return _box(data, lambda part, axes: part.any(axis=axes))
 
 
 def box_above(data: NDArray[np.generic], least: float) -> tuple[slice, ...] | None:
@@ -36,11 +29,18 @@ def box_above(data: NDArray[np.generic], least: float) -> tuple[slice, ...] | No
     >>> box_above(np.array([[0, 0, 0], [0, 7, 3]]), 2)
     (slice(1, 2, None), slice(1, 3, None))
     """
+    return _box(data, lambda part, axes: part.max(axis=axes) > least)
+
+
+def _box(
+    data: NDArray[np.generic], seen: Callable[[NDArray[Any], tuple[int, ...]], Any]
+) -> tuple[slice, ...] | None:
+    """The box of what is seen; ``seen`` tells it of each place of an axis, from all others."""
     box: list[slice] = []
     for axis in range(data.ndim):
+        # what lies before is cut already
         part = data[tuple(box)]
-        most = part.max(axis=tuple({*range(data.ndim)} - {axis}))
-        here = np.flatnonzero(most > least)
+        here = np.flatnonzero(seen(part, tuple({*range(data.ndim)} - {axis})))
         if not len(here):
             return None
         box.append(slice(int(here[0]), int(here[-1]) + 1))
@@ -80,10 +80,7 @@ def eroded(mask: NDArray[np.bool_], steps: int = 1) -> NDArray[np.bool_]:
     >>> eroded(np.array([True, True, True, False])).astype(int)
     array([0, 1, 0, 0])
     """
-    inner = (slice(1, -1),) * mask.ndim
-    for _ in range(steps):
-        mask = ~dilated(~np.pad(mask, 1))[inner]
-    return mask
+    return ~dilated(~np.pad(mask, 1), steps)[(slice(1, -1),) * mask.ndim]
 
 
 def closed(mask: NDArray[np.bool_], voxels: Sequence[int]) -> NDArray[np.bool_]:

@@ -28,6 +28,7 @@ from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.air import find_air, with_air_at_zero
 from deepmrseg_bids.imaging.file_kinds import PEEK, folder_hint, is_compressed, opened, what_it_is
 from deepmrseg_bids.imaging.grid import Array, Forms, Grid
+from deepmrseg_bids.imaging.morphology import box_of
 from deepmrseg_bids.imaging.placement import check_rotation, place
 from deepmrseg_bids.imaging.scaling import in_range, logarithms, odd_scaling, rescaled
 from deepmrseg_bids.system import usable_memory_mib
@@ -495,11 +496,8 @@ def _in_file_order(volume: Array) -> memoryview:
 
     Turning an array is slow, and most of a label map is empty: what is not is turned.
     """
-    others = ((1, 2), (0, 2), (0, 1))
-    used = [np.flatnonzero(volume.any(axis=axes)) for axes in others]
     out = np.zeros(volume.shape, volume.dtype, order="F")
-    if all(part.size for part in used):
-        box = tuple(slice(int(part[0]), int(part[-1]) + 1) for part in used)
+    if (box := box_of(volume)) is not None:
         out[box] = volume[box]
     return out.reshape(-1, order="F").view(np.uint8).data
 

@@ -12,7 +12,12 @@ from scipy import stats
 
 from deepmrseg_bids.errors import MetricError
 from deepmrseg_bids.metrics.reliability import PairedTest, paired_test
-from deepmrseg_bids.train.evaluation import Evaluated, structure_summaries, volume_intervals
+from deepmrseg_bids.train.evaluation import (
+    Evaluated,
+    interval_holds,
+    structure_summaries,
+    volume_intervals,
+)
 
 __all__ = ["Judged", "calibration", "compare", "summaries"]
 
@@ -103,11 +108,9 @@ def calibration(judged: Sequence[Judged], network: str) -> list[dict[str, Any]]:
         others = [one.row for one in mine if one.repeat == repeat and one.fold != fold]
         factors = volume_intervals(others)
         for one in mine:
-            a = one.row.agreement
             if (one.repeat, one.fold) == (repeat, fold) and one.row.name in factors:
-                low, high = (a.volume_mm3 * factor for factor in factors[one.row.name])
-                holds = low <= a.reference_volume_mm3 <= high
-                inside.setdefault((a.index, one.row.name), []).append(holds)
+                holds = interval_holds(one.row, factors)
+                inside.setdefault((one.row.agreement.index, one.row.name), []).append(holds)
     pooled = [holds for values in inside.values() for holds in values]
     entries = []
     for (index, name), values in [*sorted(inside.items()), ((0, "all"), pooled)]:

@@ -38,9 +38,9 @@ from deepmrseg_bids.train.samples import Sample
 from deepmrseg_bids.train.slice_pairs import segment_pair
 from deepmrseg_bids.tsv import read_foreign_tsv, tsv_text
 
-__all__ = ["SUMMARY_COLUMNS", "Evaluated", "evaluate", "interval_coverage", "plain",
-           "read_rows", "reference_labels", "structure_summaries", "summary_columns", "tsv",
-           "volume_intervals", "write_rows", "write_tables"]  # fmt: skip
+__all__ = ["SUMMARY_COLUMNS", "Evaluated", "evaluate", "interval_coverage",
+           "interval_holds", "plain", "read_rows", "reference_labels", "structure_summaries",
+           "summary_columns", "tsv", "volume_intervals", "write_rows", "write_tables"]  # fmt: skip
 
 _SAMPLE_COLUMNS = ("sample_id", "index", "name", "f1", "f2", "bacc", "hd95_mm", "volume_mm3",
                    "reference_volume_mm3", "confidence")  # fmt: skip
@@ -211,14 +211,20 @@ def interval_coverage(rows: Sequence[Evaluated]) -> float | None:
 
     Over all samples and structures together; None with fewer than four samples of each.
     """
+    samples: dict[str, list[Evaluated]] = {}
+    for row in rows:
+        samples.setdefault(row.sample_id, []).append(row)
     inside = []
-    for sample in dict.fromkeys(row.sample_id for row in rows):
+    for sample, own in samples.items():
         factors = volume_intervals([row for row in rows if row.sample_id != sample])
-        for row in rows:
-            if row.sample_id == sample and row.name in factors:
-                low, high = (factor * row.agreement.volume_mm3 for factor in factors[row.name])
-                inside.append(low <= row.agreement.reference_volume_mm3 <= high)
+        inside += [interval_holds(row, factors) for row in own if row.name in factors]
     return float(np.mean(inside)) if inside else None
+
+
+def interval_holds(row: Evaluated, factors: Mapping[str, Sequence[float]]) -> bool:
+    """Whether the interval that :func:`volume_intervals` gives a structure holds its reference."""
+    low, high = (factor * row.agreement.volume_mm3 for factor in factors[row.name])
+    return low <= row.agreement.reference_volume_mm3 <= high
 
 
 def write_rows(

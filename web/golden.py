@@ -35,6 +35,7 @@ from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.inference.calibration import Calibration
 from deepmrseg_bids.inference.predictor import Predictor, window_places
 from deepmrseg_bids.session.publish import morph_rows
+from deepmrseg_bids.tasks.averaging import average_in
 from deepmrseg_bids.tasks.flair_slices import slice_grid
 from deepmrseg_bids.tasks.hippocampus import with_coronal_border
 from deepmrseg_bids.tasks.hippocampus_search import Search, best_fit
@@ -447,6 +448,24 @@ def regions() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def averages() -> list[dict[str, Any]]:
+    """Two structures of which another network has the first on two sides, or misses the second."""
+    cases = []
+    for name in ("finer", "swapped", "turned"):
+        one, other = grids()["plain"], grids()[name]
+        rng = np.random.default_rng(len(name))
+        first, second = (rng.random((4, *grid.shape)) ** 3 for grid in (one, other))
+        second[3] *= 1 if name == "turned" else 0.2
+        found = np.rint(first / first.sum(axis=0) * 65535).astype(np.uint16)
+        before = found.copy()
+        seen = (second / second.sum(axis=0)).astype(np.float32)
+        average_in(Posteriors(found, one, (0, 36, 35, 44)), Posteriors(seen, other, (0, 1, 2, 3)),
+                   {1: 36, 2: 36, 3: 35})  # fmt: skip
+        cases.append({"grid": of_grid(one), "other": of_grid(other), "before": packed(before),
+                      "seen": packed(seen), "after": packed(found)})  # fmt: skip
+    return cases
+
+
 def slices() -> list[dict[str, Any]]:
     cases = []
     for affine, shape in (
@@ -497,6 +516,7 @@ def golden() -> dict[str, Any]:
         "paddings": paddings(), "brains": brains(), "files": files(), "poses": poses(),
         "slices": slices(), "searches": searches(), "tables": tables(), "windows": windows(),
         "outlines": outlines(), "lesions": lesions(), "regions": regions(),
+        "averages": averages(),
     }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """``wholebrain``: every structure of the brain, from cortex to brainstem, at 1 mm.
 
 One network takes both sides of a structure for one class, so that either side teaches it the
-other; a second one, at 2 mm, tells the sides apart.
+other; a second one, at 2 mm, tells the sides apart. Of the deep structures, the network of
+``deepbrain`` knows more: the mean of both counts.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, centred_grid, resample
 from deepmrseg_bids.imaging.labels import LabelTable
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
+from deepmrseg_bids.tasks import deepbrain
+from deepmrseg_bids.tasks.averaging import average_in
 from deepmrseg_bids.tasks.brain import MODELS, brain_of, t1w_of
 from deepmrseg_bids.tasks.crops import MaskOn, around_brain, extracted_brain, look
 from deepmrseg_bids.tasks.qc import check_volumes
 from deepmrseg_bids.tasks.regions import measure_regions, read_regions
 from deepmrseg_bids.tasks.results import (
     Measure,
+    Posteriors,
     Segmentation,
     Sides,
     found_in,
@@ -55,6 +60,7 @@ def segment(
     mask_on: MaskOn,
     predictors: Predictors,
     *,
+    deep: Segmentation | None = None,
     within: MaskOn | None = None,
     regions: Path = REGIONS,
 ) -> Segmentation:
@@ -63,6 +69,7 @@ def segment(
     Args:
         box: around the brain, at the spacing of the structures' network.
         mask_on: the brain, as the networks see it.
+        deep: the result of ``deepbrain`` for the same scan, where it found something.
         within: the mask that no label leaves, if it is another one.
         regions: the table of composite regions.
 
@@ -70,12 +77,14 @@ def segment(
         SignalError: no voxel of the scan is brain, or all are equal.
     """
     structures, sides = predictors("wholebrain"), predictors("sides")
-    right = _right(volume, box, mask_on, sides)
+    beside = Sides(_right(volume, box, mask_on, sides), _left_of(TABLE))
     found = look(volume, box, mask_on, structures, packed=True)
+    if deep is not None:
+        average_in(found, deep.posteriors[0], _same(deep.table, found, beside))
     outside = ~mask_on(box)
     np.copyto(found.data[1:], 0, where=outside)
     np.copyto(found.data[0], found.one, where=outside, casting="unsafe")
-    found = replace(found, sides=Sides(right, _left_of(TABLE)))
+    found = replace(found, sides=beside)
     counts = count(found)
     labels = label_map(found, volume.grid)
     if within is not None:
@@ -86,6 +95,14 @@ def segment(
         TASK.name, labels, TABLE, rows, (found,), (*_lost(rows), *check_volumes(rows)),
         regions=composites,
     )  # fmt: skip
+
+
+def _same(deep: LabelTable, found: Posteriors, sides: Sides) -> dict[int, int]:
+    """The class, by its label, in which the structures' network has each deep structure."""
+    known = {label.name: label.index for label in TABLE}
+    same = {label.index: known[label.name] for label in deep if label.name in known}
+    merged = {index: sides.right_of.get(label, label) for index, label in same.items()}
+    return {index: label for index, label in merged.items() if label in found.indices[1:]}
 
 
 def _lost(rows: Sequence[Measure]) -> list[Finding]:
@@ -125,17 +142,24 @@ def segment_prepared(volume: Volume, predictors: Predictors) -> Segmentation:
     inside = (volume.data > 0).astype(np.float32)
     spacing = predictors("wholebrain").bundle.preparation.spacing
     box = around_brain(inside, volume.grid, spacing, room_mm=_ROOM_MM)
-    return segment(volume, box, mask_on, predictors)
+    try:
+        deep = deepbrain.segment_prepared(volume, predictors("deepbrain"))
+    except SegmentationError:
+        deep = None
+    return segment(volume, box, mask_on, predictors, deep=deep)
 
 
 def _segment_session(context: SessionContext) -> Segmentation:
     brain = brain_of(context)
     spacing = context.predictors("wholebrain").bundle.preparation.spacing
     box = around_brain(brain.probability, brain.grid, spacing, room_mm=_ROOM_MM)
-    regions = context.regions or REGIONS
+    try:
+        deep, _ = deepbrain.deep_structures_of(context)
+    except SegmentationError:  # the task deepbrain says so
+        deep = None
     found = segment(
         t1w_of(context), box, brain.mask_on, context.predictors,
-        within=brain.outlined_on, regions=regions,
+        deep=deep, within=brain.outlined_on, regions=context.regions or REGIONS,
     )  # fmt: skip
     return found_in(brain, found)
 
@@ -150,7 +174,7 @@ TASK = TaskSpec(
     description="Structures of the whole brain",
     segment=_segment_session,
     segment_prepared=_segment_prepared,
-    models=(*MODELS, "sides", "wholebrain"),
+    models=(*MODELS, "deepbrain", "sides", "wholebrain"),
     table=TABLE,
     regions=REGIONS,
     parts=_WHITE_OF_MUSE,
@@ -158,7 +182,8 @@ TASK = TaskSpec(
     probabilities=False,
     methods=(
         "All structures of the brain were segmented together; right and left were distinguished by "
-        "a second network."
+        "a second network, and probabilities of the deep structures are the mean of this network "
+        "and of one for these structures alone."
     ),
     figure=Figure(margin_mm=15.0, plane=1),
     costs=Costs(window_seconds=0.4, network_mib=950, labels=134, crop_mm3=150 * 180 * 150),

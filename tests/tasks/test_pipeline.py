@@ -180,7 +180,7 @@ def test_results_come_as_they_are_made(calls):
         (["brain"], ["brain", "icv", "outline"]),
         (["deepbrain"], ["brain", "deepbrain", "icv", "outline"]),
         (["hippocampus"], ["brain", "deepbrain", "hippocampus", "icv", "outline"]),
-        (["wholebrain"], ["brain", "wholebrain", "icv", "outline", "sides"]),
+        (["wholebrain"], ["brain", "deepbrain", "wholebrain", "icv", "outline", "sides"]),
         (["wml"], ["brain", "wml", "icv", "outline"]),
         (["wml", "deepbrain"], ["brain", "deepbrain", "wml", "icv", "outline"]),
     ],

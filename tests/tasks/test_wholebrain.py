@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.errors import SegmentationError
+from deepmrseg_bids.imaging.grid import Grid, resample
 from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.nifti import LabelMap
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import wholebrain
 from deepmrseg_bids.tasks.brain import Brain
 from deepmrseg_bids.tasks.outline import Outline
 from deepmrseg_bids.tasks.pipeline import SessionContext
 from deepmrseg_bids.tasks.regions import read_regions
+from deepmrseg_bids.tasks.results import Posteriors, Segmentation
 from tests.tasks.phantom import ByLevel, box, dice, paint, scan
 
 MIDDLE = np.array([4.0, -10.0, 12.0])
 MERGED = LabelTable((Label(35, "Brain-Stem"), Label(36, "Caudate"), Label(44, "White")))
+DEEP = LabelTable((Label(36, "Right-Caudate"), Label(37, "Left-Caudate")))
 LEVELS = {35: 40, 36: 160, 44: 100}
 GREY = ((0, 0, 0), (44, 52, 38), 70)  # without a label
 WHITE = ((0, 0, 0), (36, 42, 30), LEVELS[44])
@@ -52,15 +57,22 @@ class BySide:
 def predictors():
     windows = [(20, 62), (130, 180), (85, 130)]  # half-way between the levels
     structures = ByLevel(MERGED, Preparation(2.0, "brain"), windows, (40, 160))
-    return {"wholebrain": structures, "sides": BySide()}.__getitem__
+    nothing = ByLevel(DEEP, Preparation(2.0, "brain", (64, 64, 64)), [(500, 501)] * 2, (40, 160))
+    return {"wholebrain": structures, "sides": BySide(), "deepbrain": nothing}.__getitem__
 
 
-def find(volume, predictors, outline=None):
+def nothing_found():
+    raise SegmentationError("no deep structures were found")
+
+
+def find(volume, predictors, outline=None, deep=None):
     grid = box(120, 4.0, MIDDLE)
     inside = paint(grid, [(MIDDLE, (41, 49, 35), 1.0)])
     brain = Brain(inside, grid, tuple(MIDDLE), 0.97, outline=outline)
     context = SessionContext({"T1w": volume}, predictors)
     context.once("brain", lambda: brain)
+    with suppress(SegmentationError):
+        context.once("deepbrain", lambda: nothing_found() if deep is None else deep)
     return wholebrain.TASK.segment(context)
 
 
@@ -120,6 +132,24 @@ def test_what_is_brain_extracted_needs_no_other_network(predictors) -> None:
         np.count_nonzero(result.labels.data == 37), rel=0.02
     )
     assert not (result.labels.data > 0)[volume.data == 0].any()
+
+
+def test_deep_structures_are_the_mean_of_two_networks(predictors) -> None:
+    volume = scan(parts(), box(132, 2.0, MIDDLE))
+    crop = box(80, 2.0, MIDDLE)
+    larger = [paint(crop, [(np.add(CAUDATES[k], MIDDLE), (10, 14, 11), 0.9)]) for k in DEEP.indices]
+    answer = np.stack([1 - np.sum(larger, axis=0), *larger]).astype(np.float32)
+    labels = LabelMap(answer.argmax(axis=0).astype(np.uint8), crop)
+    posteriors = Posteriors(answer, crop, (0, *DEEP.indices))
+    deep = Segmentation("deepbrain", labels, DEEP, (), (posteriors,))
+    alone, both = find(volume, predictors), find(volume, predictors, deep=deep)
+    (before,), (after,) = alone.posteriors, both.posteriors
+    ring = (before.of(36) == 0) & (resample(larger[0], crop, after.grid) > 0.89)
+    assert ring.sum() > 100
+    np.testing.assert_allclose(after.of(36)[ring & (after.sides.right > 0.99)], 0.45, atol=0.01)
+    core = before.of(36) > 0.99
+    np.testing.assert_allclose(after.of(36)[core], 0.95, atol=0.01)
+    assert np.array_equal(alone.labels.data == 35, both.labels.data == 35)
 
 
 def test_the_labels_are_those_that_the_table_of_regions_is_made_of() -> None:

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { airFindings, findAir, withAirAtZero } from "../src/lib/air";
+import { averageIn, KEPT } from "../src/lib/averaging";
 import { brightnessGradient } from "../src/lib/brightness";
 import type { Brain } from "../src/lib/brain";
 import { confidence, interval, thresholdOf } from "../src/lib/bundle";
@@ -323,6 +324,29 @@ describe("lesions", () => {
     expect(lesionCount).toBe(one.count);
     expect(measures[0].volume).toBeCloseTo(one.volume, 6);
     expect(measures[0].confidence).toBeCloseTo(one.confidence, 4);
+  });
+});
+
+describe("the mean of two networks", () => {
+  it.each(cases("averages").map((one, n): [number, Case] => [n, one]))("case %i is that of the package", (_, one) => {
+    const grid = gridOf(one.grid);
+    const found = { grid, classes: new Uint8Array(grid.size * KEPT), shares: new Uint16Array(grid.size * KEPT) };
+    const before = values(one.before);
+    for (let n = 0; n < grid.size; n++) {
+      const order = [0, 1, 2, 3].sort((a, b) => before[b * grid.size + n] - before[a * grid.size + n] || a - b);
+      found.classes.set(order, n * KEPT);
+      found.shares.set(order.map((c) => before[c * grid.size + n]), n * KEPT);
+    }
+    const other = gridOf(one.other);
+    const seen = values(one.seen);
+    const data = [0, 1, 2, 3].map((c) => seen.subarray(c * other.size, (c + 1) * other.size));
+    averageIn(found, { data, grid: other, indices: [0, 1, 2, 3] }, new Map([[1, 1], [2, 1], [3, 2]]));
+    const after = new Float32Array(before.length);
+    found.shares.forEach((share, t) => {
+      if (share) after[found.classes[t] * grid.size + Math.floor(t / KEPT)] = share;
+    });
+    close(after, values(one.after), 3);
+    expect(found.shares.every((share, t) => t % KEPT === 0 || share <= found.shares[t - 1])).toBe(true);
   });
 });
 

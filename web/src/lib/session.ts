@@ -136,13 +136,17 @@ export const TASKS: Task[] = [
   {
     name: "wholebrain",
     title: "Whole brain",
-    models: ["brain", "icv", "outline", "sides", "wholebrain"],
+    models: ["brain", "icv", "outline", "deepbrain", "sides", "wholebrain"],
     needsFlair: false,
     segment: async (session) => {
       const brain = await session.brain();
       const volume = await session.evened();
+      const deep = await session.deepbrain().catch((error: unknown) => {
+        if (error instanceof ScanError) return null; // the task deepbrain says so
+        throw error;
+      });
       session.stage("Segmenting the whole brain");
-      return foundIn(brain, await segmentWholebrain(volume, brain, session.predictors));
+      return foundIn(brain, await segmentWholebrain(volume, brain, session.predictors, deep?.result ?? null));
     },
   },
   {

@@ -3,6 +3,8 @@
 // Its network answers for 72 classes. All of them in every voxel would take a gigabyte, so the last
 // layer is applied slab by slab, and of each voxel only the most likely classes are kept.
 
+import { averageIn, FULL, KEPT } from "./averaging";
+import type { Likeliest } from "./averaging";
 import type { Label } from "./bundle";
 import { maskOf, outlinedOn } from "./brain";
 import type { Brain, MaskOn } from "./brain";
@@ -25,19 +27,15 @@ const FEW_LOST = 0.05;
 const RIGHT = 1;
 const LEFT = 2;
 const UNDECIDED = 1e-4;
-const KEPT = 4; // classes of a voxel
-const FULL = 65535;
 const SLAB = 4; // planes of the features at a time
 
-/** The most likely classes of each voxel, in falling order, and their probability in 65535ths. */
-interface Likeliest {
-  grid: Grid;
-  classes: Uint8Array;
-  shares: Uint16Array;
-}
-
-/** All structures of a brain. */
-export async function segmentWholebrain(volume: Volume, brain: Brain, predictors: Predictors): Promise<Segmentation> {
+/** All structures of a brain; deep is the result of deepbrain, where it found something. */
+export async function segmentWholebrain(
+  volume: Volume,
+  brain: Brain,
+  predictors: Predictors,
+  deep: Segmentation | null,
+): Promise<Segmentation> {
   const structures = await predictors("wholebrain");
   const { preparation, facts } = structures.bundle;
   const box = aroundBrain(brain.probability, brain.grid, preparation.spacing, ROOM_MM);
@@ -49,6 +47,10 @@ export async function segmentWholebrain(volume: Volume, brain: Brain, predictors
   const indices = [0, ...structures.bundle.labels.map((label) => label.index)];
   const table = structures.bundle.table ?? structures.bundle.labels;
   const leftOf = leftLabels(table);
+  if (deep) {
+    averageIn(found, deep.posteriors[0], sameClasses(deep.table, table, indices, leftOf));
+    empty(found, mask);
+  }
   const within = outlinedOn(brain, volume.grid); // no label leaves the mask that is written
   const labels = chosenLabels(found, indices, right, leftOf, volume.grid).map((one, n) => one * within[n]) as Labels;
   const sure = counted(found, indices, right, leftOf);
@@ -70,6 +72,27 @@ function leftLabels(table: Label[]): Map<number, number> {
   return new Map(
     table.filter((one) => one.name.startsWith("Right-")).map((one) => [one.index, place.get(one.name.replace("Right-", "Left-")) ?? one.index]),
   );
+}
+
+/** The class in which the structures' network has each deep structure. */
+function sameClasses(deep: Label[], table: Label[], indices: number[], leftOf: Map<number, number>): Map<number, number> {
+  const known = new Map(table.map((one) => [one.name, one.index]));
+  const rightOf = new Map([...leftOf].map(([right, left]) => [left, right]));
+  const same = deep.map(({ index, name }): [number, number] => {
+    const label = known.get(name) ?? 0;
+    return [index, indices.indexOf(rightOf.get(label) ?? label, 1)];
+  });
+  return new Map(same.filter(([, c]) => c > 0));
+}
+
+/** Outside the mask is background. */
+function empty({ classes, shares, grid }: Likeliest, mask: Uint8Array): void {
+  for (let n = 0; n < grid.size; n++) {
+    if (mask[n]) continue;
+    classes.fill(0, n * KEPT, (n + 1) * KEPT);
+    shares.fill(0, n * KEPT, (n + 1) * KEPT);
+    shares[n * KEPT] = FULL;
+  }
 }
 
 /** How likely each voxel of the box lies on the right. */

@@ -55,7 +55,7 @@ def grown(mask: NDArray[np.bool_], voxels: int) -> NDArray[np.bool_]:
     """
     if voxels < 0:
         return ~grown(~mask, -voxels)
-    return _in_cubes(ndimage.maximum_filter, mask, [voxels] * mask.ndim)
+    return _spread(mask, [voxels] * mask.ndim)
 
 
 def dilated(mask: NDArray[np.bool_], steps: int = 1) -> NDArray[np.bool_]:
@@ -91,12 +91,10 @@ def closed(mask: NDArray[np.bool_], voxels: Sequence[int]) -> NDArray[np.bool_]:
     box = box_of(mask)
     if box is not None:
         part = mask[box]
-        room = np.pad(part, [(n, n) for n in voxels])
-        wide = _in_cubes(ndimage.maximum_filter, room, voxels)
-        every = _in_cubes(ndimage.minimum_filter, wide, voxels)
-        out[box] = every[
-            tuple(slice(n, edge - n or None) for n, edge in zip(voxels, every.shape, strict=True))
-        ]
+        wide = _spread(np.pad(part, [(n, n) for n in voxels]), voxels)
+        left = ~_spread(~wide, voxels)
+        inner = zip(voxels, left.shape, strict=True)
+        out[box] = left[tuple(slice(n, edge - n or None) for n, edge in inner)]
     return out
 
 
@@ -131,8 +129,13 @@ def _lies_reversed(mask: NDArray[np.bool_]) -> bool:
     return mask.flags.f_contiguous and not mask.flags.c_contiguous
 
 
-def _in_cubes(
-    extreme: Callable[..., NDArray[np.uint8]], mask: NDArray[np.bool_], voxels: Sequence[int]
-) -> NDArray[np.bool_]:
-    edges = [2 * n + 1 for n in voxels]
-    return extreme(mask.view(np.uint8), edges, mode="constant").view(np.bool_)
+def _spread(mask: NDArray[np.bool_], voxels: Sequence[int]) -> NDArray[np.bool_]:
+    """A mask and all that lies within so many voxels of it along each axis, in turn."""
+    for axis, reach in enumerate(voxels):
+        room = [(reach, reach) if k == axis else (0, 0) for k in range(mask.ndim)]
+        lines, seen = np.pad(mask, room).swapaxes(0, axis), 1
+        while seen < 2 * reach + 1:  # voxels of which each knows by now
+            step = min(seen, 2 * reach + 1 - seen)
+            lines, seen = lines[:-step] | lines[step:], seen + step
+        mask = lines.swapaxes(0, axis)
+    return mask

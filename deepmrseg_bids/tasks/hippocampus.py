@@ -21,6 +21,7 @@ import numpy as np
 from deepmrseg_bids.errors import SegmentationError
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.labels import Label, LabelTable
+from deepmrseg_bids.imaging.morphology import box_of
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.tasks import custom
 from deepmrseg_bids.tasks.brain import MODELS, brain_of, t1w_of
@@ -94,7 +95,8 @@ def segment(volume: Volume, deepbrain: Segmentation, predictor: Predictor) -> Se
     for search in searches:
         parts.append(largest_parts(with_coronal_border(search.found)))
         found = label_map(parts[-1], volume.grid).data
-        labels = np.where(found > 0, found, labels).astype(np.uint8)
+        if (box := box_of(found)) is not None:
+            np.copyto(labels[box], found[box], where=found[box] > 0, casting="same_kind")
         # by what the network said, which knows doubt about the border
         sureness |= confidences(search.found, parts[-1].labels())
         findings += search.findings()

@@ -14,7 +14,7 @@ from scipy import ndimage
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample, sample
 from deepmrseg_bids.imaging.labels import LabelTable
-from deepmrseg_bids.imaging.morphology import box_above
+from deepmrseg_bids.imaging.morphology import box_above, box_of
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.calibration import Calibration
@@ -127,13 +127,18 @@ class Posteriors:
         return 65535.0 if self.data.dtype == np.uint16 else 1.0
 
     def labels(self) -> NDArray[np.uint8]:
-        """The most likely class in each voxel, (I, J, K)."""
+        """The most likely class in each voxel, (I, J, K), not to be written to."""
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> NDArray[np.uint8]:
         best = self.data[0].copy()
         likely = np.zeros(self.grid.shape, dtype=np.uint8)
         wins = np.empty(self.grid.shape, dtype=bool)  # a new one for each class would take longer
         for number, share in enumerate(self.data[1:], start=1):  # faster than argmax
             np.putmask(likely, np.greater(share, best, out=wins), number)
             np.maximum(best, share, out=best)
+        likely.flags.writeable = False
         return likely
 
     def chosen(self) -> NDArray[np.unsignedinteger[Any]]:
@@ -417,9 +422,11 @@ def segmented(
 
 def _counts(labels: NDArray[np.integer[Any]], largest: int) -> NDArray[np.int64]:
     """(largest + 1,) voxels of each label; plane by plane, as counting takes a wider type."""
-    counts = np.zeros(max(largest, int(labels.max(initial=0))) + 1, dtype=np.int64)
-    for plane in np.moveaxis(labels, int(np.argmax(np.abs(labels.strides))), 0):
+    part = labels[box_of(labels) or ()]
+    counts = np.zeros(max(largest, int(part.max(initial=0))) + 1, dtype=np.int64)
+    for plane in np.moveaxis(part, int(np.argmax(np.abs(part.strides))), 0):
         counts += np.bincount(plane.ravel(order="K"), minlength=len(counts))
+    counts[0] += labels.size - part.size
     return counts
 
 

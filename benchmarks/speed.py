@@ -106,7 +106,7 @@ def measure(
                 inside = pool.seconds - pool_start
                 around = computed - read - inside
                 rows.append((end - start, read - start, inside, around, end - computed))
-            del results, result  # as a worker does between two sessions
+            del volume, results, result  # as a worker does between two sessions
             give_back_memory()
         peak = peak_memory_mib()
 
@@ -116,7 +116,7 @@ def measure(
         own = {torch.ops.aten.mkldnn_convolution: flops}  # float32, see predictor.use_onednn
         counter = FlopCounterMode(display=False, custom_mapping=own)
         with counter:
-            list(run({"T1w": volume}, tasks, pool))
+            list(run({"T1w": read_volume(path)}, tasks, pool))
     whole, reading, networks, around, writing = map(float, np.median(np.array(rows), axis=0))
     kind = resolve_precision(precision, torch.device("cpu"))
     rate = counter.get_total_flops() / networks / 1e9

@@ -176,6 +176,12 @@ def _bell(shape: Sequence[int], device: torch.device) -> torch.Tensor:
     return weight
 
 
+def _softmax(logits: torch.Tensor, axis: int) -> torch.Tensor:
+    """Their softmax in float32; on a CPU no further array is made, which takes time and memory."""
+    logits = logits.float()
+    return torch.softmax(logits, axis, out=logits if logits.is_cpu else None)
+
+
 @dataclass(eq=False)
 class Predictor:
     """A bundle ready to work: its network, folded, on a device, in a precision.
@@ -354,8 +360,7 @@ class Predictor:
         return posteriors
 
     def _posteriors(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self._logits(x).softmax(1, dtype=torch.float32)
-        return result
+        return _softmax(self._logits(x), 1)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         with self._mixed():
@@ -370,7 +375,7 @@ class Predictor:
         first = 0
         with self._mixed():
             for logits in self._network.slabs(self._shown(x), thickness):
-                share = logits[0].float().softmax(0).mul_(_FULL).round_()
+                share = _softmax(logits[0], 0).mul_(_FULL).round_()
                 last = first + share.shape[1]
                 written[:, first:last] = share.to(torch.int32).to(torch.int16)
                 first = last

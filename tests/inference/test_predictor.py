@@ -115,6 +115,16 @@ def test_packed_posteriors_are_the_same_in_65535ths(bundle, monkeypatch, slabs, 
     np.testing.assert_allclose(packed / 65535, predictor(image), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(2, 15, 20, 21, 18), (1, 3, 64, 40, 33), (3, 2, 50, 60)])
+@pytest.mark.parametrize("cut", [0, 1])
+def test_the_softmax_is_that_of_a_copy(kind, shape, cut):
+    logits = (5 * torch.randn(shape, generator=torch.Generator().manual_seed(1))).to(kind)
+    logits = logits.narrow(2, 0, shape[2] - cut)
+    expected = torch.softmax(logits.clone(), 1, dtype=torch.float32)
+    assert torch.equal(predicting._softmax(logits, 1), expected)
+
+
 def test_bfloat16_gives_nearly_the_posteriors_of_float32(bundle):
     image = np.random.default_rng(0).normal(size=(16, 16, 16))
     exact = Predictor(bundle, precision="float32")(image)

@@ -242,16 +242,20 @@ class Predictor:
         dims = self.bundle.network.spatial_dims
         whole = all(len(window_places(*edge)) == 1 for edge in zip(image.shape[-dims:], window,
                                                                    strict=True))  # fmt: skip
-        if whole and not self._mirrors and self.device.type == "cpu":
-            x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-            start = time.perf_counter()
-            packed = np.empty((self.bundle.network.classes, *image.shape[-dims:]), dtype=np.uint16)
-            with torch.inference_mode():
-                self._pack(x[None] if x.ndim > dims else x[None, None], packed)
-            self.seconds += time.perf_counter() - start
-            return packed
-        rounded: NDArray[np.uint16] = np.rint(self(image) * np.float32(_FULL)).astype(np.uint16)
-        return rounded
+        if not whole or self.device.type != "cpu":
+            rounded: NDArray[np.uint16] = np.rint(self(image) * np.float32(_FULL)).astype(np.uint16)
+            return rounded
+        x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+        x = x[None] if x.ndim > dims else x[None, None]
+        start = time.perf_counter()
+        with torch.inference_mode():
+            packed = self._packed(x)
+            if self._mirrors:
+                other = self._packed(x.flip(2))[:, ::-1]
+                for own, number in zip(packed, self.bundle.labels.mirrored, strict=True):
+                    own[...] = (own + other[number].astype(np.uint32)) // 2
+        self.seconds += time.perf_counter() - start
+        return packed
 
     def many(
         self, images: Sequence[Array], *, mirrored: bool = True, overlap: float = 0.5
@@ -367,8 +371,9 @@ class Predictor:
             logits: torch.Tensor = self._network(self._shown(x))
         return logits
 
-    def _pack(self, x: torch.Tensor, out: NDArray[np.uint16]) -> None:
-        """Write the posteriors of one image into ``out`` in 65535ths, slab by slab."""
+    def _packed(self, x: torch.Tensor) -> NDArray[np.uint16]:
+        """The posteriors of one image in 65535ths, (classes, *space); made slab by slab."""
+        out = np.empty((self.bundle.network.classes, *x.shape[2:]), dtype=np.uint16)
         # the same bits: torch, which rounds with all threads, may not know this type
         written = torch.from_numpy(out.view(np.int16))
         thickness = max(1, _AT_ONCE * out.shape[1] // out.size)
@@ -379,6 +384,7 @@ class Predictor:
                 last = first + share.shape[1]
                 written[:, first:last] = share.to(torch.int32).to(torch.int16)
                 first = last
+        return out
 
     def _shown(self, x: torch.Tensor) -> torch.Tensor:
         """What the network sees, as it lies best in memory."""

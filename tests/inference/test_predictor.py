@@ -112,7 +112,7 @@ def test_packed_posteriors_are_the_same_in_65535ths(bundle, monkeypatch, slabs, 
     image = np.random.default_rng(0).random((24, 16, 16), dtype=np.float32)
     packed = predictor.packed(image)
     assert packed.dtype == np.uint16
-    np.testing.assert_allclose(packed / 65535, predictor(image), atol=1e-5)
+    np.testing.assert_allclose(packed, 65535 * predictor(image), atol=1.01)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])

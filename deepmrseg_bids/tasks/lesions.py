@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Literal, get_args
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, sample
-from deepmrseg_bids.imaging.morphology import filled
+from deepmrseg_bids.imaging.morphology import box_of, filled
 from deepmrseg_bids.tasks.lesion_landmarks import (
     CORTEX,
     VENTRICLES,
@@ -31,6 +32,7 @@ from deepmrseg_bids.tasks.lesion_landmarks import (
     mask_of,
     tentorium_of,
 )
+from deepmrseg_bids.tasks.results import Box
 
 __all__ = [
     "CORTEX_LABEL_MM",
@@ -68,6 +70,8 @@ _BELOW_MM = 10.0  # as far as the horns reach below
 _MIDLINE_MM = 2.0  # fluid of the fissure between the hemispheres
 _LARGE_MM3, _THICK_MM = 5000.0, 8.0  # radius of the largest ball inside; up to 7.2 is usual
 _PIECE_MM3 = 100.0
+_NEAR_MM = 8.0  # further than all that counts as near
+_FAR_MM = 1000.0  # what was not measured
 _VENTRICLES_MM3 = 1000.0  # together, at least; the smallest of adults have about 4 ml
 
 
@@ -124,6 +128,7 @@ class Surroundings:
         *,
         centre: tuple[float, float, float] | None,
         anatomies: Sequence[Anatomy] = (),
+        everywhere: bool = True,
     ) -> Surroundings:
         """Find the landmarks in label maps of the head, or in a FLAIR.
 
@@ -133,9 +138,19 @@ class Surroundings:
             centre: the middle of the deep structures, RAS+ millimetres; without it ventricles
                 cannot be told from sulci.
             anatomies: label maps of other tasks, in the space of the FLAIR.
+            everywhere: measure the way from each voxel; otherwise only near the lesions, which is
+                faster and tells the same of them.
         """
-        seen = cls._in_flair(flair, brain, lesions, grid, centre)
-        return seen._labelled(anatomies, centre)
+        whole = tuple(slice(0, edge) for edge in grid.shape)
+        part = whole if everywhere else _room_around(lesions, grid)
+        tentorium = _tentorium(anatomies, grid, part, centre)
+        found = cls._in_flair(flair, brain, lesions, grid, part, centre, anatomies)
+        sources = dict(found.sources)
+        if tentorium is not None:
+            sources["infratentorial"] = tentorium.source
+        if (lobes := Lobes.of(anatomies)) is not None:
+            sources["region"] = lobes.source
+        return replace(found, tentorium=tentorium, lobes=lobes, sources=sources)
 
     @classmethod
     def _in_flair(
@@ -144,43 +159,34 @@ class Surroundings:
         brain: NDArray[np.bool_],
         lesions: NDArray[np.bool_],
         grid: Grid,
+        part: Box,
         centre: tuple[float, float, float] | None,
+        anatomies: Sequence[Anatomy],
     ) -> Surroundings:
-        """Ventricles and sulci as the fluid that is dark in a FLAIR."""
-        dark = brain & ~lesions & (flair < _FLUID * float(np.median(flair[brain])))
-        depth = _away(~brain, grid, beyond=True)
-        ventricles = None if centre is None else _ventricles(dark, depth, grid, centre)
-        cortex = {"cortex": "brain surface"}
-        if ventricles is None:
-            return cls(depth, None, grid, sources=cortex)
-        rim = ~brain | (dark & ~ventricles)
-        sources = {"ventricles": _FLUID_SOURCE, "cortex": "brain surface and fluid of the sulci"}
-        away = _away(rim, grid, beyond=True), _away(ventricles, grid)
-        return cls(*away, grid, sources=sources)
-
-    def _labelled(
-        self, anatomies: Sequence[Anatomy], centre: tuple[float, float, float] | None
-    ) -> Surroundings:
-        """The same with the landmarks that label maps know better, and the tentorium."""
-        found = replace(
-            self,
-            tentorium=tentorium_of(anatomies, self.grid, centre=centre),
-            lobes=Lobes.of(anatomies),
-        )
-        sources = dict(self.sources)
+        """Ventricles and cortex of label maps; without, the fluid that is dark in a FLAIR."""
+        sources, cortex_mm = {}, CORTEX_MM
+        cortex = ventricle = dark = fluid = None
         if labelled := find_labels(anatomies, VENTRICLES):
-            away = _away(mask_of(*labelled, self.grid), self.grid)
-            found = replace(found, ventricle=away)
+            ventricle = _away(_labels_in(part, *labelled, grid), grid, part)
             sources["ventricles"] = f"label map of {labelled[0].task}"
         if labelled := find_labels(anatomies, CORTEX):
-            away = _away(mask_of(*labelled, self.grid), self.grid)
-            found = replace(found, cortex=away, cortex_mm=CORTEX_LABEL_MM)
+            cortex, cortex_mm = (
+                _away(_labels_in(part, *labelled, grid), grid, part),
+                CORTEX_LABEL_MM,
+            )
             sources["cortex"] = f"label map of {labelled[0].task}"
-        if found.tentorium is not None:
-            sources["infratentorial"] = found.tentorium.source
-        if found.lobes is not None:
-            sources["region"] = found.lobes.source
-        return replace(found, sources=sources)
+        if cortex is None or ventricle is None:
+            dark = brain & ~lesions & (flair < _FLUID * float(np.median(flair[brain])))
+            fluid = None if centre is None else _ventricles(dark, brain, grid, centre)
+        if ventricle is None and fluid is not None:
+            ventricle = _away(fluid, grid, part)
+            sources["ventricles"] = _FLUID_SOURCE
+        if cortex is None:
+            rim = ~brain if fluid is None or dark is None else ~brain | (dark & ~fluid)
+            cortex = _away(rim, grid, part, beyond=True)
+            and_fluid = "" if fluid is None else " and fluid of the sulci"
+            sources["cortex"] = f"brain surface{and_fluid}"
+        return cls(cortex, ventricle, grid, cortex_mm=cortex_mm, sources=sources)
 
     def below(self, points: Array) -> bool | None:
         """Whether a lesion lies below the tentorium; None where that cannot be told.
@@ -219,17 +225,56 @@ class Surroundings:
         return "" if self.lobes is None or below is None else self.lobes.name(points, below=below)
 
 
+def _room_around(lesions: NDArray[np.bool_], grid: Grid) -> Box:
+    """The box in which all lies that can be near to a lesion; a corner if there is none."""
+    box = box_of(lesions) or (slice(0, 1),) * 3
+    room = [int(np.ceil(_NEAR_MM / edge)) + 2 for edge in grid.spacing]
+    return tuple(
+        slice(max(0, side.start - more), min(edge, side.stop + more))
+        for side, more, edge in zip(box, room, grid.shape, strict=True)
+    )
+
+
+def _cropped(grid: Grid, part: Box) -> Grid:
+    return grid.crop([side.start for side in part], [side.stop for side in part])
+
+
+def _labels_in(part: Box, anatomy: Anatomy, codes: Sequence[int], grid: Grid) -> NDArray[np.bool_]:
+    """(*grid.shape) where labels are, looked at in a box."""
+    there = np.zeros(grid.shape, dtype=bool)
+    there[part] = mask_of(anatomy, codes, _cropped(grid, part))
+    return there
+
+
+def _tentorium(
+    anatomies: Sequence[Anatomy],
+    grid: Grid,
+    part: Box,
+    centre: tuple[float, float, float] | None,
+) -> Tentorium | None:
+    """What lies below the tentorium, looked at in a box; nothing is known of the rest."""
+    found = tentorium_of(anatomies, _cropped(grid, part), centre=centre)
+    if found is None:
+        return None
+    below = np.full(grid.shape, 0.5, dtype=np.float32)
+    below[part] = found.below
+    return replace(found, below=below)
+
+
 def _ventricles(
     dark: NDArray[np.bool_],
-    depth: NDArray[np.float32],
+    brain: NDArray[np.bool_],
     grid: Grid,
     centre: tuple[float, float, float],
 ) -> NDArray[np.bool_] | None:
     """The lateral ventricles among dark voxels; None if too little of them is seen."""
-    at = grid.to_world(np.indices(grid.shape).reshape(3, -1).T) - np.array(centre)
-    at = at @ axes_of(grid)  # along the head, also where its header is tilted
-    x, y, z = (at[:, axis].reshape(grid.shape) for axis in range(3))
     (left, right), (back, front), (low, high) = _BODIES_MM
+    room_mm = ((1.4 * left, 1.4 * right), (back, front), (low - _BELOW_MM, high))
+    part = _box_at(room_mm, grid, centre)
+    if part is None:
+        return None
+    depth, dark = _away(~brain, grid, part, beyond=True)[part], dark[part]
+    x, y, z = _places(_cropped(grid, part), centre)
     # a pixel is 1 mm, a slice may be thick: thin fluid is thin within the slices
     reach = [max(0, int(_OPEN_MM / edge)) for edge in grid.spacing]
     wide = ndimage.binary_opening(dark, np.ones([2 * steps + 1 for steps in reach], dtype=bool))
@@ -242,10 +287,35 @@ def _ventricles(
     large[0] = False
     if volumes[large].sum() < _VENTRICLES_MM3:
         return None
-    found: NDArray[np.bool_] = ndimage.binary_propagation(
+    found = np.zeros(grid.shape, dtype=bool)
+    found[part] = ndimage.binary_propagation(
         large[pieces], structure=_TOUCH, mask=(wide | large[pieces]) & room
     )
     return found
+
+
+def _box_at(
+    reach_mm: Sequence[tuple[float, float]], grid: Grid, centre: tuple[float, float, float]
+) -> Box | None:
+    """The voxels that hold a box of the head, with room to tell how deep they lie."""
+    ends = [(low - _INSIDE_MM, high + _INSIDE_MM) for low, high in reach_mm]
+    corners = np.array(list(product(*ends))) @ axes_of(grid).T + np.array(centre)
+    voxels = grid.to_voxel(corners)
+    start = np.maximum(np.floor(voxels.min(axis=0)).astype(int) - 2, 0)
+    stop = np.minimum(np.ceil(voxels.max(axis=0)).astype(int) + 3, grid.shape)
+    if np.any(stop <= start):
+        return None
+    return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+
+
+def _places(grid: Grid, centre: tuple[float, float, float]) -> Array:
+    """(3, *grid.shape) millimetres to the right, front and top of a point, along the head."""
+    axes = axes_of(grid).T  # also where its header is tilted
+    steps, start = axes @ grid.affine[:3, :3], axes @ (grid.affine[:3, 3] - np.array(centre))
+    i, j, k = np.ogrid[tuple(slice(0, edge) for edge in grid.shape)]
+    return np.stack(
+        [at + a * i + b * j + c * k for (a, b, c), at in zip(steps, start, strict=True)]
+    )
 
 
 def drop_specks(
@@ -329,12 +399,20 @@ def check_lesions(chosen: NDArray[np.bool_], grid: Grid) -> tuple[Finding, ...]:
     return (Finding("lesion-untypical", "error", text),)
 
 
-def _away(what: NDArray[np.bool_], grid: Grid, *, beyond: bool = False) -> NDArray[np.float32]:
+def _away(
+    what: NDArray[np.bool_], grid: Grid, part: Box | None = None, *, beyond: bool = False
+) -> NDArray[np.float32]:
     """The way from each voxel to the nearest of ``what``, in millimetres.
 
     Args:
+        part: in which it is measured, from what lies in it; elsewhere it is far.
         beyond: what lies outside the grid counts too.
     """
-    free = np.pad(~what, 1, constant_values=not beyond)
-    away: NDArray[np.float64] = ndimage.distance_transform_edt(free, sampling=grid.spacing)
-    return away[1:-1, 1:-1, 1:-1].astype(np.float32)
+    part = part or tuple(slice(0, edge) for edge in grid.shape)
+    rim = np.pad(~what, 1, constant_values=not beyond)
+    free = rim[tuple(slice(side.start, side.stop + 2) for side in part)]
+    away = np.full(what.shape, _FAR_MM, dtype=np.float32)
+    if not free.all():
+        measured = ndimage.distance_transform_edt(free, sampling=grid.spacing)
+        away[part] = measured[1:-1, 1:-1, 1:-1]
+    return away

@@ -179,7 +179,9 @@ def _segment(
     posteriors = Posteriors(answer, grid, (0, *bundle.labels.indices))
     labels = label_map(posteriors, flair.grid)
     fluid = resample(flair.data, flair.grid, grid)
-    around = Surroundings.of(fluid, mask, chosen, grid, centre=centre, anatomies=anatomies)
+    around = Surroundings.of(
+        fluid, mask, chosen, grid, centre=centre, anatomies=anatomies, everywhere=False
+    )
     return LesionSegmentation(
         task=bundle.task,
         labels=labels,

@@ -74,6 +74,36 @@ def test_a_lesion_lies_beside_a_ventricle_the_cortex_or_neither(surroundings, pl
         assert one.place == place
 
 
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("spacing", [1.0, 2.0])
+def test_near_the_lesions_alone_the_same_is_told_of_them(labelled, spacing):
+    grid = centred_grid((0, 0, 0), tuple(round(n / spacing) for n in GRID.shape), spacing)
+    chosen = lesions_at(*BESIDE.values(), (34, -20, -8), grid=grid)
+    head, brain = paint(grid, HEAD), paint(grid, HEAD[:1]) > 0
+    everywhere, near = (
+        find_lesions(
+            chosen,
+            grid,
+            np.ones(grid.shape, "f4"),
+            Surroundings.of(
+                head, brain, chosen, grid, centre=(0, 0, 0), everywhere=all_of_it,
+                anatomies=[whole_brain()] if labelled else [],
+            ),
+        )
+        for all_of_it in (True, False)
+    )  # fmt: skip
+    assert len({one.place for one in everywhere}) >= 2
+    assert near == everywhere
+
+
+def test_without_a_lesion_nothing_is_measured():
+    none = np.zeros(GRID.shape, bool)
+    head, brain = paint(GRID, HEAD), paint(GRID, HEAD[:1]) > 0
+    found = Surroundings.of(head, brain, none, GRID, centre=(0, 0, 0), everywhere=False)
+    assert found.ventricle is not None and set(found.sources) == set(around().sources)
+    assert (found.cortex < 100).mean() < 0.01
+
+
 def test_the_fluid_of_a_sulcus_is_cortex_and_no_ventricle(surroundings):
     chosen = lesions_at((-34, 0, 24))
     (one,) = find_lesions(chosen, GRID, np.ones(GRID.shape, "f4"), surroundings)

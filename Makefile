@@ -1,7 +1,7 @@
 # make demo    install, segment an average brain (MNI152, skull-stripped), write a report
 # make test    install, run all tests
 # Both require Python 3.11 or newer and a package index; nothing else is downloaded.
-# make web     build the page for browsers (web/dist); also requires Node.js 20 or newer with npm
+# make web     build the page for browsers (web/dist); also requires Node.js 20.19 or newer with npm
 # make web-serve   serve it on this computer
 
 PYTHON ?= python3

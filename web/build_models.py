@@ -48,6 +48,8 @@ def main() -> None:
 def build(out: Path, bundles: Path | None = None) -> None:
     """Write the models of a folder of bundles, or the shipped ones, and their list."""
     out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("*.model.gz"):  # all that lies here becomes part of the page
+        old.unlink()
     folders = shipped_bundles()
     if bundles is not None:
         folders = {path.name: path for path in sorted(bundles.iterdir())}

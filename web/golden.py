@@ -7,16 +7,21 @@ inputs are made from a seed, so that the file changes only if the package does.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
 from deepmrseg_bids.bids.tables import write_morph
+from deepmrseg_bids.errors import ImageError
 from deepmrseg_bids.imaging.air import find_air, with_air_at_zero
 from deepmrseg_bids.imaging.brightness import brightness_gradient
 from deepmrseg_bids.imaging.grid import (
@@ -245,6 +250,116 @@ def files() -> list[dict[str, Any]]:
                 "codes": [one.code for one in (*volume.findings, *check_image(volume))],
             })  # fmt: skip
     return cases
+
+
+def edited(*changes: tuple[int, str, Any], forms: tuple[int, int] = (1, 1)) -> bytes:
+    """A NIfTI file with other numbers at some places of its header."""
+    i, j, k = np.indices((10, 9, 8))
+    image = nib.Nifti1Image(((i * j * k) % 97).astype(np.int16), np.diag([16, 16, 16, 1.0]))
+    image.set_sform(image.affine, code=forms[0])
+    image.set_qform(image.affine, code=forms[1])
+    content = bytearray(image.to_bytes())
+    for place, kind, values in changes:
+        struct.pack_into(f"<{kind}", content, place, *np.atleast_1d(values))
+    return bytes(content)
+
+
+def of_values(values: Any) -> bytes:
+    """A NIfTI file of some intensities."""
+    image = nib.Nifti1Image(values, np.diag([16, 16, 16, 1.0]))
+    image.set_sform(image.affine, code=1)
+    return bytes(image.to_bytes())
+
+
+def odd_headers() -> dict[str, bytes]:
+    """Files that the package repairs or refuses, by what their header says."""
+    inf, nan = np.inf, np.nan
+    q = {"forms": (0, 1)}
+    edits = {
+        "dimensions": (40, "h", 9), "one slice": (46, "h", 1), "plane": (40, "h", 2),
+        "no edge": (42, "h", 0), "huge": (42, "3h", (9000, 9000, 9000)), "5D": (40, "h", 5),
+        "slope": (112, "2f", (-1, 0)), "slope nan": (112, "2f", (nan, 5)),
+        "slope inf": (112, "2f", (inf, 0)), "intercept": (112, "2f", (2, inf)),
+        "voxels before": (108, "f", 320), "voxels nowhere": (108, "f", nan),
+        "voxels beyond": (108, "f", 9000), "sform code": (254, "h", 9),
+        "qform code": (252, "h", -3), "metres": (123, "B", 1), "unit": (123, "B", 7),
+        "size": (80, "f", 12), "size a little": (80, "f", 15.5), "no size": (80, "f", 0),
+        "no rotation": (256, "3f", (2, 0, 0)), "infinite": (256, "3f", (inf, 0, 0)),
+        "turned": (256, "3f", (1, 0, 0)), "far": (292, "f", 5000), "too far": (292, "f", 1e6),
+        "absurd": (292, "f", 1e10), "no affine": (292, "f", nan), "singular": (280, "f", 0),
+        "sheared": (284, "f", 4), "much sheared": (284, "f", 30),
+        "edges": (280, "f", 40), "template": (254, "h", 4),
+    }  # fmt: skip
+    of_qform = {
+        "size": (80, "f", -16), "no size": (80, "f", 0), "third axis": (76, "f", 5),
+        "no rotation": (256, "3f", (2, 0, 0)), "template": (252, "h", 5),
+    }  # fmt: skip
+    return {
+        **{name: edited(edit) for name, edit in edits.items()},
+        **{f"{name}, qform": edited(edit, **q) for name, edit in of_qform.items()},
+        "only sform": edited(forms=(1, 0)), "longer": edited() + bytes(400),
+        "shorter": edited()[:-100], "header alone": edited()[:352], "part of it": edited()[:100],
+    }  # fmt: skip
+
+
+def odd_values() -> dict[str, bytes]:
+    """Files that the package repairs or refuses, by their voxels."""
+    i, j, k = np.indices((10, 9, 8))
+    plain = ((i * j * k) % 97).astype(np.float32)
+    one = np.where((i == 5) & (j == 5) & (k == 4), np.float32(1e20), np.float32(0))
+    return {
+        "constant": of_values(plain * 0 + 5), "nan": of_values(np.where(plain == 8, np.nan, plain)),
+        "negative": of_values(plain - 40), "logarithms": of_values(np.log1p(plain)),
+        "base 10": of_values(np.log10(plain + 1)), "tenths": of_values(plain / 10),
+        "large": of_values(plain * 1e20), "small": of_values(plain.astype(float) * 1e-60),
+        "one voxel": of_values(one), "few": of_values((plain // 25).astype(np.uint8)),
+        "volumes": of_values(np.stack([plain] * 2, axis=-1)[..., None, :]),
+    }  # fmt: skip
+
+
+def other_kinds() -> dict[str, bytes]:
+    """Files that are no NIfTI images."""
+    text = {
+        "lfs": "version https://git-lfs.github.com/spec/v1\n", "annex": "/annex/objects/MD5E-s1",
+        "link": "..\\.git\\annex\\objects\\MD5E-s1", "html": "\ufeff <HEAD>", "xml": "<?xml ?>",
+        "json": "[1]", "words": "a text", "nrrd": "NRRD", "mha": "ObjectType = Image",
+        "pdf": "%PDF",
+    }  # fmt: skip
+    marks = {
+        "dicom": bytes(128) + b"DICM", "gzip": gzip.compress(gzip.compress(b"1")),
+        "zip": b"PK\x03\x04",
+        "7z": b"7z\xbc\xaf", "tar": b"1" + bytes(256) + b"ustar", "bzip2": b"BZh\0",
+        "xz": b"\xfd7zXZ", "zstd": b"\x28\xb5\x2f\xfd", "minc": b"CDF\x01", "hdf5": b"\x89HDF",
+        "png": b"\x89PNG", "jpeg": b"\xff\xd8\xff", "numpy": b"\x93NUMPY", "zeros": bytes(9),
+        "pair": edited((344, "4s", b"ni1")), "pair 2": bytes(4) + b"ni2\0",
+        "analyze": edited((344, "4s", b""))[:348], "other": b"\x01\x02\x03",
+        "mgh": struct.pack(">7i", 1, 256, 256, 256, 1, 0, 0) + bytes(300),
+    }  # fmt: skip
+    return {**{name: one.encode() for name, one in text.items()}, **marks}
+
+
+def odd_files() -> list[dict[str, Any]]:
+    """What the package says of files that are odd or broken."""
+    cases = []
+    for name, content in {**odd_headers(), **odd_values(), **other_kinds()}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "scan"
+            path.write_bytes(content)
+            case: dict[str, Any] = {"name": name, "file": packed_bytes(content)}
+            try:
+                volume = read_volume(path)
+            except ImageError as error:
+                case["refused"] = str(error).replace(str(path), "scan")
+            else:
+                case["findings"] = [[one.code, one.severity, one.message]
+                                    for one in volume.findings]  # fmt: skip
+                case["grid"], case["mean"] = of_grid(volume.grid), float(volume.data.mean())
+            cases.append(case)
+    return cases
+
+
+def packed_bytes(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content, 9)).decode()
 
 
 def brains() -> list[dict[str, Any]]:
@@ -516,7 +631,7 @@ def golden() -> dict[str, Any]:
         "paddings": paddings(), "brains": brains(), "files": files(), "poses": poses(),
         "slices": slices(), "searches": searches(), "tables": tables(), "windows": windows(),
         "outlines": outlines(), "lesions": lesions(), "regions": regions(),
-        "averages": averages(),
+        "averages": averages(), "odd_files": odd_files(),
     }  # fmt: skip
 
 

@@ -15,8 +15,7 @@ class Handler(SimpleHTTPRequestHandler):
 
     extensions_map = {  # noqa: RUF012 - as the class it comes from has it
         **SimpleHTTPRequestHandler.extensions_map,
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
+        ".js": "text/javascript",  # Windows may say otherwise
     }
 
     def end_headers(self) -> None:
@@ -41,7 +40,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent / "dist")
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
-    with server_of(args.folder, args.port) as server:
+    if not (args.folder / "index.html").is_file():
+        parser.error(f"{args.folder} contains no page: build it first (make web)")
+    try:
+        server = server_of(args.folder, args.port)
+    except OSError as error:
+        parser.error(f"port {args.port} cannot be used ({error.strerror}): choose another --port")
+    with server:
         print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C stops it)")
         server.serve_forever()
 

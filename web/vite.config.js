@@ -10,6 +10,7 @@ import { defaultClientConditions, defineConfig } from "vite";
 const here = import.meta.dirname;
 const models = resolve(process.env.MODELS ?? join(here, "../build/web-models"));
 const runtime = join(here, "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded");
+const LARGEST = 25e6; // bytes of all files together
 const sha256 = (data) => createHash("sha256").update(data).digest("hex");
 
 function filesIn(folder) {
@@ -31,12 +32,14 @@ function beside() {
     closeBundle: () => {
       for (const folder of ["models", "ort"]) mkdirSync(join(out, folder), { recursive: true });
       for (const name of readdirSync(models)) copyFileSync(join(models, name), join(out, "models", name));
-      copyFileSync(`${runtime}.mjs`, join(out, "ort/runtime.mjs"));
+      copyFileSync(`${runtime}.mjs`, join(out, "ort/runtime.js")); // many hosts do not know .mjs
       writeFileSync(join(out, "ort/runtime.wasm.gz"), gzipSync(readFileSync(`${runtime}.wasm`), { level: 9 }));
       const names = filesIn(out).map((path) => relative(out, path)).filter((name) => name !== "sw.js").sort();
       const version = sha256(names.map((name) => sha256(readFileSync(join(out, name)))).join()).slice(0, 16);
       const text = readFileSync(join(here, "src/sw.js"), "utf8");
       writeFileSync(join(out, "sw.js"), text.replace("__FILES__", JSON.stringify(names)).replace("__BUILD__", version));
+      const size = filesIn(out).reduce((total, path) => total + statSync(path).size, 0);
+      if (size > LARGEST) throw new Error(`the page has ${(size / 1e6).toFixed(1)} MB, at most ${LARGEST / 1e6} MB were intended: store more weights coarsely (web/build_models.py)`);
     },
   };
 }

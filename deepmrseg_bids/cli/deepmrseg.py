@@ -590,6 +590,8 @@ def _export(args: argparse.Namespace) -> int:
             f"{args.model}: neither a shipped model ({', '.join(shipped_bundles())}) nor the "
             "folder of a bundle"
         )
+    if args.out.is_dir():
+        raise UsageError(f"{args.out}: a folder; -o is the file to write, such as {path.name}.onnx")
     difference = export_onnx(ModelBundle.open(path), args.out, half=args.float16)
     print(f"{args.out}: largest difference from PyTorch {difference:.1e}")
     return 0

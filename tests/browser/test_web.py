@@ -7,7 +7,10 @@ import gzip
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,17 +20,22 @@ from types import ModuleType
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from playwright.sync_api import Browser, BrowserContext, Page
+from scipy import ndimage
 
 from deepmrseg_bids.bids.tables import write_morph
+from deepmrseg_bids.findings import CODES
 from deepmrseg_bids.imaging.labels import Label, LabelTable
 from deepmrseg_bids.imaging.nifti import read_volume
+from deepmrseg_bids.imaging.registration import Quality, RigidFit
 from deepmrseg_bids.inference.bundle import NewBundle, Preparation
 from deepmrseg_bids.inference.predictor import PredictorPool
 from deepmrseg_bids.network import NetworkConfig, build_network
 from deepmrseg_bids.session.publish import morph_rows
 from deepmrseg_bids.tasks.pipeline import run
 from deepmrseg_bids.tasks.results import Segmentation
+from deepmrseg_bids.tasks.wml import LesionSegmentation
 from tests.browser.conftest import Watched
 from tests.support import need, unavailable
 from tests.tiny import level_network, tiny_head
@@ -55,8 +63,23 @@ def needs_packages() -> None:
         unavailable("the packages of web/ are not installed: make web")
 
 
+def lesion_network() -> torch.nn.Module:
+    """A network of slices that takes what is bright in their first channel for a lesion."""
+    network = build_network(NetworkConfig("deepmrseg", 2, 2, 2, width=4, depth=1))
+    state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+    for name in state:
+        if name.endswith("running_var"):
+            state[name] += 1
+    state["project.0.weight"][0, 0] = 1
+    state["project.1.weight"] += 1
+    state["project.1.bias"] += 3
+    state["head.weight"][1, 4], state["head.bias"][1] = 4, -4 * 6.5
+    network.load_state_dict(state)
+    return network
+
+
 def write_models(folder: Path) -> None:
-    """Bundles of ``brain`` and ``icv`` that know levels of brightness."""
+    """Bundles of ``brain``, ``icv`` and ``wml`` that know levels of brightness."""
     network = level_network()
     skull = build_network(NetworkConfig("deepmrseg", 3, 1, 2, width=4, depth=1))
     state = {
@@ -73,6 +96,20 @@ def write_models(folder: Path) -> None:
     for name in ("icv", "outline"):  # the outline is for finer scans: it is there, and not used
         made = replace(brain, task=name, network=skull.config, labels=inside, state=state)
         made.write(folder / name)
+    slices = lesion_network()
+    lesions = replace(brain, task="wml", network=slices.config, state=slices.state_dict(),
+                      preparation=Preparation(spacing=4.0, intensity="brain"),
+                      labels=LabelTable((Label(1, "White-Matter-Lesion"),)))  # fmt: skip
+    lesions.write(folder / "wml")
+
+
+def write_flair(path: Path) -> None:
+    """The tiny head with three bright spots."""
+    head = tiny_head(2)
+    data = head.get_fdata()
+    for x, y, z in ((16, 28, 22), (28, 24, 21), (27, 30, 20)):
+        data[x - 1 : x + 2, y - 1 : y + 2, z : z + 2] += 140
+    nib.save(nib.Nifti1Image(data.astype(np.float32), head.affine, head.header), path)
 
 
 @dataclass
@@ -83,6 +120,7 @@ class Site:
     folder: Path
     bundles: Path
     scan: Path
+    flair: Path
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +136,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     )  # fmt: skip
     scan = folder / "sub-01_T1w.nii.gz"
     nib.save(tiny_head(1), scan)
+    flair = folder / "sub-01_FLAIR.nii.gz"
+    write_flair(flair)
     with script("serve").server_of(folder / "dist") as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Site(f"http://127.0.0.1:{server.server_port}/", folder, folder / "bundles", scan)
+        yield Site(f"http://127.0.0.1:{server.server_port}/", folder, folder / "bundles", scan,
+                   flair)  # fmt: skip
         server.shutdown()
 
 
@@ -155,10 +196,17 @@ def downloaded(page: Page, button: str, folder: Path) -> Path:
     return path
 
 
-DROP = """async (place) => {
-    const name = 'sub-01_T1w.nii.gz', input = document.createElement('input');
-    const bytes = await (await fetch(place)).arrayBuffer(), transfer = new DataTransfer();
-    transfer.items.add(new File([bytes], name));
+def pool_of(site: Site) -> PredictorPool:
+    paths = {path.name: path for path in site.bundles.iterdir()}
+    return PredictorPool(paths, precision="float32")
+
+
+DROP = """async (names) => {
+    const transfer = new DataTransfer();
+    for (const [name, place] of names) {
+        const bytes = place ? await (await fetch(place)).arrayBuffer() : new Uint8Array(9);
+        transfer.items.add(new File([bytes], name));
+    }
     document.querySelector('#drop').dispatchEvent(
         new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
 }"""
@@ -171,15 +219,13 @@ def test_a_dropped_scan_becomes_what_the_package_makes_of_it(
     (site.folder / "dist" / "scan.gz").write_bytes(site.scan.read_bytes())
     assert page.get_by_role("button", name="Segment").is_disabled()
     assert page.locator("#missing").inner_text() == "Choose a T1w image first."
-    page.evaluate(DROP, "scan.gz")
+    page.evaluate(DROP, [("sub-01_T1w.nii.gz", "scan.gz")])
     assert page.locator("#missing").inner_text() == ""
     page.get_by_role("button", name="Segment").click()
     page.locator("#result").wait_for(timeout=300_000)
     page.locator("#viewer[data-shown]").wait_for(timeout=300_000)
 
-    paths = {name: site.bundles / name for name in ("brain", "icv", "outline")}
-    pool = PredictorPool(paths, precision="float32")
-    ((_, expected),) = run({"T1w": read_volume(site.scan)}, ["brain"], pool)
+    ((_, expected),) = run({"T1w": read_volume(site.scan)}, ["brain"], pool_of(site))
     assert isinstance(expected, Segmentation)
     labels = downloaded(page, "Label map", tmp_path)
     assert labels.name == "sub-01_desc-brain_mask.nii.gz"
@@ -206,9 +252,82 @@ def test_a_dropped_scan_becomes_what_the_package_makes_of_it(
     assert all(url.startswith((site.url, "blob:", "data:")) for url in opened.requests)
 
 
+def test_lesions_of_an_aligned_flair_are_those_of_the_package(
+    opened: Watched, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = opened.page
+    page.get_by_label("White-matter lesions").check()
+    page.set_input_files("#t1w", site.scan)
+    assert page.locator("#missing").inner_text() == "Choose the FLAIR."
+    page.set_input_files("#flair", site.flair)
+    segment(page, site.scan)
+
+    def unmoved(*_: object, **__: object) -> RigidFit:
+        good = Quality(1.0, 1.0, edges=1.0)
+        return RigidFit(np.eye(4), good, good)
+
+    monkeypatch.setattr("deepmrseg_bids.tasks.coregistration.register_rigid", unmoved)
+    images = {"T1w": read_volume(site.scan), "FLAIR": read_volume(site.flair)}
+    results = dict(run(images, ["brain", "wml"], pool_of(site)))
+    expected = results["wml"]
+    assert isinstance(expected, LesionSegmentation) and expected.on_flair.data.any()
+    part = page.locator("section[data-task=wml]")
+    with page.expect_download() as waiting:
+        part.get_by_role("button", name="Label map").click()
+    assert waiting.value.suggested_filename == "sub-01_space-FLAIR_seg-wml_dseg.nii.gz"
+    waiting.value.save_as(tmp_path / "wml.nii.gz")
+    found = np.asarray(nib.load(tmp_path / "wml.nii.gz").dataobj)
+    assert np.array_equal(found, expected.on_flair.data)
+    lesions = ndimage.label(found, np.ones((3, 3, 3)))[1]
+    assert f"{lesions} lesion" in part.inner_text()
+    # each map on its own scan, however quickly they are chosen
+    maps, pictures = page.locator("#map"), []
+    for chosen in ("Brain", "White-matter lesions"):
+        maps.select_option(label=chosen)
+        page.locator(f"#viewer[data-shown={'wml' if chosen[0] == 'W' else 'brain'}]").wait_for()
+        pictures.append(downloaded(page, "Save picture", tmp_path).read_bytes())
+    page.evaluate("""() => { for (const n of [0, 1, 0, 1, 0]) {
+        document.querySelector('#map').value = n;
+        document.querySelector('#map').dispatchEvent(new Event('change')); } }""")
+    page.locator("#viewer[data-shown=brain]").wait_for()
+    page.wait_for_timeout(1000)
+    assert downloaded(page, "Save picture", tmp_path).read_bytes() == pictures[0] != pictures[1]
+    assert opened.errors == []
+
+
+def test_a_dropped_flair_is_taken_for_one(opened: Watched) -> None:
+    page = opened.page
+    chosen = "['t1w', 'flair'].map((id) => document.getElementById(id).files[0]?.name ?? '')"
+    lesions = page.get_by_label("White-matter lesions")
+    page.evaluate(DROP, [("a_T1w.nii.gz", "")])
+    assert page.evaluate(chosen) == ["a_T1w.nii.gz", ""] and not lesions.is_checked()
+    page.evaluate(DROP, [("a_FLAIR.nii.gz", "")])
+    assert page.evaluate(chosen) == ["a_T1w.nii.gz", "a_FLAIR.nii.gz"] and lesions.is_checked()
+    page.evaluate(DROP, [("flair.nii", ""), ("a_space-FLAIR_T1w.nii.gz", "")])
+    assert page.evaluate(chosen) == ["a_space-FLAIR_T1w.nii.gz", "flair.nii"]
+
+
+def test_without_webgl_the_tables_are_complete_and_the_viewer_comes_back(
+    opened: Watched, site: Site
+) -> None:
+    page = opened.page
+    page.evaluate("""() => { const real = HTMLCanvasElement.prototype.getContext;
+        window.restore = () => { HTMLCanvasElement.prototype.getContext = real; };
+        HTMLCanvasElement.prototype.getContext = () => null; }""")
+    page.set_input_files("#t1w", site.scan)
+    page.get_by_role("button", name="Segment").click()
+    page.get_by_text("viewer requires WebGL 2").wait_for(timeout=300_000)
+    assert page.locator(".stage").is_hidden() and page.locator("#picture").is_disabled()
+    assert page.locator("section[data-task=brain] tbody tr").count() == 2
+    page.evaluate("restore()")
+    segment(page, site.scan)
+    assert page.locator(".stage").is_visible() and page.locator("#picture").is_enabled()
+    assert page.locator("#no-viewer").is_hidden()
+
+
 def test_the_models_are_named_with_their_terms(opened: Watched) -> None:
     rows = opened.page.locator("#models tbody tr").all_inner_texts()
-    assert [row.split("\t")[0] for row in rows] == ["brain", "icv", "outline"]
+    assert [row.split("\t")[0] for row in rows] == ["brain", "icv", "outline", "wml"]
     assert "CC0 <b>é</b>" in rows[0] and "For research use only" in opened.page.content()
 
 
@@ -299,6 +418,48 @@ def test_a_plain_host_gets_threads_from_the_service_worker(browser: Browser, sit
     context.close()
 
 
+def test_a_page_that_is_open_outlives_a_new_release(
+    browser: Browser, site: Site, tmp_path: Path
+) -> None:
+    dist = tmp_path / "dist"
+    shutil.copytree(site.folder / "dist", dist)
+    context = browser.new_context()
+    with script("serve").server_of(dist) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.get_by_text("this page now works without a network").wait_for(timeout=300_000)
+        (worker,) = (dist / "assets").glob("worker-*.js")
+        worker.unlink()  # in the next release it has another name
+        index, list_of_files = dist / "index.html", dist / "sw.js"
+        index.write_text(index.read_text().replace("<h1>", "<h1>New: "))
+        text = list_of_files.read_text().replace(f'"assets/{worker.name}",', "")
+        list_of_files.write_text(text.replace('"deepmrseg-', '"deepmrseg-new-'))
+        page.reload()
+        page.evaluate("""async () => {
+            const known = await navigator.serviceWorker.ready;
+            await known.update();
+            while (known.installing) await new Promise((done) => setTimeout(done, 100)); }""")
+        segment(page, site.scan)  # by the worker of its own release
+        page.close()
+        page = context.new_page()
+        for _ in range(100):
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            if page.locator("h1").inner_text().startswith("New: "):
+                break
+            page.goto("about:blank")
+            page.wait_for_timeout(200)
+        assert page.locator("h1").inner_text().startswith("New: ")
+        server.shutdown()
+    context.close()
+
+
+def test_the_files_of_the_page_have_endings_that_every_host_knows(site: Site) -> None:
+    page = site.folder / "dist"
+    names = {path.suffix for path in page.rglob("*") if path.is_file()} - {".nii"}
+    assert names <= {".html", ".css", ".js", ".json", ".gz"}, names
+
+
 def test_models_of_another_release_are_refused(browser: Browser, site: Site) -> None:
     context = browser.new_context(service_workers="block")
     page = context.new_page()
@@ -310,6 +471,47 @@ def test_models_of_another_release_are_refused(browser: Browser, site: Site) -> 
     assert "do not belong to this page" in page.locator("#problem").inner_text()
     assert page.locator("#tasks input").count() == 0
     context.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"body": b"\x1f\x8b\x08" + bytes(40)}, "brain.model.gz is incomplete or damaged"),
+        ({"body": b"<html>no such file</html>"}, "the checksum of /models/brain.model.gz differs"),
+        ({"status": 503, "body": b""}, "the server answered with status 503. Check the connection"),
+        (None, "brain.model.gz could not be loaded: no answer from the server. Check the"),
+    ],
+)
+def test_models_that_do_not_arrive_are_told_as_such(
+    browser: Browser, site: Site, answer: dict[str, object] | None, message: str
+) -> None:
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    context.route("**/brain.model.gz", lambda route: route.fulfill(**answer) if answer  # type: ignore[arg-type]
+                  else route.abort())  # fmt: skip
+    page.goto(site.url)
+    page.get_by_label("Brain", exact=True).wait_for()
+    assert message in refused(page, site.scan)
+    context.close()
+
+
+def test_a_page_that_cannot_start_says_what_it_requires(
+    browser: Browser, site: Site, tmp_path: Path
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto((site.folder / "dist" / "index.html").as_uri())  # a double click
+    page.get_by_text("The page has not started").wait_for(timeout=30_000)
+    page.goto(site.url)
+    page.get_by_label("Brain", exact=True).wait_for()
+    assert page.locator("#unstarted").count() == 0
+    context.close()
+    dist = str(site.folder / "dist")
+    for arguments, message in (([dist, "--port", site.url.split(":")[-1][:-1]], "another --port"),
+                               ([str(tmp_path)], "build it first (make web)")):  # fmt: skip
+        served = subprocess.run([sys.executable, str(WEB / "serve.py"), *arguments],
+                                capture_output=True, text=True)  # fmt: skip
+        assert served.returncode == 2 and message in served.stderr, served.stderr
 
 
 def test_a_phone_is_told_what_it_cannot_do(browser: Browser, site: Site) -> None:
@@ -357,6 +559,15 @@ def assert_same(found: object, expected: object, place: str) -> None:
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-6), place
     elif not place.endswith((".file", ".labels")):  # compressed by this version of zlib
         assert found == expected, place
+
+
+def test_the_guard_of_the_page_knows_the_findings_of_the_package() -> None:
+    written = "".join(path.read_text() for path in (WEB / "src" / "lib").glob("*.ts"))
+    known = set(re.findall(r'finding\(\s*"([a-z0-9-]+)"', written))
+    not_here = {  # --force-header, registration, sidecars
+        "assumed-geometry", "flair-alone", "flair-misaligned", "flair-view", "sidecar-unreadable",
+    }  # fmt: skip
+    assert set(CODES) - known == not_here and known <= set(CODES)
 
 
 def test_the_lock_file_names_no_host() -> None:

@@ -184,6 +184,10 @@ def test_the_command_exports_a_folder_and_refuses_what_is_no_model(
     file = tmp_path / "x.onnx"
     assert main(["export", str(tmp_path / "bundle"), "-o", str(file), "--format", "onnx"]) == 0
     assert file.exists() and "largest difference from PyTorch" in capsys.readouterr().out
+    assert main(["export", str(tmp_path / "bundle"), "-o", str(tmp_path)]) == 2
+    assert f"{tmp_path}: a folder; -o is the file to write, such as bundle.onnx" in (
+        capsys.readouterr().err
+    )
     assert main(["export", "nobrain", "-o", str(tmp_path / "y.onnx")]) == 2
     assert "nobrain: neither a shipped model (brain, deepbrain" in capsys.readouterr().err
 

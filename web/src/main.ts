@@ -79,15 +79,25 @@ function listModels(): void {
   }
 }
 
+/** Take files that were dropped; a FLAIR, by its name, is for the tasks that need one. */
 function take(files: Iterable<File>): void {
   for (const file of files) {
-    const flair = /flair/i.test(file.name) && !element("flair-row").hidden;
+    const named = /flair/i.test(file.name) && !/_t1w?\.nii/i.test(file.name);
+    const flair = named && chooseFlairTasks();
     images[flair ? "flair" : "t1w"] = file;
     const list = new DataTransfer();
     list.items.add(file);
     element<HTMLInputElement>(flair ? "flair" : "t1w").files = list.files;
   }
   refresh();
+}
+
+/** Choose the tasks that need a FLAIR; whether there are any. */
+function chooseFlairTasks(): boolean {
+  const boxes = Array.from(document.querySelectorAll<HTMLInputElement>("#tasks input"));
+  const fitting = boxes.filter((box) => TASKS.some((task) => task.needsFlair && task.name === box.value));
+  for (const box of fitting) box.checked = true;
+  return fitting.length > 0;
 }
 
 function watchForm(): void {
@@ -115,6 +125,7 @@ function watchForm(): void {
 
 function start(): void {
   if (!images.t1w) return;
+  delete element("viewer").dataset.shown;
   problem("");
   segmented = { ...images };
   results = [];
@@ -159,7 +170,7 @@ function receive(message: Message): void {
 
 function finish(seconds: number, threads: number): void {
   stop();
-  if (!results.length) return;
+  if (!results.length) return element("run").focus();
   const scan = segmented.t1w as File;
   element("summary").textContent = `${scan.name}: ${seconds.toFixed(0)} s with ${threads} thread${threads === 1 ? "" : "s"}. Label maps are on the grid of the image.`;
   element("result").hidden = false;
@@ -197,14 +208,20 @@ function scanOf(result: Result): File {
 async function showMap(number: number): Promise<void> {
   const result = results[number];
   const scan = scanOf(result);
+  const stage = document.querySelector(".stage") as HTMLElement;
+  stage.hidden = false; // a canvas that is not there has no size
+  let reason = "";
   try {
     await viewer.show({ scan, labels: result.labels, table: result.table }, Number(element<HTMLInputElement>("opacity").value) / 100);
+    viewer.setOutline(element<HTMLInputElement>("outline").checked);
     element("viewer").dataset.shown = result.task;
   } catch (error) {
-    element("no-viewer").textContent = `The viewer could not start: ${error instanceof Error ? error.message : error}. The tables and downloads below are complete.`;
-    element("no-viewer").hidden = false;
-    document.querySelector<HTMLElement>(".stage")?.setAttribute("hidden", "");
+    reason = error instanceof Error ? error.message : String(error);
   }
+  element("no-viewer").textContent = reason && `The viewer could not show the image: ${reason}. The tables and downloads below are complete.`;
+  element("no-viewer").hidden = !reason;
+  element("picture").toggleAttribute("disabled", reason !== "");
+  stage.hidden = reason !== "";
 }
 
 function tableOf(result: Result): HTMLElement {
@@ -338,6 +355,7 @@ async function keepOffline(): Promise<void> {
 }
 
 async function open(): Promise<void> {
+  element("unstarted").remove();
   checkDevice();
   watchForm();
   watchViewer();

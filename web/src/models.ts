@@ -20,9 +20,17 @@ export async function loadModels(base: string): Promise<Models> {
   const url = new URL("models/models.json", base);
   const content = await fetched(url);
   await check(content, __MODELS_SHA256__, url);
-  const { version, models } = JSON.parse(new TextDecoder().decode(content)) as { version: string; models: Models };
+  const { version, models } = listOf(content);
   if (version !== VERSION) throw refusal(`the models are of version ${version}, the page of version ${VERSION}`);
   return models;
+}
+
+function listOf(content: Uint8Array): { version: string; models: Models } {
+  try {
+    return JSON.parse(new TextDecoder().decode(content));
+  } catch {
+    throw refusal("the list of the models is damaged");
+  }
 }
 
 function refusal(what: string): ScanError {
@@ -40,12 +48,26 @@ export async function loadModel(url: URL, sha256: string): Promise<Uint8Array> {
 
 /** A file of this host; decompressed where it is compressed. */
 export async function fetched(url: URL): Promise<Uint8Array<ArrayBuffer>> {
-  const answer = await fetch(url);
-  if (!answer.ok) throw new ScanError(`${url.pathname} could not be loaded (${answer.status})`);
-  const content = new Uint8Array(await answer.arrayBuffer());
+  const content = await loaded(url);
   const gzip = content[0] === 0x1f && content[1] === 0x8b; // some hosts decompress .gz themselves
   if (!gzip) return content;
-  return new Uint8Array(await new Response(new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+  try {
+    return new Uint8Array(await new Response(new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+  } catch {
+    throw refusal(`${url.pathname} is incomplete or damaged`);
+  }
+}
+
+async function loaded(url: URL): Promise<Uint8Array<ArrayBuffer>> {
+  const advice = "Check the connection to the server, then reload the page.";
+  try {
+    const answer = await fetch(url);
+    if (answer.ok) return new Uint8Array(await answer.arrayBuffer());
+    throw new ScanError(`${url.pathname} could not be loaded: the server answered with status ${answer.status}. ${advice}`);
+  } catch (error) {
+    if (error instanceof ScanError) throw error;
+    throw new ScanError(`${url.pathname} could not be loaded: no answer from the server. ${advice}`);
+  }
 }
 
 async function check(content: Uint8Array<ArrayBuffer>, sha256: string, url: URL): Promise<void> {

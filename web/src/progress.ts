@@ -15,6 +15,7 @@ interface Step {
 export class Progress {
   private readonly steps: Step[] = [];
   private at = 0;
+  private spent = 0; // of all calls, those beyond the expected ones too
   private readonly start = performance.now();
 
   /** The models in the order in which they work; that of the brain works again on a FLAIR, before the lesions. */
@@ -31,6 +32,7 @@ export class Progress {
   }
 
   called(model: string): void {
+    this.spent += COST[model] ?? 1;
     const found = this.steps.findIndex((step, n) => n >= this.at && step.model === model);
     if (found < 0) return; // a second look at the brain
     this.at = found;
@@ -39,15 +41,22 @@ export class Progress {
   }
 
   get share(): number {
-    const all = this.steps.reduce((total, { cost }) => total + cost, 0);
-    const done = this.steps.reduce((total, { cost, done }, n) => total + (n < this.at ? cost : done), 0);
-    return all ? done / all : 0;
+    return this.all ? this.done / this.all : 0;
   }
 
   /** Seconds that are left; null where that is not known yet. */
   get left(): number | null {
-    const { share } = this;
-    return share < SOON ? null : (((performance.now() - this.start) / 1000) * (1 - share)) / share;
+    if (this.share < SOON || !this.spent) return null;
+    const perCost = (performance.now() - this.start) / 1000 / this.spent;
+    return (this.all - this.done) * perCost;
+  }
+
+  private get all(): number {
+    return this.steps.reduce((total, { cost }) => total + cost, 0);
+  }
+
+  private get done(): number {
+    return this.steps.reduce((total, { cost, done }, n) => total + (n < this.at ? cost : done), 0);
   }
 }
 

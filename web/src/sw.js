@@ -11,12 +11,8 @@ const HEADERS = {
 
 self.addEventListener("install", (event) => {
   const requests = FILES.map((name) => new Request(name, { cache: "no-cache" }));
-  event.waitUntil(
-    caches
-      .open(CACHE)
-      .then((cache) => cache.addAll(requests))
-      .then(() => self.skipWaiting()),
-  );
+  // a new release waits until all pages of the old one are closed: they still need its files
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(requests)));
 });
 
 self.addEventListener("activate", (event) => {

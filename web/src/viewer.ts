@@ -21,6 +21,7 @@ export class Viewer {
   private niivue: Niivue | null = null;
   private scan: File | null = null;
   private table: Label[] = [];
+  private last: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
@@ -29,12 +30,19 @@ export class Viewer {
     canvas.addEventListener("keydown", (event) => this.key(event), { capture: true });
   }
 
-  /** Show a label map on its scan. */
-  async show({ scan, labels, table }: Overlay, opacity: number): Promise<void> {
+  /** Show a label map on its scan, after what is being shown already. */
+  show(overlay: Overlay, opacity: number): Promise<void> {
+    const shown = this.last.then(() => this.drawn(overlay, opacity));
+    this.last = shown.catch(() => undefined);
+    return shown;
+  }
+
+  private async drawn({ scan, labels, table }: Overlay, opacity: number): Promise<void> {
     const niivue = await this.opened();
     const { NVImage } = this.library as Library;
     if (this.scan !== scan) {
       for (const old of [...niivue.volumes]) niivue.removeVolume(old);
+      this.scan = null;
       const image = await NVImage.loadFromFile({ file: scan, name: scan.name, colormap: "gray" });
       niivue.addVolume(image);
       this.scan = scan;
@@ -69,7 +77,10 @@ export class Viewer {
       backColor: [0, 0, 0, 1],
       crosshairColor: [1, 1, 1, 0.8],
       crosshairWidth: 1,
+      crosshairWidthUnit: "mm", // of coarse voxels it would hide what it points to
       dragAndDropEnabled: false,
+      fontColor: [1, 1, 1, 1],
+      isCornerOrientationText: true, // beside the crosshair, which hides letters on the middle of an edge
       isNearestInterpolation: false,
       loadingText: "",
       logLevel: "error",

@@ -58,7 +58,7 @@ async function work({ base, t1w, flair, tasks }: Request): Promise<void> {
   let stage = "Reading the image";
   const report = () => send({ kind: "progress", stage, share: progress.share, left: progress.left });
   report();
-  const scans = [await volumeOf(t1w), flair && (await volumeOf(flair))] as [Volume, Volume | null];
+  const scans = [await readVolume(t1w, t1w.name), flair && (await readVolume(flair, flair.name))] as [Volume, Volume | null];
   stage = "Loading the models";
   report();
   const threads = await startRuntime(base);
@@ -79,10 +79,6 @@ async function work({ base, t1w, flair, tasks }: Request): Promise<void> {
   send({ kind: "end", seconds: (performance.now() - start) / 1000, threads });
 }
 
-async function volumeOf(file: File): Promise<Volume> {
-  return readVolume(new Uint8Array(await file.arrayBuffer()), file.name);
-}
-
 async function publish(task: Task, result: Segmentation, scan: Volume): Promise<void> {
   const labels = await gzipped(niftiBytes(result.labels, scan.grid, scan.forms));
   const { table, measures, regions, brainMm3, icvMm3, lesionCount, onFlair } = result;
@@ -96,7 +92,7 @@ async function startRuntime(base: string): Promise<number> {
   const threads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
   ort.env.logLevel = "error";
   ort.env.wasm.numThreads = threads;
-  ort.env.wasm.wasmPaths = { mjs: new URL("ort/runtime.mjs", base).href };
+  ort.env.wasm.wasmPaths = { mjs: new URL("ort/runtime.js", base).href };
   ort.env.wasm.wasmBinary = (await fetched(new URL("ort/runtime.wasm.gz", base))).buffer;
   return threads;
 }

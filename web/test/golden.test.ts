@@ -1,7 +1,8 @@
 // Each stage against what the Python package answers (golden.py writes golden.json).
 
 import { readFileSync } from "node:fs";
-import { describe, expect, it } from "vitest";
+import { gunzipSync, inflateSync } from "node:zlib";
+import { describe, expect, it, vi } from "vitest";
 import { airFindings, findAir, withAirAtZero } from "../src/lib/air";
 import { averageIn, KEPT } from "../src/lib/averaging";
 import { brightnessGradient } from "../src/lib/brightness";
@@ -9,6 +10,7 @@ import type { Brain } from "../src/lib/brain";
 import { confidence, interval, thresholdOf } from "../src/lib/bundle";
 import type { Bundle, Preparation } from "../src/lib/bundle";
 import { uprightAxes } from "../src/lib/deepbrain";
+import { ScanError } from "../src/lib/findings";
 import { axesOf, canonicalGrid, centredGrid, covered, Grid, overlap, resample } from "../src/lib/grid";
 import { bestFit, Search, withCoronalBorder } from "../src/lib/hippocampus";
 import { brainCoordinates, normalise } from "../src/lib/intensity";
@@ -20,6 +22,7 @@ import { findOutline } from "../src/lib/outline";
 import { windowPlaces } from "../src/lib/predictor";
 import type { Network } from "../src/lib/predictor";
 import { checkBrain, checkImage } from "../src/lib/qc";
+import { Progress } from "../src/progress";
 import { regionVolumes } from "../src/lib/regions";
 import { classes, confidences, labelMap, largestParts, segmentation } from "../src/lib/results";
 import type { Posteriors } from "../src/lib/results";
@@ -372,7 +375,7 @@ describe("a tilted head", () => {
 
 describe("files", () => {
   it.each(cases("files"))("are read, and label maps written, as by the package", async (one: Case) => {
-    const volume = await readVolume(Uint8Array.from(Buffer.from(one.file, "base64")), "scan");
+    const volume = await readVolume(new Blob([Buffer.from(one.file, "base64")]), "scan");
     close(volume.data, values(one.data), 0);
     closeGrid(volume.grid, one.grid);
     expect([...volume.findings, ...checkImage(volume)].map(({ code }) => code)).toEqual(one.codes);
@@ -388,11 +391,80 @@ describe("files", () => {
     expect(Buffer.from(found.subarray(352)).equals(Buffer.from(expected.subarray(352)))).toBe(true);
   });
 
+  it.each(cases("odd_files"))("that are odd or broken are told as by the package ($name)", async (one: Case) => {
+    const reading = readVolume(new Blob([inflateSync(Buffer.from(one.file, "base64"))]), "scan");
+    if (one.refused) {
+      const error = await reading.catch((raised: unknown) => raised);
+      expect(error).toBeInstanceOf(ScanError);
+      expect((error as ScanError).message.replace("; extract one volume first", "")).toBe(one.refused);
+      return;
+    }
+    const volume = await reading;
+    expect(volume.findings.map(({ code, severity, message }) => [code, severity, message])).toEqual(one.findings);
+    closeGrid(volume.grid, one.grid);
+    const mean = volume.data.reduce((a, b) => a + b, 0) / volume.data.length;
+    expect(Math.abs(mean - one.mean)).toBeLessThanOrEqual(1e-4 * Math.abs(one.mean));
+  });
+
+  const whole = Buffer.from(golden.files[0].file, "base64");
+  const broken = Buffer.from(whole);
+  broken[broken.length - 5] ^= 255; // of its checksum
+  const typed = (kind: number) => {
+    const content = gunzipSync(whole);
+    content.writeInt16LE(kind, 70);
+    return content;
+  };
   it.each([
-    ["nothing", new Uint8Array(0), /an empty file/],
-    ["text", new TextEncoder().encode("<!DOCTYPE html><html>".repeat(50)), /an HTML page/],
-    ["half a gzip", Uint8Array.from(Buffer.from(golden.files[0].file, "base64")).subarray(0, 300), /truncated or damaged/],
-  ])("%s is refused with what it is", async (_, bytes, message) => {
-    await expect(readVolume(bytes, "scan")).rejects.toThrow(message);
+    ["nothing", Buffer.of(), /the file is empty; copy or download it again/],
+    ["half a gzip", whole.subarray(0, 300), /truncated or damaged/],
+    ["a gzip that lacks its last bytes", whole.subarray(0, whole.length - 6), /truncated or damaged/],
+    ["another checksum", broken, /truncated or damaged/],
+    ["colour", typed(128), /a colour or complex image/],
+    ["quadruple precision", typed(1536), /data type 1536 is not supported\); convert it to float32/],
+  ] as [string, Buffer<ArrayBuffer>, RegExp][])("%s: refused with what it is", async (_, bytes, message) => {
+    await expect(readVolume(new Blob([bytes]), "scan")).rejects.toThrow(message);
+    await expect(readVolume(new Blob([bytes]), "scan")).rejects.toBeInstanceOf(ScanError);
+  });
+
+  it("of many gigabytes are refused by their first bytes", async () => {
+    const header = inflateSync(Buffer.from(golden.odd_files[0].file, "base64"));
+    header.writeInt16LE(4, 40);
+    header.writeInt16LE(3000, 48);
+    let taken = 0;
+    const endless = new ReadableStream({ pull: (out) => (taken++ ? out.enqueue(new Uint8Array(65536)) : out.enqueue(new Uint8Array(header))) });
+    const file = { size: 1e12, slice: () => new Blob([header]), stream: () => endless } as unknown as Blob;
+    await expect(readVolume(file, "scan")).rejects.toThrow("found 10 x 9 x 8 x 3000; extract one volume first");
+    expect(taken).toBeLessThan(9);
+  });
+
+  it("that are gone when they are read are told as such", async () => {
+    const gone = async () => Promise.reject(new DOMException("gone", "NotReadableError"));
+    const file = { size: 1000, slice: () => ({ arrayBuffer: gone }) } as unknown as Blob;
+    await expect(readVolume(file, "scan")).rejects.toThrow(/cannot be read: it is a folder, or was moved or changed/);
+  });
+});
+
+describe("the time left", () => {
+  it("does not grow where a network is called more often than expected", () => {
+    vi.useFakeTimers({ toFake: ["performance"] });
+    try {
+      const progress = new Progress(["brain", "wml"], true);
+      const call = (model: string, count: number) => {
+        for (let n = 0; n < count; n++) {
+          vi.advanceTimersByTime(1000);
+          progress.called(model);
+        }
+        return [progress.share, progress.left as number];
+      };
+      const [share, left] = call("brain", 22);
+      const [later, more] = call("brain", 100);
+      expect(later).toBeGreaterThanOrEqual(share);
+      expect(more).toBeLessThanOrEqual(left);
+      const [end, none] = call("wml", 15);
+      expect(end).toBe(1);
+      expect(none).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });

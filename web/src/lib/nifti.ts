@@ -1,12 +1,13 @@
 // NIfTI files in memory. Mirrors deepmrseg_bids/imaging/nifti.py and placement.py.
 
+import { AGAIN as COPY, peek, pieces, whatItIs } from "./file_kinds";
 import { finding, general, ScanError, times } from "./findings";
 import type { Finding } from "./findings";
 import { findAir, airFindings, withAirAtZero } from "./air";
 import { Grid } from "./grid";
 import { column, det3, length3, nearestRotation, upper3 } from "./linear";
 import type { Matrix, Vec3 } from "./linear";
-import { percentiles } from "./ndimage";
+import { logarithms, oddScaling, rescaled } from "./scaling";
 
 /** A scan: intensities in C order, air near 0, and where they lie. */
 export interface Volume {
@@ -45,6 +46,7 @@ interface Header {
 
 /** Voxels that one page has memory for: 0.6 mm over a whole head. */
 export const MOST_VOXELS = 2 ** 26;
+const MOST_BYTES = 16 * MOST_VOXELS; // no header and its extensions are longer than the voxels
 const EDGE_MM = [0.05, 20];
 const LARGEST_MM = 600;
 const SMALLEST_MM = 60;
@@ -60,38 +62,25 @@ const SAME_WAY = 0.7;
 const SAME_SIZE = 0.01;
 const WRONG_VOLUME = 0.05;
 const AGAIN = "convert the scan again, or correct its header";
-const COPY = "copy or download it again";
 const SPACES: Record<number, string> = { 3: "Talairach space", 4: "MNI space", 5: "a template" };
 const UNITS: Record<number, [string, number]> = { 1: ["metres", 1000], 2: ["millimetres", 1], 3: ["micrometres", 0.001] };
-const LOW = 1e-4; // intensities whose squares and steps are numbers in float32
-const HIGH = 1e12;
-const BRIGHT = 1000;
+const NO_NUMBERS = [32, 128, 1792, 2048, 2304]; // data types of colour and complex images
 
 /** Read a scan, correct what can be corrected, and refuse the rest with a ScanError. */
-export async function readVolume(file: Uint8Array, name: string): Promise<Volume> {
-  const content = isGzip(file) ? await gunzip(file, name) : file;
-  const header = parse(content, name);
+export async function readVolume(file: Blob, name: string): Promise<Volume> {
+  if (!file.size) throw new ScanError(`${name}: the file is empty; ${COPY}`);
+  const header = parse(await peek(file, name), name); // a file of gigabytes is refused by its first bytes
   const shape = volumeShape(header, name);
   const { grid, forms, findings } = place(header, shape, name);
-  const data = voxels(content, header, shape, name, findings);
+  checkCount(shape, name);
+  findings.push(...oddScaling(header));
+  const data = await voxels(file, header, shape, name, findings);
   if (header.dims.length > 3) findings.push(finding("single-volume-4d", "warning", `${header.dims.length}D image with one volume: processed as 3D`));
   clean(data, name, findings);
+  findings.push(...logarithms(data));
   const air = findAir(data, shape);
   findings.push(...airFindings(air, data, shape));
   return { data: withAirAtZero(data, shape, air), grid, forms, findings, name };
-}
-
-function isGzip(file: Uint8Array): boolean {
-  return file[0] === 0x1f && file[1] === 0x8b;
-}
-
-async function gunzip(file: Uint8Array, name: string): Promise<Uint8Array> {
-  try {
-    const stream = new Blob([file as Uint8Array<ArrayBuffer>]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  } catch {
-    throw new ScanError(`${name}: the file is truncated or damaged (its gzip compression ends early or is invalid); ${COPY}`);
-  }
 }
 
 function parse(content: Uint8Array, name: string): Header {
@@ -101,7 +90,7 @@ function parse(content: Uint8Array, name: string): Header {
   const size = little ? length[0] : length[1];
   const mark = (at: number) => String.fromCharCode(...content.subarray(at, at + 3));
   const fits = content.length >= size && ((size === 348 && mark(344) === "n+1") || (size === 540 && mark(4) === "n+2"));
-  if (!fits) throw new ScanError(`${name}: not a readable NIfTI image: it is ${whatItIs(content)}`);
+  if (!fits) throw new ScanError(`${name}: not a readable NIfTI image: it is ${whatItIs(name, content)}`);
   const f32 = (at: number) => view.getFloat32(at, little);
   const f64 = (at: number) => view.getFloat64(at, little);
   const i16 = (at: number) => view.getInt16(at, little);
@@ -112,12 +101,11 @@ function parse(content: Uint8Array, name: string): Header {
   const dims = one ? many(i16, 40, 2, 8) : many(big, 16, 8, 8);
   if (!(dims[0] >= 1 && dims[0] <= 7)) throw damaged(name, `${dims[0]} dimensions`);
   const edges = dims.slice(1, 1 + dims[0]);
-  while (edges.length > 3 && edges[edges.length - 1] === 1 && edges.length > 4) edges.pop();
   const rows = (read: (at: number) => number, at: number, step: number): Matrix => [
     ...[0, 1, 2].map((row) => many(read, at + 4 * step * row, step, 4)),
     [0, 0, 0, 1],
   ];
-  return {
+  const header = {
     little,
     dims: edges,
     datatype: one ? i16(70) : i16(12),
@@ -132,34 +120,19 @@ function parse(content: Uint8Array, name: string): Header {
     offset: one ? many(f32, 268, 4, 3) : many(f64, 376, 8, 3),
     sform: one ? rows(f32, 280, 4) : rows(f64, 400, 8),
   };
+  checkNumbers(header, name, one ? 352 : 544);
+  return header;
+}
+
+/** See that the numbers without which nothing can be read are numbers. */
+function checkNumbers({ start, slope, intercept }: Header, name: string, first: number): void {
+  if (!Number.isFinite(start) || start < 0) throw damaged(name, `voxels from byte ${general(start)} on`);
+  if (slope && Number.isFinite(slope) && !Number.isFinite(intercept)) throw damaged(name, `an intercept of ${general(intercept)}`);
+  if (start && start < first) throw new ScanError(`${name}: not a readable NIfTI image (vox offset ${start} too low for single file nifti${first === 352 ? 1 : 2})`);
 }
 
 function damaged(name: string, what: string): ScanError {
   return new ScanError(`${name}: the header announces ${what}; it is damaged: copy or download the file again`);
-}
-
-/** What a file is that is no NIfTI image, and what to do. */
-function whatItIs(content: Uint8Array): string {
-  if (!content.length) return `an empty file; ${COPY}`;
-  const text = (at: number, count: number) => String.fromCharCode(...content.subarray(at, at + count));
-  const marks: [number, string, string][] = [
-    [0, "version https://git-lfs", "a Git LFS pointer file; run `git lfs pull`"],
-    [128, "DICM", "a DICOM file; convert the series with dcm2niix"],
-    [0, "\x1f\x8b", "compressed twice with gzip; run gunzip on it once"],
-    [0, "PK\x03\x04", "a zip archive; unpack it first"],
-    [0, "BZh", "compressed with bzip2; decompress it, or compress it with gzip"],
-    [0, "\xfd7zXZ", "compressed with xz; decompress it, or compress it with gzip"],
-    [0, "NRRD", "an NRRD image; convert it to NIfTI, for example with 3D Slicer"],
-    [0, "\x89PNG", "a PNG picture; give the NIfTI image of the scan"],
-    [0, "\xff\xd8\xff", "a JPEG picture; give the NIfTI image of the scan"],
-    [0, "%PDF", "a PDF document; give the NIfTI image of the scan"],
-    [344, "ni1\0", "the header of a NIfTI pair (.hdr and .img); write both into one .nii file"],
-  ];
-  const known = marks.find(([at, mark]) => text(at, mark.length) === mark);
-  if (known) return known[2];
-  const first = text(0, 64).trimStart().toLowerCase();
-  if (first.startsWith("<!doctype html") || first.startsWith("<html")) return "an HTML page (of a failed download, or a login?); download the image again";
-  return "another kind of file, or a damaged one";
 }
 
 function volumeShape(header: Header, name: string): Vec3 {
@@ -170,13 +143,17 @@ function volumeShape(header: Header, name: string): Vec3 {
     const advice = edges.length > 3 ? "; extract one volume first" : "";
     throw new ScanError(`${name}: one 3D volume was expected, found ${listed}${advice}`);
   }
-  const count = edges[0] * edges[1] * edges[2];
+  return edges as Vec3;
+}
+
+/** See that this page has the memory for an image. */
+function checkCount(shape: Vec3, name: string): void {
+  const count = shape[0] * shape[1] * shape[2];
   if (count > MOST_VOXELS)
     throw new ScanError(
-      `${name}: the image has ${listed} voxels (${(count / 1e6).toFixed(0)} million); this page processes up to ${Math.floor(MOST_VOXELS / 1e6)} million: ` +
+      `${name}: the image has ${shape.join(" x ")} voxels (${(count / 1e6).toFixed(0)} million); this page processes up to ${Math.floor(MOST_VOXELS / 1e6)} million: ` +
         "resample the image to 1 mm, or use the deepmrseg-bids app",
     );
-  return edges as Vec3;
 }
 
 const READERS: Record<number, [number, (view: DataView, at: number, little: boolean) => number]> = {
@@ -193,22 +170,21 @@ const READERS: Record<number, [number, (view: DataView, at: number, little: bool
 };
 
 /** The intensities as float32 in C order, slope and intercept applied. */
-function voxels(content: Uint8Array, header: Header, shape: Vec3, name: string, findings: Finding[]): Float32Array {
+async function voxels(file: Blob, header: Header, shape: Vec3, name: string, findings: Finding[]): Promise<Float32Array> {
   const reader = READERS[header.datatype];
-  if (!reader) throw new ScanError(`${name}: one number per voxel was expected, found the NIfTI data type ${header.datatype} (a colour or complex image); convert it to a magnitude image`);
+  if (!reader && NO_NUMBERS.includes(header.datatype))
+    throw new ScanError(`${name}: one number per voxel was expected, found the NIfTI data type ${header.datatype} (a colour or complex image); convert it to a magnitude image`);
+  if (!reader) throw new ScanError(`${name}: not a readable NIfTI image (the data type ${header.datatype} is not supported); convert it to float32`);
   const [bytes, read] = reader;
   const [p, q, r] = shape;
-  const start = Math.max(Number.isFinite(header.start) ? header.start : -1, 0);
-  if (!Number.isFinite(header.start) || header.start < 0) throw damaged(name, `voxels from byte ${header.start} on`);
-  const needed = start + p * q * r * bytes;
-  if (content.length < needed) throw new ScanError(`${name}: the file is truncated: its header announces ${needed} bytes, it has ${content.length}; ${COPY}`);
-  const surplus = Math.floor((content.length - needed) / (p * q * bytes));
+  const start = Math.floor(header.start);
+  const content = await contentOf(file, start + p * q * r * bytes, name);
+  const surplus = Math.floor(content.surplus / (p * q * bytes));
   if (surplus) findings.push(finding("surplus-data", "warning", `the file contains ${surplus} slice${surplus === 1 ? "" : "s"} in addition to the ${r} that its header announces: part of the scan may be missing`));
   const scaled = Number.isFinite(header.slope) && header.slope !== 0;
   const slope = scaled ? header.slope : 1;
   const intercept = scaled ? header.intercept : 0;
-  findings.push(...oddScaling(header));
-  const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
+  const view = new DataView(content.bytes.buffer);
   const exact = header.datatype === 64 ? new Float64Array(p * q * r) : new Float32Array(p * q * r);
   let at = start;
   for (let k = 0; k < r; k++)
@@ -217,22 +193,18 @@ function voxels(content: Uint8Array, header: Header, shape: Vec3, name: string, 
   return rescaled(exact, findings);
 }
 
-function oddScaling({ slope, intercept }: Header): Finding[] {
-  if (Number.isFinite(slope) && slope < 0) return [finding("header-values", "warning", `the scaling slope in the header is negative (${general(slope)}): is the image inverted?`)];
-  if (Number.isFinite(slope) || (Number.isNaN(slope) && (Number.isNaN(intercept) || intercept === 0))) return [];
-  return [finding("header-values", "warning", `the scaling in the header (slope ${general(slope)}, intercept ${general(intercept)}) was ignored`)];
-}
-
-/** Numbers that are too large or too small for float32 are divided by one number. */
-function rescaled(exact: Float64Array | Float32Array, findings: Finding[]): Float32Array {
-  const step = Math.max(1, Math.floor(exact.length / 200_000));
-  const sample: number[] = [];
-  for (let n = 0; n < exact.length; n += step) if (Number.isFinite(exact[n])) sample.push(Math.abs(exact[n]));
-  const level = sample.length ? percentiles(sample, [99.5])[0] : 0;
-  if (!level || (level > LOW && level < HIGH)) return exact instanceof Float32Array ? exact : Float32Array.from(exact);
-  const factor = level / BRIGHT;
-  findings.push(finding("rescaled-values", "info", `intensities around ${general(level, 3)} were divided by ${general(factor, 3)}`));
-  return Float32Array.from(exact, (x) => x / factor);
+/** So many bytes of a file, decompressed, and how many more it has. */
+async function contentOf(file: Blob, needed: number, name: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; surplus: number }> {
+  const truncated = (length: number) => new ScanError(`${name}: the file is truncated: its header announces ${needed} bytes, it has ${length}; ${COPY}`);
+  if (needed > MOST_BYTES) throw truncated(file.size);
+  const bytes = new Uint8Array(needed);
+  let length = 0;
+  for await (const piece of pieces(file, name)) {
+    if (length < needed) bytes.set(piece.subarray(0, needed - length), length);
+    length += piece.length;
+  }
+  if (length < needed) throw truncated(length);
+  return { bytes, surplus: length - needed };
 }
 
 function clean(data: Float32Array, name: string, findings: Finding[]): void {
@@ -273,7 +245,7 @@ function place(header: Header, shape: Vec3, name: string): { grid: Grid; forms: 
   checkDistance(grid, name, findings);
   checkShear(grid, name, findings);
   if (sform) disagreement(header, sform, qform, scale, findings);
-  else if (header.pixdim.slice(1, 4).some((x) => x === 0)) throw new ScanError(`${name}: the header gives voxel sizes of ${times(header.pixdim.slice(1, 4))} mm (pixdim); convert the scan again`);
+  else checkUsedSizes(header, name, findings);
   const space = SPACES[header.sformCode || header.qformCode];
   if (space) findings.push(finding("not-scanner-space", "info", `according to the header, the image was aligned to ${space}: it is not in scanner space`));
   const codes = [sform ? header.sformCode : 0, qform ? header.qformCode : 0];
@@ -303,7 +275,8 @@ function form(header: Header, which: "sform" | "qform", name: string, findings: 
   if (used && ![-1, 0, 1].includes(qfac))
     findings.push(finding("header-values", "warning", `the direction of the third axis in the header (pixdim[0]) is ${general(qfac)}: taken as 1; the image may be mirrored`));
   const made = qformOf(header);
-  if (used || (made.flat().every(Number.isFinite) && Math.max(...made.flat().map(Math.abs)) <= FARTHEST_MM)) return made;
+  const turns = square <= 1 + ROUNDED;
+  if (used || (turns && made.flat().every(Number.isFinite) && Math.max(...made.flat().map(Math.abs)) <= FARTHEST_MM)) return made;
   findings.push(finding("header-values", "warning", "the qform contains impossible numbers: it is not used"));
   return null;
 }
@@ -312,7 +285,7 @@ function qformOf(header: Header): Matrix {
   const [b, c, d] = header.quaternion;
   const a = Math.sqrt(Math.max(0, 1 - (b * b + c * c + d * d)));
   const qfac = header.pixdim[0] === -1 ? -1 : 1;
-  const size = header.pixdim.slice(1, 4).map((x) => Math.abs(x));
+  const size = header.pixdim.slice(1, 4).map((x) => (x === 0 ? 1 : Math.abs(x))); // as nibabel reads a size of 0
   const turn = [
     [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
     [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
@@ -363,6 +336,13 @@ function checkShear(grid: Grid, name: string, findings: Finding[]): void {
   if (angle > MOST_SHEAR_DEG) throw new ScanError(`${name}: the axes of the voxels are sheared by ${angle.toFixed(0)} degrees; resample the image to perpendicular axes`);
   if (angle > SHEAR_DEG)
     findings.push(finding("sheared", "warning", `the axes of the voxels are sheared by ${angle.toFixed(1)} degrees (gantry tilt, or an affine registration): other programs may place the image differently`));
+}
+
+/** See that the sizes in pixdim, which a qform needs, are sizes. */
+function checkUsedSizes(header: Header, name: string, findings: Finding[]): void {
+  const sizes = header.pixdim.slice(1, 4);
+  if (sizes.includes(0)) throw new ScanError(`${name}: the header gives voxel sizes of ${times(sizes)} mm (pixdim); convert the scan again`);
+  if (sizes.some((x) => x < 0)) findings.push(finding("header-values", "warning", `negative voxel sizes in the header (${times(sizes)} mm) were taken as positive`));
 }
 
 /** What the other numbers of a header disagree about with its sform, which is used. */

@@ -284,13 +284,13 @@ def test_lesions_of_an_aligned_flair_are_those_of_the_package(
     maps, pictures = page.locator("#map"), []
     for chosen in ("Brain", "White-matter lesions"):
         maps.select_option(label=chosen)
-        page.locator(f"#viewer[data-shown={'wml' if chosen[0] == 'W' else 'brain'}]").wait_for()
+        task = "brain" if chosen == "Brain" else "wml"
+        page.locator(f"#viewer[aria-busy=false][data-shown={task}]").wait_for(timeout=300_000)
         pictures.append(downloaded(page, "Save picture", tmp_path).read_bytes())
     page.evaluate("""() => { for (const n of [0, 1, 0, 1, 0]) {
         document.querySelector('#map').value = n;
         document.querySelector('#map').dispatchEvent(new Event('change')); } }""")
-    page.locator("#viewer[data-shown=brain]").wait_for()
-    page.wait_for_timeout(1000)
+    page.locator("#viewer[aria-busy=false][data-shown=brain]").wait_for(timeout=300_000)
     assert downloaded(page, "Save picture", tmp_path).read_bytes() == pictures[0] != pictures[1]
     assert opened.errors == []
 

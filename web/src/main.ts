@@ -29,6 +29,7 @@ let segmented = images; // those of the result, whatever is chosen since
 let models: Models = {};
 let worker: Worker | null = null;
 let results: Result[] = [];
+let showing = 0; // maps that the viewer was asked for and does not show yet
 let failures = new Map<string, string[]>(); // the tasks that each message is about
 
 function wantedTasks(): string[] {
@@ -209,6 +210,7 @@ async function showMap(number: number): Promise<void> {
   const result = results[number];
   const scan = scanOf(result);
   const stage = document.querySelector(".stage") as HTMLElement;
+  element("viewer").ariaBusy = String(++showing > 0);
   stage.hidden = false; // a canvas that is not there has no size
   let reason = "";
   try {
@@ -222,6 +224,7 @@ async function showMap(number: number): Promise<void> {
   element("no-viewer").hidden = !reason;
   element("picture").toggleAttribute("disabled", reason !== "");
   stage.hidden = reason !== "";
+  element("viewer").ariaBusy = String(--showing > 0);
 }
 
 function tableOf(result: Result): HTMLElement {

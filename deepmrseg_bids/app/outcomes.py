@@ -183,10 +183,13 @@ def _status(statuses: Sequence[str]) -> str:
 def _verdict(outcome: SessionOutcome, titles: Mapping[str, str]) -> Verdict:
     tasks = [task for task in outcome.tasks if task.asked]
     found = worst_first([*outcome.findings, *(one for task in tasks for one in task.findings)])
-    failed = [
-        (titles.get(task.task, task.task), task.reason) for task in tasks if task.status == "failed"
-    ]
-    return verdict([(one.severity, one.message) for one in found], failed=failed)
+    told = [(task.status, (titles.get(task.task, task.task), task.reason)) for task in tasks]
+    nothing = not any(task.status in DONE for task in outcome.tasks)
+    return verdict(
+        [(one.severity, one.message) for one in found],
+        failed=[what for status, what in told if status == "failed"],
+        skipped=[what for status, what in told if nothing and status == "skipped"],
+    )
 
 
 def exit_code(rows: Sequence[SessionRow], *, pages_lost: int = 0) -> int:

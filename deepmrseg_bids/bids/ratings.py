@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepmrseg_bids.bids.keyed_tables import listed
 from deepmrseg_bids.bids.names import strip_prefix
 from deepmrseg_bids.bids.participants import SessionKey
 from deepmrseg_bids.errors import DatasetError, UsageError
@@ -103,6 +104,7 @@ def read_ratings(paths: Sequence[Path]) -> Ratings:
     """
     latest: dict[tuple[SessionKey, str, str], Rating] = {}
     notes: list[str] = []
+    unnamed: list[str] = []
     for path in paths:
         try:
             table = read_foreign_tsv(path)
@@ -115,6 +117,12 @@ def read_ratings(paths: Sequence[Path]) -> Ratings:
             key = (one.session, one.task, one.rater)
             if one.rating and (key not in latest or latest[key].time <= one.time):
                 latest[key] = one
+            if one.rating and not one.rater:
+                unnamed.append(str(path))
+    if len(files := list(dict.fromkeys(unnamed))) > 1:
+        notes.append(f"--ratings: {listed(files)}: ratings without a rater are taken for those of "
+                     "one person; write names into the column rater to see how far raters agree"
+                     )  # fmt: skip
     return Ratings(tuple(latest.values()), tuple(notes))
 
 

@@ -269,7 +269,8 @@ QC: Columns = {
     "outlier_reasons": _of("Reasons for the outlier, the most extreme first, separated by '; '"),
     "verdict": _of(
         "problem: a task failed, a finding has the severity error, or a result is rated fail; "
-        "check: a finding has the severity warning, or the session is an outlier; ok otherwise"
+        "check: a finding has the severity warning, the session is an outlier, or all of its tasks "
+        "were skipped; ok otherwise"
     ),
     "verdict_reason": _of("The reasons for the verdict, in a sentence"),
 }

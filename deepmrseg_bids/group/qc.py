@@ -150,12 +150,16 @@ def _verdicts(table: pd.DataFrame, volumes: Sequence[TaskVolumes]) -> list[tuple
         tags = [tag.partition(":") for tag in _text(row["findings"]).split(",") if tag]
         parts = [part.partition(": ") for part in between.split(_text(row["reasons"]))]
         reasons = {task: reason for task, _, reason in parts}
-        lost = [task for task in titles if row[f"{task}_status"] in ("failed", "missing")]
+        states = {task: row[f"{task}_status"] for task in titles}
+        lost = [task for task, state in states.items() if state in ("failed", "missing")]
+        nothing = "done" not in states.values()
+        left = [task for task, state in states.items() if nothing and state == "skipped"]
         excluded = _text(row.get("excluded")).split(",")
         one = verdict(
             [(severity, CODES.get(code, code)) for severity, _, code in tags],
             failed=[(titles[task], reasons.get(task, "")) for task in lost],
-            outlier=_first(_text(row["outlier_reasons"])),
+            skipped=[(titles[task], reasons.get(task, "")) for task in left],
+            outlier=None if pd.isna(row["outlier"]) else _first(_text(row["outlier_reasons"])),
             excluded=[titles[task] for task in excluded if task in titles],
         )
         found.append((one.level, one.reason))

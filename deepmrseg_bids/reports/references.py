@@ -99,6 +99,35 @@ _ENTRIES = """\
   year = {2018},
   doi = {10.1007/s12021-017-9348-7}
 }
+@article{bashyam2025,
+  author = {Bashyam, Vishnu M. and Erus, Guray and Cui, Yuhan and others},
+  title = {{DLMUSE}: Robust brain segmentation in seconds using deep learning},
+  journal = {Radiology: Artificial Intelligence},
+  volume = {7},
+  number = {6},
+  pages = {e240299},
+  year = {2025},
+  doi = {10.1148/ryai.240299}
+}
+@article{senrafilho2019,
+  author = {Senra Filho, Antonio Carlos da Silva and Simozo, Fabr{\\'i}cio Henrique and dos Santos, Antonio Carlos and Murta Junior, Luiz Otavio},
+  title = {Multiple {Sclerosis} multimodal lesion simulation tool ({MS-MIST})},
+  journal = {Biomedical Physics \\& Engineering Express},
+  volume = {5},
+  number = {3},
+  pages = {035003},
+  year = {2019},
+  doi = {10.1088/2057-1976/ab08fc}
+}
+@misc{dlwmls,
+  author = {{Center for Biomedical Image Computing and Analytics, University of Pennsylvania}},
+  title = {{DLWMLS}, the segmentation of white-matter lesions of {NiChart}},
+  howpublished = {\\url{https://github.com/CBICA/DLWMLS}}
+}
+@misc{cbica,
+  author = {{Center for Biomedical Image Computing and Analytics, University of Pennsylvania}},
+  title = {Tutorials, with manual labels of white-matter lesions}
+}
 @misc{ixi,
   title = {{IXI} Dataset},
   howpublished = {\\url{https://brain-development.org/ixi-dataset/}}
@@ -117,6 +146,10 @@ NAMED: Mapping[str, str] = {
     "Antonelli": "antonelli2022",
     "Billot": "billot2023",
     "Lesjak": "lesjak2018",
+    "Bashyam": "bashyam2025",
+    "Senra Filho": "senrafilho2019",
+    "DLWMLS": "dlwmls",
+    "CBICA": "cbica",
     "IXI": "ixi",
 }
 """The key of a reference that bundles name by its first author or data set."""

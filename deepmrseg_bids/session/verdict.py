@@ -30,7 +30,8 @@ def verdict(
     findings: Iterable[tuple[str, str]],
     *,
     failed: Iterable[tuple[str, str]] = (),
-    outlier: str = "",
+    skipped: Iterable[tuple[str, str]] = (),
+    outlier: str | None = None,
     excluded: Iterable[str] = (),
 ) -> Verdict:
     """Judge a session.
@@ -38,7 +39,8 @@ def verdict(
     Args:
         findings: severity and text of each.
         failed: the title of each task that failed, and why.
-        outlier: why the group level finds it unusual; empty if it does not.
+        skipped: the same of a session without any result: nothing known against it is not good.
+        outlier: why the group level finds it unusual; empty if it does not, None if not known.
         excluded: the tasks whose result raters have rated fail.
 
     >>> verdict([("info", "oblique slices")]).level
@@ -48,20 +50,27 @@ def verdict(
     """
     known = list(dict.fromkeys(findings))
     bad = [f"{', '.join(tasks)} rated fail" for tasks in [list(excluded)] if tasks]
-    alike: dict[str, list[str]] = {}
-    for title, reason in failed:
-        alike.setdefault(reason, []).append(title)
-    for reason, titles in alike.items():
-        bad.append(f"{', '.join(titles)} failed" + (f": {reason}" if reason else ""))
+    bad += _alike(failed, "failed")
     bad += [text for severity, text in known if severity == "error"]
-    doubtful = [text for severity, text in known if severity == "warning"]
+    doubtful = _alike(skipped, "skipped")
+    doubtful += [text for severity, text in known if severity == "warning"]
     doubtful += [f"outlier: {outlier}"] if outlier else []
     if not bad and not doubtful:
-        return Verdict("ok", "No errors or warnings, and no outlier.")
+        more = "" if outlier is None else ", and no outlier"
+        return Verdict("ok", f"No errors or warnings{more}.")
     return Verdict("problem" if bad else "check", _sentence([*bad, *doubtful]))
 
 
 _SHOWN = 3
+
+
+def _alike(tasks: Iterable[tuple[str, str]], what: str) -> list[str]:
+    """What became of tasks, those with one reason together."""
+    alike: dict[str, list[str]] = {}
+    for title, reason in tasks:
+        alike.setdefault(reason, []).append(title)
+    return [f"{', '.join(titles)} {what}" + (f": {reason}" if reason else "")
+            for reason, titles in alike.items()]  # fmt: skip
 
 
 def _sentence(reasons: list[str]) -> str:

@@ -53,6 +53,15 @@ def test_files_without_a_column_of_raters_are_raters(tmp_path: Path) -> None:
     assert read_ratings([one, two]).raters == ["ann", "bo"]
 
 
+def test_files_whose_raters_have_no_name_are_one_rater_and_this_is_said(tmp_path: Path) -> None:
+    rows = HEAD + "sub-02\tn/a\tbrain\tpass\tn/a\tn/a\tn/a\n"
+    one, two = (table(tmp_path, rows, name) for name in ("one.tsv", "two.tsv"))
+    assert read_ratings([one]).notes == ()
+    both = read_ratings([one, two])
+    assert both.raters == [""] and len(both.notes) == 1
+    assert "one.tsv" in both.notes[0] and "column rater" in both.notes[0]
+
+
 def test_empty_ratings_are_none_and_strange_sessions_are_named(tmp_path: Path) -> None:
     found = read(tmp_path, "sub-01\tses-1\tbrain\tn/a\tlater\tA\tn/a\n"
                            "sub-02\tn/a\tbrain\tpass\tn/a\tA\tn/a\n")  # fmt: skip

@@ -16,12 +16,14 @@ from playwright.sync_api import Page
 
 from deepmrseg_bids.app.group import run_group
 from deepmrseg_bids.bids.names import mosaic_path
+from deepmrseg_bids.bids.ratings import Rating
 from deepmrseg_bids.config import RunConfig
-from deepmrseg_bids.reports.group.data import Matrix, read_cohort
+from deepmrseg_bids.reports.group.data import Matrix, Table, read_cohort
 from deepmrseg_bids.reports.group.mosaic import COLUMNS, EDGE, Tile
 from deepmrseg_bids.reports.group.page import write_group_report
 from deepmrseg_bids.reports.guide import GROUP
-from deepmrseg_bids.tsv import read_tsv
+from deepmrseg_bids.reports.subject.study import Study
+from deepmrseg_bids.tsv import number_in, read_tsv
 from tests.app.test_group import LABELS, add_session, blocks
 from tests.browser.conftest import Watched
 from tests.reports.made_up_study import write_study
@@ -305,6 +307,7 @@ def test_on_paper_are_all_plots_tables_with_titles_and_mosaics_and_nothing_is_cl
         pixels = np.asarray(Image.open(io.BytesIO(panels.nth(place).screenshot())).convert("RGB"))
         assert np.median(pixels) > 240  # the paper is white
         assert (np.ptp(pixels.astype(int), axis=2) > 60).sum() > 50  # points are coloured
+    assert page.locator("#m-title").locator("visible=true").inner_text() == "Deep brain structures"
     assert len(rows(page, "sessions-table")) == 30
     assert page.locator("#sessions-table thead").inner_text().startswith("Participant")
     tile = page.locator(".tile .cut").last
@@ -418,6 +421,72 @@ def test_ten_sessions_are_rated_by_keys_exported_imported_and_excluded_by_the_gr
     assert run_group(config) == 0
     rows = read_tsv(study / "group_seg-deepbrain_morph.tsv").rows
     assert [row["participant_id"] for row in rows if row["excluded"] == "yes"] == ["sub-0000"]
+
+
+def test_the_ratings_of_the_study_are_shown_until_a_rater_is_named(
+    watched: Watched, tmp_path: Path
+) -> None:
+    write_study(tmp_path, 3)
+    given = [("sub-0000", "A", "pass"), ("sub-0000", "B", "fail"), ("sub-0001", "A", "pass"),
+             ("sub-0002", "B", "doubtful")]  # fmt: skip
+    ratings = tuple(Rating((who, ""), "deepbrain", word, rater=by) for who, by, word in given)
+    agreement = Table("group_ratings_agreement.tsv", ("task", "rater_1"), (("deepbrain", "A"),))
+    cohort = replace(read_cohort(tmp_path, ["deepbrain"]), ratings=ratings, raters=agreement)
+    path = tmp_path / "group.html"
+    tiles = {"deepbrain": [Tile(k, 1, 0, "no such file") for k in range(3)]}
+    write_group_report(path, cohort, command="x", mosaics=tiles)
+    page = opened(watched, path)
+    counts = page.locator("#ratings-rows td")
+    words = page.locator("#sessions-table td .rated")
+    assert counts.all_inner_texts()[:4] == ["1", "1", "1", "0"]
+    assert sorted(words.all_inner_texts()) == ["doubtful", "fail", "pass"]
+    assert "--ratings" in page.inner_text("#ratings-caption")
+    assert page.locator(".tile [aria-pressed=true]").count() == 0  # whoever rates sees none
+    assert "Deep brain structures" in page.locator("#ratings table.static td").first.inner_text()
+    page.select_option("#by-rating", "fail")
+    assert page.inner_text("#shown") == "1 of 3 sessions"
+    page.select_option("#by-rating", "")
+    page.fill("#rater", "A")
+    assert page.inner_text("#rated") == "2 rated, 2 by other raters"
+    assert counts.all_inner_texts()[:4] == ["2", "0", "0", "1"]
+    page.fill("#rater", "")
+    page.locator(".tile").first.focus()
+    page.keyboard.press("1")
+    assert "enter your name as rater" in page.inner_text("#rated")
+    assert not watched.errors
+
+
+def test_the_sessions_are_in_the_order_of_the_links_between_subject_reports(
+    watched: Watched, tmp_path: Path
+) -> None:
+    qc = {
+        0: {"verdict": "check", "outlier_score": 3.6, "confidence_worst": 0.9},
+        1: {"verdict": "check", "outlier_score": 9.1, "confidence_worst": 0.95},
+        2: {"verdict": "ok", "outlier_score": 0.52, "confidence_worst": 0.9},
+        3: {"verdict": "problem", "outlier_score": None, "confidence_worst": None},
+        4: {"verdict": "ok", "outlier_score": 0.52, "confidence_worst": 0.8},
+        5: {"verdict": "ok", "outlier_score": 0.53, "confidence_worst": 0.99},
+    }  # fmt: skip
+    path = write_page(tmp_path, 6, qc=qc)
+    for number in range(6):
+        (tmp_path / f"sub-{number:04}.html").touch()
+    page = opened(watched, path)
+    assert [f"{name}.html" for name in rows(page, "sessions-table")] == Study(tmp_path).order
+
+
+def test_ages_with_a_decimal_comma_are_those_of_the_tables(
+    watched: Watched, tmp_path: Path
+) -> None:
+    write_study(tmp_path, 12)
+    cohort = read_cohort(tmp_path, ["deepbrain"])
+    cells = ("9,5", "89+", "1,234", *(f"{60 + k},5" for k in range(9)))
+    assert [number_in(cell) for cell in cells[:4]] == [9.5, None, None, 60.5]
+    cohort = replace(cohort, people={**cohort.people, "age": cells})
+    write_group_report(tmp_path / "group.html", cohort, command="x")
+    page = opened(watched, tmp_path / "group.html")
+    assert page.evaluate("ages.years") == [number_in(cell) for cell in cells]
+    assert "2 of 12 sessions have no numeric age" in page.inner_text("#age-note")
+    assert not watched.errors
 
 
 def test_three_hundred_sessions_are_rated_without_waiting_for_the_page(

@@ -421,6 +421,8 @@ def test_every_session_of_the_log_has_its_row_with_status_reasons_and_findings(
             SessionRow("sub-5", "", "deepbrain", "done"),
             SessionRow("sub-6", "", "deepbrain", "failed", "the file is empty"),
             SessionRow("sub-6", "", "space-MNI152", "failed", "no template"),
+            SessionRow("sub-7", "", "deepbrain", "skipped", "no T1w"),
+            SessionRow("sub-7", "", "wml", "skipped", "no FLAIR"),
         ],
     )
     finding = Finding("oblique", "warning", "tilted").to_json()
@@ -429,7 +431,7 @@ def test_every_session_of_the_log_has_its_row_with_status_reasons_and_findings(
     log, problems = read_log(tmp_path)
     tasks = [read_volumes(tmp_path, find_task(task)) for task in ("deepbrain", "wml")]
     _, gone = write_qc(tmp_path, tasks, log, [])
-    one, two, five, six = records(tmp_path / "group_qc.tsv")
+    one, two, five, six, seven = records(tmp_path / "group_qc.tsv")
     assert (one["deepbrain_status"], one["wml_status"]) == ("done", "skipped")
     assert one["reasons"] == "wml: no FLAIR" and one["brain_status"] == "n/a"
     assert (one["severity"], one["findings"]) == ("error", "error:x,info:oblique")
@@ -440,3 +442,7 @@ def test_every_session_of_the_log_has_its_row_with_status_reasons_and_findings(
     assert five["deepbrain_status"] == "missing"
     assert (six["deepbrain_status"], six["reasons"]) == ("failed", "deepbrain: the file is empty")
     assert gone == [(("sub-5", ""), "deepbrain")] and problems == []
+    assert "skipped" not in one["verdict_reason"]  # another task is done
+    assert (seven["verdict"], seven["verdict_reason"]) == (
+        "check", "Deep brain structures skipped: no T1w; White-matter lesions skipped: no FLAIR.",
+    )  # fmt: skip

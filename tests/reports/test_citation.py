@@ -9,7 +9,7 @@ from deepmrseg_bids.inference.bundle import ModelBundle, shipped_bundles
 from deepmrseg_bids.reports.citation import Citation, TaskMethods, write_citation
 from deepmrseg_bids.reports.references import BIBTEX, NAMED
 from deepmrseg_bids.tasks.methods import methods_facts
-from deepmrseg_bids.tasks.registry import find_task
+from deepmrseg_bids.tasks.registry import find_task, task_names
 
 FACTS = {
     "Text": "Structures: a_b & c (100 %).",
@@ -50,11 +50,19 @@ def test_every_citation_has_its_entry_and_tex_is_escaped() -> None:
 
 def test_the_credits_of_every_shipped_model_are_named() -> None:
     bundles = {path.name: ModelBundle.open(path) for path in shipped_bundles().values()}
-    for name in ("brain", "deepbrain", "hippocampus", "wml"):
+    for name in task_names():
         facts = methods_facts(find_task(name), bundles)
-        text = " ".join(Citation("1", "2", [TaskMethods(name, facts)]).paragraphs)
+        citation = Citation("1", "2", [TaskMethods(name, facts)])
+        text = " ".join(citation.paragraphs)
         for model in facts["Models"].values():
             assert model["TrainingData"] in text
             for credit in model["Cite"].split(";"):
-                key = next((key for word, key in NAMED.items() if word in credit), "")
-                assert (f"@{key}" if key else credit.strip()) in text
+                (key,) = {key for word, key in NAMED.items() if word in credit}
+                assert f"@{key}" in text and f"{{{key}," in citation.bib(), credit
+
+
+def test_what_was_done_with_skull_stripped_images_is_not_what_was_done_with_heads() -> None:
+    bundles = {path.name: ModelBundle.open(path) for path in shipped_bundles().values()}
+    heads, stripped, _ = methods_facts(find_task("brain"), bundles)["Text"].split(". ", 2)
+    assert heads.startswith("In heads with a skull") and "skull was segmented" in heads
+    assert stripped.startswith("For skull-stripped images")

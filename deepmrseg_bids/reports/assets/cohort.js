@@ -34,10 +34,10 @@ const cohort = {
     });
   },
 
-  /** The most severe rating of a session by the present rater; unrated if a task has none. */
+  /** The most severe rating of a session; unrated if a task has none. */
   rating(k) {
     const own = cohort.tasks.filter((one) => cohort.qc[`${one.task}_status`]?.[k] === "done")
-      .map((one) => ratings.of(cohort.participants[k], cohort.sessions[k], one.task)?.rating || "");
+      .map((one) => ratings.word(cohort.participants[k], cohort.sessions[k], one.task));
     if (own.includes("fail")) return "fail";
     if (own.length === 0 || own.includes("")) return "unrated";
     return own.includes("doubtful") ? "doubtful" : "pass";
@@ -63,6 +63,13 @@ const cohort = {
     });
   },
 };
+
+/** The number in a cell that somebody else wrote, as the tables of the group level read it; null if it is none. */
+function numberIn(cell) {
+  const text = String(cell ?? "");
+  if (!/^[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?$/i.test(text) || /^[+-]?\d{1,3},\d{3}$/.test(text)) return null;
+  return Number(text.replace(",", "."));
+}
 
 /** Findings in words: tags as "warning:thick-slices", separated by commas, become sentences. */
 function sentences(tags) {
@@ -124,7 +131,7 @@ class SessionTable {
     const value = (k) => {
       if (column.rank) return column.rank(k);
       const cell = column.value(k);
-      return column.number && cell !== null && cell !== "" ? Number(cell) : cell;
+      return column.number ? numberIn(cell) : cell;
     };
     const unknown = (v) => v === null || v === undefined || v === "" || Number.isNaN(v);
     const order = new Intl.Collator("en", { numeric: true }).compare;

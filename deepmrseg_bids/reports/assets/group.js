@@ -142,7 +142,7 @@ const ages = {
   /** Which columns are age and sex. */
   find() {
     const columns = Object.keys(cohort.people);
-    const numeric = (column) => cohort.people[column].some((cell) => cell !== "" && Number.isFinite(Number(cell)));
+    const numeric = (column) => cohort.people[column].some((cell) => numberIn(cell) !== null);
     ages.age = ["sessions_age", "age", "participants_age"].map((name) => columns.find((c) => c.toLowerCase() === name)).find((c) => c && numeric(c))
       || columns.find((c) => /(^|_)age(_|$)/i.test(c) && numeric(c));
     ages.sex = columns.find((c) => /^(participants_)?(sex|gender)$/i.test(c));
@@ -156,7 +156,7 @@ const ages = {
       byId("age-controls").hidden = true;
       return;
     }
-    ages.years = cohort.people[ages.age].map((cell) => (cell !== "" && Number.isFinite(Number(cell)) ? Number(cell) : null));
+    ages.years = cohort.people[ages.age].map(numberIn);
     const without = ages.years.filter((age) => age === null).length;
     note.textContent = `Age is the column ${ages.age}` + (ages.sex ? `, sex the column ${ages.sex}` : "; no column with sex was found")
       + (cohort.norms ? `. Bands and thin lines are the reference centiles ${cohort.norms.centiles.join(", ")} (--norms), for structures that it contains` : "")
@@ -448,6 +448,7 @@ const mosaic = {
   draw() {
     if (!mosaic.ready) return;
     const task = byId("m-task").value;
+    byId("m-title").textContent = taskTitle(task);
     const sheets = cohort.mosaics[task];
     const confidence = cohort.confidences[task];
     const shown = new Set(cohort.shown);
@@ -500,12 +501,14 @@ const mosaic = {
 };
 
 const summary = {
-  /** How many results of each task the present rater has rated, and which sessions are not. */
+  /** How many results of each task are rated, and which sessions are not. */
   ratings() {
+    byId("ratings-caption").textContent = ratings.rater || !ratings.given.size ? "Results of this rater, number per task"
+      : "Results of the raters of --ratings, of several the most severe rating, number per task";
     const rated = cohort.tasks.filter((one) => cohort.qc[`${one.task}_status`]); // no regions
     const rows = rated.map((one) => {
       const own = [...cohort.names.keys()].filter((k) => cohort.qc[`${one.task}_status`]?.[k] === "done");
-      const found = own.map((k) => ratings.of(cohort.participants[k], cohort.sessions[k], one.task)?.rating || "");
+      const found = own.map((k) => ratings.word(cohort.participants[k], cohort.sessions[k], one.task));
       const count = (level) => found.filter((rating) => rating === level).length;
       const left = own.filter((_, n) => !found[n]).map((k) => cohort.names[k]);
       const names = left.slice(0, 5).join(", ") + (left.length > 5 ? ` and ${left.length - 5} more` : "");
@@ -516,8 +519,12 @@ const summary = {
   },
 };
 
-/** The worst verdict first; of equal ones the least confident session. */
-const verdictRank = (k) => ["problem", "check", "ok", ""].indexOf(cohort.qc.verdict?.[k] ?? "") + Number(cohort.qc.confidence_worst?.[k] || 0) / 2;
+/** The worst verdict first; of equal ones the most unusual session, then the least confident: as the group level orders the subject reports. */
+function verdictRank(k) {
+  const level = ["problem", "check", "ok", ""].indexOf(cohort.qc.verdict?.[k] ?? "");
+  const unusual = Math.min(Number(cohort.qc.outlier_score?.[k] || 0), 1e5);
+  return 1e12 * level - 1e6 * unusual + Number(cohort.qc.confidence_worst?.[k] || 0);
+}
 
 /** The lowest confidence of a session, and of which structure. */
 const worst = (k) => `${score(Number(cohort.qc.confidence_worst[k]))} ${plain(cohort.qc.confidence_worst_structure?.[k] || "")}`.trim();
@@ -545,7 +552,7 @@ const tables = {
     const word = (text) => `status ${["done", "skipped", "failed"].includes(text) ? text : "other"}`;
     const people = shownPeople();
     const about = Object.keys(cohort.people).map((key) => ({
-      title: key, key, hidden: !people.has(key), value: (k) => cohort.people[key][k], number: cohort.people[key].every((cell) => cell === "" || Number.isFinite(Number(cell))),
+      title: key, key, hidden: !people.has(key), value: (k) => cohort.people[key][k], number: cohort.people[key].every((cell) => cell === "" || numberIn(cell) !== null),
     }));
     tables.all = [
       new SessionTable(byId("outliers-table"), {

@@ -20,6 +20,8 @@ const ratings = {
   place: "deepmrseg-bids ratings " + location.protocol + location.host + location.pathname.replace(/[^/]*$/, ""),
   columns: ["participant_id", "session_id", "task", "rating", "comment", "rater", "time"],
   all: new Map(),
+  given: new Map(),
+  givers: [],
   rater: "",
   told: new Set(),
 
@@ -32,6 +34,8 @@ const ratings = {
     } catch {
       ratings.lost = true;
     }
+    for (const row of given) ratings.given.set(ratings.key(row.participant_id, row.session_id, row.task, row.rater), row);
+    ratings.givers = [...new Set(given.map((row) => row.rater))];
     for (const row of [...given, ...ratings.kept()]) ratings.add(row);
     addEventListener("storage", ({ key }) => {
       if (key !== ratings.place) return;
@@ -71,9 +75,17 @@ const ratings = {
     return true;
   },
 
-  /** What the present rater says of a result. */
-  of(participant, session, task) {
-    return ratings.all.get(ratings.key(participant, session, task)) || ratings.all.get(ratings.key(participant, session, ""));
+  /** What the present rater, or another one, says of a result. */
+  of(participant, session, task, { rater = ratings.rater, rows = ratings.all } = {}) {
+    return rows.get(ratings.key(participant, session, task, rater)) || rows.get(ratings.key(participant, session, "", rater));
+  },
+
+  /** The rating of a result: that of the rater who is named, else the most severe one that came with the page. */
+  word(participant, session, task) {
+    const own = ratings.of(participant, session, task)?.rating;
+    if (own || ratings.rater) return own || "";
+    const found = ratings.givers.map((rater) => ratings.of(participant, session, task, { rater, rows: ratings.given })?.rating);
+    return [...LEVELS].reverse().find((level) => found.includes(level)) ?? "";
   },
 
   rate(participant, session, task, changes) {
@@ -88,8 +100,9 @@ const ratings = {
   changed() {
     for (const tell of ratings.told) tell();
     const rows = ratings.rows();
+    const own = rows.filter((row) => row.rater === ratings.rater).length;
     const said = document.getElementById("rated");
-    if (said) said.textContent = `${rows.length} rated` + (ratings.lost ? "; this browser does not keep ratings: export them before you close the page" : "");
+    if (said) said.textContent = `${own} rated` + (own < rows.length ? `, ${rows.length - own} by other raters` : "") + (own && !ratings.rater ? "; enter your name as rater" : "") + (ratings.lost ? "; this browser does not keep ratings: export them before you close the page" : "");
   },
 
   rows() {

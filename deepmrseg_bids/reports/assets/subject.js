@@ -321,7 +321,8 @@ const study = {
     const known = [];
     if (excluded) known.push(`Rated fail: ${excluded.split(",").map(titleOf).join(", ")}.`);
     if (outlier) known.push(`Outlier in the cohort: ${firstOf(outlier)}.`);
-    if (worse && !known.length && reason) known.push(reason);
+    const same = verdict === "ok" && before === "ok"; // the group level knows of outliers, too
+    if ((worse || same) && !known.length && reason) known.push(reason);
     const why = note.querySelector(".why");
     if (known.length) why.textContent = [...(before === "ok" ? [] : [why.textContent]), ...known].join(" ");
   },
@@ -334,7 +335,7 @@ const study = {
       const cell = row.querySelector(".standing");
       cell.textContent = percentile === undefined ? "n/a" : String(percentile);
       if (z === null || z === undefined) continue;
-      const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(1);
+      const signed = (value) => (value.toFixed(1) < 0 ? "" : "+") + value.toFixed(1).replace("-0.0", "0.0");
       const known = (value) => value !== null && value !== undefined;
       const more = (known(adjusted) ? `; adj.\u00a0${signed(adjusted)}` : "") + (known(norm) ? `; ref.\u00a0${Math.round(norm)}` : "");
       cell.append(element("span", { className: "quiet", textContent: ` (z\u00a0${signed(z)}${more})` }));

@@ -151,8 +151,13 @@ class SessionResult:
     @property
     def verdict(self) -> Verdict:
         """What the run itself says of the session; the group level may add an outlier."""
-        failed = [(task.spec.title, task.reason) for task in self.tasks if task.status == "failed"]
-        return verdict([(one.severity, one.message) for one in self.findings], failed=failed)
+        told = [(task.status, (task.spec.title, task.reason)) for task in self.tasks]
+        nothing = not any(task.finished for task in self.tasks)
+        return verdict(
+            [(one.severity, one.message) for one in self.findings],
+            failed=[what for status, what in told if status == "failed"],
+            skipped=[what for status, what in told if nothing and status == "skipped"],
+        )
 
     @property
     def label(self) -> str:

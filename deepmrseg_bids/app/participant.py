@@ -337,7 +337,7 @@ def _tell(execution: Execution, run: RunOutcome) -> None:
     """The last lines of a run."""
     plan, config = execution.plan, execution.config
     outcomes = [session_outcome(job, run, plan.finished) for job in plan.jobs]
-    titles = {task: job.spec(task).title for job in plan.jobs for task in job.tasks}
+    titles = {name: spec.title for name, spec in plan.request.specs.items()}
     pages = dict.fromkeys(config.out_dir / report_path(one.subject) for one in outcomes)
     command = ["deepmrseg-bids", str(config.bids_dir), str(config.out_dir), "group"]
     log_summary(

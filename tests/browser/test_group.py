@@ -466,12 +466,15 @@ def test_the_sessions_are_in_the_order_of_the_links_between_subject_reports(
         3: {"verdict": "problem", "outlier_score": None, "confidence_worst": None},
         4: {"verdict": "ok", "outlier_score": 0.52, "confidence_worst": 0.8},
         5: {"verdict": "ok", "outlier_score": 0.53, "confidence_worst": 0.99},
+        6: {"verdict": "problem", "outlier_score": 100.0, "confidence_worst": 0.02},
     }  # fmt: skip
-    path = write_page(tmp_path, 6, qc=qc)
-    for number in range(6):
+    path = write_page(tmp_path, 7, qc=qc)
+    for number in range(7):
         (tmp_path / f"sub-{number:04}.html").touch()
     page = opened(watched, path)
-    assert [f"{name}.html" for name in rows(page, "sessions-table")] == Study(tmp_path).order
+    shown = rows(page, "sessions-table")
+    assert shown[:2] == ["sub-0003", "sub-0006"]  # what failed is on top
+    assert [f"{name}.html" for name in shown] == Study(tmp_path).order
 
 
 def test_ages_with_a_decimal_comma_are_those_of_the_tables(

@@ -444,6 +444,7 @@ def test_predict_does_not_replace_what_it_has_not_written(
     text = (new / "sub-01.html").read_text(encoding="utf-8")
     assert ended.code == 0 and "<h1>sub-01</h1>" in text and 'class="slice' in text
     assert "Text for a manuscript" in text and "deepmrseg predict" in text
+    assert "Networks were run in PyTorch" in text
     (new / "sub-01.html").write_text("mine")
     ended = warm_run(report, command="deepmrseg", folder=tmp_path)
     assert ended.code == 3 and "not from deepmrseg-bids" in ended.err

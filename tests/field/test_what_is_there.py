@@ -233,6 +233,7 @@ def test_lost_and_damaged_results_are_reported_and_made_again(
     for who, (_, reason) in finished.rows.items():
         assert f"{who}: brain failed: {reason}" in ended.err
     assert on_page(finished.page())["1"].startswith("failed lost: ")
+    assert "  problem: sub-01 ses-1: Brain failed: lost" in ended.err  # by its title
     ended = finished.run()
     assert ended.code == 0, ended
     assert "damaged: sub-01_ses-2_seg-brain_morph.tsv" in ended.err and "repeated" in ended.err

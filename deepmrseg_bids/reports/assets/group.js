@@ -519,11 +519,12 @@ const summary = {
   },
 };
 
-/** The worst verdict first; of equal ones the most unusual session, then the least confident: as the group level orders the subject reports. */
+/** The worst verdict first; of equal ones sessions without a result, then the most unusual, then the least confident: as the group level orders the subject reports. */
 function verdictRank(k) {
   const level = ["problem", "check", "ok", ""].indexOf(cohort.qc.verdict?.[k] ?? "");
   const unusual = Math.min(Number(cohort.qc.outlier_score?.[k] || 0), 1e5);
-  return 1e12 * level - 1e6 * unusual + Number(cohort.qc.confidence_worst?.[k] || 0);
+  const sure = numberIn(cohort.qc.confidence_worst?.[k]);
+  return 1e12 * level + (sure === null ? 0 : 2e11) - 1e6 * unusual + (sure ?? 0);
 }
 
 /** The lowest confidence of a session, and of which structure. */

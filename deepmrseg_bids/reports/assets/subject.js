@@ -76,7 +76,7 @@ class Viewer {
     section.hidden = false;
     this.find(".open").addEventListener("click", () => this.open());
     this.find("select").addEventListener("change", (event) => this.show(Number(event.target.value)));
-    this.find(".opacity").addEventListener("input", () => this.fade());
+    this.find(".opacity").addEventListener("input", () => this.outline());
     this.find(".outline").addEventListener("change", () => this.outline());
     for (const one of [".level", ".window"]) this.find(one).addEventListener("input", () => this.window());
     this.find(".reset").addEventListener("click", () => {
@@ -166,6 +166,7 @@ class Viewer {
   async labels(number) {
     const map = this.places[number];
     const image = await this.image(`map-${this.anchor}-${number}`, map.task + ".nii");
+    image.hdr.intent_code = 1002; // a label map: of others the viewer draws no outlines
     const entries = [{ index: 0, name: "", rgb: [0, 0, 0] }, ...map.places];
     image.setColormapLabel({
       R: entries.map((one) => one.rgb[0]),
@@ -213,9 +214,12 @@ class Viewer {
     return this.find(".opacity").value / 100;
   }
 
-  /** Outlines of the structures in place of their areas. */
+  /** The structures as areas or, in place of these, as outlines, as opaque as is chosen. */
   outline() {
-    this.viewer?.setAtlasOutline(this.find(".outline").checked ? 1 : 0);
+    if (!(this.viewer?.volumes.length > 1)) return;
+    const lines = this.find(".outline").checked;
+    this.viewer.opts.atlasOutline = lines ? this.opacity() : 0;
+    this.viewer.setOpacity(1, lines ? 0.001 : this.opacity());
   }
 
   /** Brightness and contrast of the scan: 50 is the whole range of its greys. */
@@ -227,10 +231,6 @@ class Viewer {
     const middle = scan.global_min + range * (1 - this.find(".level").value / 100);
     [scan.cal_min, scan.cal_max] = [middle - width / 2, middle + width / 2];
     this.viewer.updateGLVolume();
-  }
-
-  fade() {
-    if (this.viewer?.volumes.length > 1) this.viewer.setOpacity(1, this.opacity());
   }
 
   /** Move the crosshair to a structure. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from deepmrseg_bids import __version__
@@ -17,6 +18,8 @@ from deepmrseg_bids.tasks.regions import read_regions
 from deepmrseg_bids.tasks.spec import TaskSpec
 
 __all__ = ["Predicted", "single_report"]
+
+_SOFTWARE = {"deepmrseg-bids": __version__, "torch": version("torch")}
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def _task(one: Predicted, bundles: Mapping[str, ModelBundle]) -> TaskResult:
         one.dseg,
         one.table,
         read_morph(one.morph),
-        provenance={"Methods": methods_facts(one.spec, bundles)} if known else {},
+        provenance={"Software": _SOFTWARE, "Methods": methods_facts(one.spec, bundles)}
+        if known
+        else {},
         tsv=(one.morph.name, one.morph.read_text(encoding="utf-8")),
         regions=regions,
         composition=made_of,

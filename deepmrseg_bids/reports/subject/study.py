@@ -108,14 +108,15 @@ class Study:
 
     @cached_property
     def order(self) -> list[str]:
-        """The pages of subjects, the worst first."""
+        """The pages of subjects, the worst first, as the table of sessions in the group report."""
 
         def rank(row: Mapping[str, str]) -> tuple[float, ...]:
-            level = row.get("verdict", "")
+            level, sure = row.get("verdict", ""), _value(row.get("confidence_worst"))
             return (
                 LEVELS.index(level) if level in LEVELS else len(LEVELS),
+                sure is not None,  # without a result first
                 -(_value(row.get("outlier_score")) or 0.0),
-                _value(row.get("confidence_worst")) or 0.0,
+                sure or 0.0,
             )
 
         there = {path.name for path in self.out_dir.glob("sub-*.html")}

@@ -608,9 +608,9 @@ TASK = TaskSpec(
     brain_mask=True,
     whole_brain=True,
     methods=(
-        "In heads with a skull, the brain was extracted at 2 mm and, where voxels are at most 1.5 mm "
-        "wide, outlined at 1 mm, and the inside of the skull was segmented. For skull-stripped "
-        "images, the mask of the image was used."
+        "In heads with a skull, the brain was extracted at 2 mm and, where voxels are at most "
+        "1.5 mm wide, outlined at 1 mm, and the inside of the skull was segmented. For "
+        "skull-stripped images, the mask of the image was used."
     ),
     judged_raw=True,
     figure=Figure(margin_mm=45.0, plane=0, window_inside=True),

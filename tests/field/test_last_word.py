@@ -78,10 +78,11 @@ def test_the_summary_counts_sessions_and_names_whom_to_look_at_worst_first(
                 session(4, "resumed", error), session(5, "skipped")]  # fmt: skip
     log_summary(outcomes, {"brain": "Brain"}, pages=[page], following="deepmrseg-bids a b group")
     assert caplog.messages == [
-        "Summary: 5 sessions: 3 done, 1 failed, 1 skipped; 3 to look at",
+        "Summary: 5 sessions: 3 done, 1 failed, 1 skipped; 4 to look at",
         "  problem: sub-03: Brain failed.",
         "  problem: sub-04: The brain touches the edge.",
         "  check: sub-02: Thick slices.",
+        "  check: sub-05: Brain skipped.",
         f"  Reports: {page}",
         "  Next: deepmrseg-bids a b group",
     ]

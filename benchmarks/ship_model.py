@@ -101,7 +101,7 @@ BEFORE = {
     "up to 6 mm and 1300 with slices of up to 8 mm, all without the manual labels and without one "
     "of four folds of the clinical pairs",
     "wholebrain": ", after 1900 steps on the manually labelled scans of three of four folds, and "
-    "660, 2000 and 2600 with whole heads at a weight of 0.3, 0.2 and 0.35 each",
+    "660, 2000, 2600 and 2800 with whole heads at a weight of 0.3, 0.2, 0.35 and 0.6 each",
 }
 LICENCE = {
     "brain": "research use; IXI: CC BY-SA 3.0; automatic labels: SBIA software licence; "

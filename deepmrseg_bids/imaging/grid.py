@@ -35,6 +35,7 @@ Array = NDArray[Any]
 
 _SHEAR_TOLERANCE = 0.02  # voxels of drift over the whole image that count as axis-aligned
 _PART = 2**25  # voxels that are resampled at a time
+_MOST_RUNS = 4  # more parts at equal distances are not worth the calls
 _STRAIGHT = 2e-4  # of a unit vector: 0.01 degrees are rounding
 _COARSER = 1.5  # source voxels in a target voxel from which on the source is thinned first
 _SIGMA_PER_RATIO = 0.4247  # half-width at half maximum of the target voxel, as a sigma
@@ -454,9 +455,31 @@ def _mixed(data: Array, axis: int, weights: NDArray[np.float32]) -> Array:
 def _times(
     data: Array, axis: int, places: NDArray[np.int_], shares: NDArray[np.float32], out: Array
 ) -> None:
-    """Write the given places of one axis, times a share each, into ``out``."""
-    taken = _taken(data, axis, places)
-    np.multiply(taken, shares.reshape(-1, *(1,) * (data.ndim - axis - 1)), out=out)
+    """Write the given places of one axis, times a share each, into ``out``.
+
+    Those at equal distances are not copied before: at the ends some may be closer.
+    """
+    lead = (slice(None),) * axis
+    for rows in _even_runs(places):
+        taken = _taken(data, axis, places[rows])
+        share = shares[rows].reshape(-1, *(1,) * (data.ndim - axis - 1))
+        np.multiply(taken, share, out=out[(*lead, rows)])
+
+
+def _even_runs(places: NDArray[np.int_]) -> list[slice]:
+    """Parts of places at equal distances; all of them at once if the parts would be many.
+
+    >>> _even_runs(np.array([0, 0, 2, 4, 6, 8, 9]))
+    [slice(0, 2, None), slice(2, 6, None), slice(6, 7, None)]
+    """
+    cuts: list[int] = []
+    steps = np.diff(places)
+    for place in np.flatnonzero(np.diff(steps)) + 2:
+        if not cuts or place > cuts[-1] + 1:
+            cuts.append(int(place))
+    if len(cuts) > _MOST_RUNS:
+        return [slice(0, len(places))]
+    return [slice(*ends) for ends in zip([0, *cuts], [*cuts, len(places)], strict=True)]
 
 
 def _weights(positions: Array, edge: int, scale: float) -> NDArray[np.float32]:

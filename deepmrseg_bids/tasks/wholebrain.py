@@ -182,8 +182,8 @@ TASK = TaskSpec(
     probabilities=False,
     methods=(
         "All structures of the brain were segmented together; right and left were distinguished by "
-        "a second network, and probabilities of the deep structures are the mean of this network "
-        "and of one for these structures alone."
+        "a second network. In the deep structures, the probabilities are the mean of those of the "
+        "first network and of one that was trained on these structures alone."
     ),
     figure=Figure(margin_mm=15.0, plane=1),
     costs=Costs(window_seconds=0.4, network_mib=950, labels=134, crop_mm3=150 * 180 * 150),

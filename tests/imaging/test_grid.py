@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepmrseg_bids.imaging import grid as module
 from deepmrseg_bids.imaging.grid import Grid, canonical_grid, centred_grid, overlap, resample
 from tests.support import ORIENTATIONS, stored_as
 
@@ -444,3 +445,24 @@ def test_a_large_array_is_resampled_in_parts_to_the_same_values(monkeypatch, ord
     whole = resample(data, source, target)
     monkeypatch.setattr("deepmrseg_bids.imaging.grid._PART", 100)
     np.testing.assert_allclose(resample(data, source, target), whole, rtol=1e-5, atol=1e-6)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3)), min_size=1, max_size=9),
+    st.integers(0, 2),
+)
+def test_places_at_several_distances_are_the_same_in_parts(parts, axis):
+    places = np.cumsum(np.concatenate([np.full(count, step) for count, step in parts]))
+    runs = module._even_runs(places)
+    covered = np.concatenate([np.arange(len(places))[run] for run in runs])
+    assert np.array_equal(covered, np.arange(len(places)))
+    assert len(runs) == 1 or all(len(set(np.diff(places[run]))) <= 1 for run in runs)
+    data = np.random.default_rng(0).random((30, 31, 32), dtype=np.float32)
+    data = np.moveaxis(np.resize(data, (places.max() + 1, 4, 5)), 0, axis)
+    shares = np.linspace(0.1, 1, len(places), dtype=np.float32)
+    shape = list(data.shape)
+    shape[axis] = len(places)
+    out = np.empty(shape, np.float32)
+    module._times(data, axis, places, shares, out)
+    along = shares.reshape(-1, *(1,) * (2 - axis))
+    assert np.array_equal(out, np.take(data, places, axis=axis) * along)

@@ -40,7 +40,13 @@ def level_network() -> torch.nn.Module:
     All convolutions are zero but the first, which passes the image on through the residual
     and skip connections, and the last, which compares it with two thresholds.
     """
-    network = build_network(NetworkConfig("deepmrseg", 3, 1, 3, width=4, depth=1))
+    return threshold_network(NetworkConfig("deepmrseg", 3, 1, 3, width=4, depth=1),
+                             (4, 2.0), (40, 3.5))  # fmt: skip
+
+
+def threshold_network(config: NetworkConfig, *levels: tuple[float, float]) -> torch.nn.Module:
+    """A network that compares its first channel with a slope and a threshold for each class."""
+    network = build_network(config)
     state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
     for name in state:
         if name.endswith("running_var"):
@@ -48,7 +54,7 @@ def level_network() -> torch.nn.Module:
     state["project.0.weight"][0, 0] = 1
     state["project.1.weight"] += 1
     state["project.1.bias"] += 3  # air lies at -2.5: the ReLU must not see the difference
-    for place, (slope, threshold) in enumerate(((4, 2.0), (40, 3.5)), start=1):
+    for place, (slope, threshold) in enumerate(levels, start=1):
         state["head.weight"][place, 4] = slope
         state["head.bias"][place] = -slope * threshold
     network.load_state_dict(state)

@@ -160,6 +160,10 @@ class Grid:
         shape = tuple(int(b) - int(a) for a, b in zip(start, stop, strict=True))
         return Grid((shape[0], shape[1], shape[2]), affine)
 
+    def part(self, box: Sequence[slice]) -> Grid:
+        """The grid of a box."""
+        return self.crop([side.start for side in box], [side.stop for side in box])
+
 
 def axes_of(grid: Grid) -> NDArray[np.float64]:
     """(3, 3) unit vectors towards right, front and top as columns, along the scan's own axes.

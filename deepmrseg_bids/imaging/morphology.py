@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["box_above", "box_of", "closed", "dilated", "eroded", "filled", "grown", "largest"]
+__all__ = [
+    "box_above",
+    "box_of",
+    "closed",
+    "dilated",
+    "eroded",
+    "filled",
+    "grown",
+    "largest",
+    "widened",
+]
 
 
 def box_of(data: NDArray[np.generic]) -> tuple[slice, ...] | None:
@@ -45,6 +55,21 @@ def _box(
             return None
         box.append(slice(int(here[0]), int(here[-1]) + 1))
     return tuple(box)
+
+
+def widened(
+    box: Sequence[slice], voxels: int | Sequence[int], shape: Sequence[int]
+) -> tuple[slice, ...]:
+    """A box with some voxels around it, as far as an array of a shape has them.
+
+    >>> widened((slice(1, 2), slice(4, 6)), 3, (9, 8))
+    (slice(0, 5, None), slice(1, 8, None))
+    """
+    room = [voxels] * len(box) if isinstance(voxels, int) else voxels
+    return tuple(
+        slice(max(0, side.start - more), min(edge, side.stop + more))
+        for side, more, edge in zip(box, room, shape, strict=True)
+    )
 
 
 def grown(mask: NDArray[np.bool_], voxels: int) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ def average_in(found: Posteriors, other: Posteriors, same: Mapping[int, int]) ->
     part = overlap(other.grid, found.grid)
     if part is None:
         return
-    box = found.grid.crop([side.start for side in part], [side.stop for side in part])
+    box = found.grid.part(part)
     shares = found.data[(slice(None), *part)]
     before, after = np.zeros((2, *box.shape), dtype=np.float32)
     means: dict[int, Array] = {}

@@ -171,7 +171,7 @@ def _carried(share: Array, source: Grid, grid: Grid) -> NDArray[np.float32]:
     part = Part.needed(source, box, grid)
     here = overlap(part.grid, grid)
     if here is not None:
-        target = grid.crop([s.start for s in here], [s.stop for s in here])
+        target = grid.part(here)
         out[here] = resample(share[part.box], part.grid, target)
     return out
 

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid
-from deepmrseg_bids.imaging.morphology import eroded
+from deepmrseg_bids.imaging.morphology import box_of, eroded, widened
 
 __all__ = ["brighter_than_white", "check_contrast"]
 
@@ -60,12 +60,10 @@ def brighter_than_white(mask: NDArray[np.bool_], image: Array, grid: Grid) -> Se
     to agree. It is certain if it is not the coils, which make all tissue brighter towards the
     surface: what white matter shows of that is taken out, too.
     """
-    if max(abs(edge - _KNOWN_MM) for edge in grid.spacing) > 0.1 or not mask.any():
+    held = box_of(mask)
+    if max(abs(edge - _KNOWN_MM) for edge in grid.spacing) > 0.1 or held is None:
         return None
-    box = tuple(
-        slice(max(0, part.start - 2), part.stop + 2)
-        for part in ndimage.find_objects(mask.astype(np.uint8))[0]
-    )
+    box = widened(held, 2, mask.shape)
     mask, mm = mask[box], grid.spacing[0]
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1] * mm
     deep, inner = depth >= _DEEP_MM, depth >= _LEFT_OUT_MM

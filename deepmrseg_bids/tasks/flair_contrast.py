@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid
+from deepmrseg_bids.imaging.morphology import box_of, widened
 from deepmrseg_bids.tasks.contrast import brighter_than_white
 
 __all__ = ["MOST_STEP", "check_flair", "tissue_step"]
@@ -67,10 +68,10 @@ def check_flair(image: Array, inside: NDArray[np.bool_], grid: Grid) -> list[Fin
 
 def tissue_step(image: Array, inside: NDArray[np.bool_], grid: Grid) -> float:
     """Brightness behind the cortex over that of the cortex; 1 where they cannot be told apart."""
-    box = tuple(
-        slice(max(0, part.start - 1), part.stop + 1)
-        for part in ndimage.find_objects(inside.astype(np.uint8))[0]
-    )
+    held = box_of(inside)
+    if held is None:
+        return 1.0
+    box = widened(held, 1, inside.shape)
     image, inside = image[box], inside[box]
     solid = inside & (image >= _DARK * np.median(image[inside]))
     away = ndimage.distance_transform_edt(np.pad(solid, 1), sampling=grid.spacing)[1:-1, 1:-1, 1:-1]

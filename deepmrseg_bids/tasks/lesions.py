@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, axes_of, sample
-from deepmrseg_bids.imaging.morphology import box_of, filled
+from deepmrseg_bids.imaging.morphology import box_of, filled, widened
 from deepmrseg_bids.tasks.lesion_landmarks import (
     CORTEX,
     VENTRICLES,
@@ -165,24 +165,23 @@ class Surroundings:
     ) -> Surroundings:
         """Ventricles and cortex of label maps; without, the fluid that is dark in a FLAIR."""
         sources, cortex_mm = {}, CORTEX_MM
-        cortex = ventricle = dark = fluid = None
+        cortex = ventricle = None
         if labelled := find_labels(anatomies, VENTRICLES):
             ventricle = _away(_labels_in(part, *labelled, grid), grid, part)
             sources["ventricles"] = f"label map of {labelled[0].task}"
         if labelled := find_labels(anatomies, CORTEX):
-            cortex, cortex_mm = (
-                _away(_labels_in(part, *labelled, grid), grid, part),
-                CORTEX_LABEL_MM,
-            )
+            cortex = _away(_labels_in(part, *labelled, grid), grid, part)
+            cortex_mm = CORTEX_LABEL_MM
             sources["cortex"] = f"label map of {labelled[0].task}"
-        if cortex is None or ventricle is None:
-            dark = brain & ~lesions & (flair < _FLUID * float(np.median(flair[brain])))
-            fluid = None if centre is None else _ventricles(dark, brain, grid, centre)
+        if cortex is not None and ventricle is not None:
+            return cls(cortex, ventricle, grid, cortex_mm=cortex_mm, sources=sources)
+        dark = brain & ~lesions & (flair < _FLUID * float(np.median(flair[brain])))
+        fluid = None if centre is None else _ventricles(dark, brain, grid, centre)
         if ventricle is None and fluid is not None:
             ventricle = _away(fluid, grid, part)
             sources["ventricles"] = _FLUID_SOURCE
         if cortex is None:
-            rim = ~brain if fluid is None or dark is None else ~brain | (dark & ~fluid)
+            rim = ~brain if fluid is None else ~brain | (dark & ~fluid)
             cortex = _away(rim, grid, part, beyond=True)
             and_fluid = "" if fluid is None else " and fluid of the sulci"
             sources["cortex"] = f"brain surface{and_fluid}"
@@ -229,20 +228,13 @@ def _room_around(lesions: NDArray[np.bool_], grid: Grid) -> Box:
     """The box in which all lies that can be near to a lesion; a corner if there is none."""
     box = box_of(lesions) or (slice(0, 1),) * 3
     room = [int(np.ceil(_NEAR_MM / edge)) + 2 for edge in grid.spacing]
-    return tuple(
-        slice(max(0, side.start - more), min(edge, side.stop + more))
-        for side, more, edge in zip(box, room, grid.shape, strict=True)
-    )
-
-
-def _cropped(grid: Grid, part: Box) -> Grid:
-    return grid.crop([side.start for side in part], [side.stop for side in part])
+    return widened(box, room, grid.shape)
 
 
 def _labels_in(part: Box, anatomy: Anatomy, codes: Sequence[int], grid: Grid) -> NDArray[np.bool_]:
     """(*grid.shape) where labels are, looked at in a box."""
     there = np.zeros(grid.shape, dtype=bool)
-    there[part] = mask_of(anatomy, codes, _cropped(grid, part))
+    there[part] = mask_of(anatomy, codes, grid.part(part))
     return there
 
 
@@ -253,7 +245,7 @@ def _tentorium(
     centre: tuple[float, float, float] | None,
 ) -> Tentorium | None:
     """What lies below the tentorium, looked at in a box; nothing is known of the rest."""
-    found = tentorium_of(anatomies, _cropped(grid, part), centre=centre)
+    found = tentorium_of(anatomies, grid.part(part), centre=centre)
     if found is None:
         return None
     below = np.full(grid.shape, 0.5, dtype=np.float32)
@@ -274,7 +266,7 @@ def _ventricles(
     if part is None:
         return None
     depth, dark = _away(~brain, grid, part, beyond=True)[part], dark[part]
-    x, y, z = _places(_cropped(grid, part), centre)
+    x, y, z = _places(grid.part(part), centre)
     # a pixel is 1 mm, a slice may be thick: thin fluid is thin within the slices
     reach = [max(0, int(_OPEN_MM / edge)) for edge in grid.spacing]
     wide = ndimage.binary_opening(dark, np.ones([2 * steps + 1 for steps in reach], dtype=bool))
@@ -385,7 +377,7 @@ def check_lesions(chosen: NDArray[np.bool_], grid: Grid) -> tuple[Finding, ...]:
     boxes = ndimage.find_objects(pieces)
     for number in np.flatnonzero(volumes >= _LARGE_MM3).tolist():
         box = boxes[number - 1]
-        part = grid.crop([s.start for s in box], [s.stop for s in box])
+        part = grid.part(box)
         whole = filled(pieces[box] == number)  # a rim around a cavity
         radius = float(_away(~whole, part, beyond=True).max())
         if radius >= _THICK_MM:

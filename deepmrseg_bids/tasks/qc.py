@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.findings import Finding, Severity
 from deepmrseg_bids.imaging.grid import Array, Grid, covered
-from deepmrseg_bids.imaging.morphology import box_of, dilated, eroded
+from deepmrseg_bids.imaging.morphology import box_of, dilated, eroded, widened
 from deepmrseg_bids.imaging.nifti import Volume
 from deepmrseg_bids.tasks.contrast import check_contrast
 from deepmrseg_bids.tasks.results import Measure, Segmentation
@@ -200,7 +200,7 @@ def _detail(mask: NDArray[np.bool_], image: Array, grid: Grid) -> list[Finding]:
     box = box_of(mask)
     if box is None:
         return []
-    reach = tuple(slice(max(0, side.start - _REACH), side.stop + _REACH) for side in box)
+    reach = widened(box, _REACH, mask.shape)
     core, image = eroded(mask[reach], 2), image[reach]
     if not core.any():
         return []

@@ -14,7 +14,7 @@ from scipy import ndimage
 from deepmrseg_bids.findings import Finding
 from deepmrseg_bids.imaging.grid import Array, Grid, overlap, resample, sample
 from deepmrseg_bids.imaging.labels import LabelTable
-from deepmrseg_bids.imaging.morphology import box_above, box_of
+from deepmrseg_bids.imaging.morphology import box_above, box_of, widened
 from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import ModelBundle
 from deepmrseg_bids.inference.calibration import Calibration
@@ -243,7 +243,7 @@ def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
     out = np.zeros(grid.shape, dtype=kind)
     part = overlap(posteriors.grid, grid)
     if part is not None:
-        box = grid.crop([s.start for s in part], [s.stop for s in part])
+        box = grid.part(part)
         best = resample(posteriors.data[0], posteriors.grid, box, fill=posteriors.one)
         chosen = np.zeros(box.shape, dtype=kind)
         # the most likely of some classes has one share at least, and of many never so little
@@ -253,7 +253,7 @@ def label_map(posteriors: Posteriors, grid: Grid) -> LabelMap:
             if near is None:
                 continue
             here, source = near
-            share = resample(data[source.box], source.grid, box.crop(*_ends(here)))
+            share = resample(data[source.box], source.grid, box.part(here))
             chosen[here][share > best[here]] = index
             np.maximum(best[here], share, out=best[here])
         if posteriors.sides is not None:
@@ -273,9 +273,8 @@ class Part:
     @classmethod
     def of(cls, grid: Grid, box: Box, room: int) -> Part:
         """A box with some voxels around it, as far as the grid has them."""
-        start = [max(0, side.start - room) for side in box]
-        stop = [min(edge, side.stop + room) for side, edge in zip(box, grid.shape, strict=True)]
-        return cls(tuple(map(slice, start, stop)), grid.crop(start, stop))
+        wide = widened(box, room, grid.shape)
+        return cls(wide, grid.part(wide))
 
     @classmethod
     def needed(cls, grid: Grid, box: Box, target: Grid) -> Part:
@@ -297,10 +296,6 @@ def _where_it_can_win(
     part = Part.needed(grid, core, target)
     here = overlap(part.grid, target)
     return None if here is None else (here, part)
-
-
-def _ends(box: Box) -> tuple[list[int], list[int]]:
-    return [side.start for side in box], [side.stop for side in box]
 
 
 def labels_at(parts: Sequence[Posteriors], points: Array) -> NDArray[np.uint32]:
@@ -443,7 +438,7 @@ def native_posteriors(result: Segmentation) -> Iterator[NDArray[np.float32]]:
             data = part.of(index)
             if window is None or data is None:
                 continue
-            box = grid.crop([s.start for s in window], [s.stop for s in window])
+            box = grid.part(window)
             out[window] = resample(data, part.grid, box)
         yield out
 

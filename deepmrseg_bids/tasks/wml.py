@@ -226,7 +226,7 @@ def _lesions(labels: LabelMap, posteriors: Posteriors, around: Surroundings) -> 
     part = overlap(posteriors.grid, labels.grid)
     if part is None:
         return ()
-    box = labels.grid.crop([s.start for s in part], [s.stop for s in part])
+    box = labels.grid.part(part)
     return find_lesions(labels.data[part] > 0, box, 1 - posteriors.data[0], around)
 
 

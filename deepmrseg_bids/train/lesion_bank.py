@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from deepmrseg_bids.errors import TrainingError
 from deepmrseg_bids.imaging.grid import Grid
+from deepmrseg_bids.imaging.morphology import box_of, widened
 from deepmrseg_bids.wording import counted
 
 __all__ = ["VENTRICLES", "LesionBank", "from_mni", "load_lesions", "ventricle_distance"]
@@ -133,10 +134,10 @@ def ventricle_distance(codes: NDArray[np.int16]) -> NDArray[np.uint8]:
     """How far each voxel (of 1 mm) lies from the lateral ventricles, half millimetres."""
     inside = np.isin(codes, VENTRICLES)
     out = np.full(codes.shape, int(2 * _FAR_MM), dtype=np.uint8)
-    if not inside.any():
+    box = box_of(inside)
+    if box is None:
         return out
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
-    room = tuple(slice(max(s.start - 30, 0), s.stop + 30) for s in box)
+    room = widened(box, 30, inside.shape)
     away = ndimage.distance_transform_edt(~inside[room])
     out[room] = np.clip(2 * away, 0, 2 * _FAR_MM).astype(np.uint8)
     return out

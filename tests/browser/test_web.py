@@ -38,7 +38,7 @@ from deepmrseg_bids.tasks.results import Segmentation
 from deepmrseg_bids.tasks.wml import LesionSegmentation
 from tests.browser.conftest import Watched
 from tests.support import need, unavailable
-from tests.tiny import level_network, tiny_head
+from tests.tiny import level_network, threshold_network, tiny_head
 
 pytestmark = pytest.mark.browser
 
@@ -65,17 +65,7 @@ def needs_packages() -> None:
 
 def lesion_network() -> torch.nn.Module:
     """A network of slices that takes what is bright in their first channel for a lesion."""
-    network = build_network(NetworkConfig("deepmrseg", 2, 2, 2, width=4, depth=1))
-    state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
-    for name in state:
-        if name.endswith("running_var"):
-            state[name] += 1
-    state["project.0.weight"][0, 0] = 1
-    state["project.1.weight"] += 1
-    state["project.1.bias"] += 3
-    state["head.weight"][1, 4], state["head.bias"][1] = 4, -4 * 6.5
-    network.load_state_dict(state)
-    return network
+    return threshold_network(NetworkConfig("deepmrseg", 2, 2, 2, width=4, depth=1), (4, 6.5))
 
 
 def write_models(folder: Path) -> None:

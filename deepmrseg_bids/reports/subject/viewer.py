@@ -171,7 +171,7 @@ def _on_grid(labels: LabelMap, grid: Grid) -> NDArray[np.unsignedinteger[Any]]:
     cut = labels.grid.crop([low for low, _ in box], [high for _, high in box])
     if (part := overlap(cut, grid)) is None:
         return out
-    target = grid.crop([axis.start for axis in part], [axis.stop for axis in part])
+    target = grid.part(part)
     found = labels.data[tuple(slice(*ends) for ends in box)]
     out[part] = resample(found, cut, target, order=0)
     return out

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,20 @@ from tests.support import need
 
 SOFTWARE_3D = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 """WebGL 2 without a graphics card."""
+
+
+def until(page: Page, holds: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something holds, however slow the machine is: what is drawn, say.
+
+    Raises
+    ------
+    AssertionError
+        When it does not hold after ``seconds``.
+    """
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"it does not hold after {seconds:g} s"
+        page.wait_for_timeout(50)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 from deepmrseg_bids.app.group import run_group
 from deepmrseg_bids.bids.names import mosaic_path
@@ -25,7 +25,7 @@ from deepmrseg_bids.reports.guide import GROUP
 from deepmrseg_bids.reports.subject.study import Study
 from deepmrseg_bids.tsv import number_in, read_tsv
 from tests.app.test_group import LABELS, add_session, blocks
-from tests.browser.conftest import Watched
+from tests.browser.conftest import Watched, until
 from tests.reports.made_up_study import write_study
 
 pytestmark = pytest.mark.browser
@@ -86,6 +86,13 @@ def see_it_all(page: Page) -> None:
         page.wait_for_timeout(60)
 
 
+def is_red(place: Locator) -> bool:
+    """Whether most of what is drawn there is red."""
+    drawn = np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB")).reshape(-1, 3)
+    red, green, _ = np.median(drawn, axis=0)
+    return bool(red > 150 and green < 80)
+
+
 def rows(page: Page, table: str) -> list[str]:
     return page.locator(f"#{table} tbody tr td:first-child").all_inner_texts()
 
@@ -96,7 +103,7 @@ def test_the_page_opens_from_disk_without_an_error_and_asks_for_its_pictures_alo
     page = opened(watched, report)
     see_it_all(page)
     page.locator(".tile .cut").first.scroll_into_view_if_needed()
-    page.wait_for_timeout(200)
+    until(page, lambda: bool(watched.from_elsewhere))
     assert page.title() == "Group report · deepmrseg-bids"
     assert not watched.errors
     pictures = (report.parent / mosaic_path("deepbrain", 1)).as_uri()
@@ -283,11 +290,7 @@ def test_the_mosaic_shows_the_worst_first_and_says_what_has_no_picture(
     page.wait_for_function(
         "getComputedStyle([...document.querySelectorAll('.cut')].at(-1)).backgroundImage !== 'none'"
     )
-    page.wait_for_timeout(150)
-    shot = report.parent / "tile.png"
-    red.screenshot(path=shot)
-    pixel = Image.open(shot).convert("RGB").resize((1, 1)).getpixel((0, 0))
-    assert pixel[0] > 150 and pixel[1] < 80  # type: ignore[index]
+    until(page, lambda: is_red(red))
     assert tiles.last.locator("a.open").get_attribute("href") == "sub-0000.html"
 
 
@@ -311,8 +314,7 @@ def test_on_paper_are_all_plots_tables_with_titles_and_mosaics_and_nothing_is_cl
     assert len(rows(page, "sessions-table")) == 30
     assert page.locator("#sessions-table thead").inner_text().startswith("Participant")
     tile = page.locator(".tile .cut").last
-    red = np.asarray(Image.open(io.BytesIO(tile.screenshot())).convert("RGB")).reshape(-1, 3)
-    assert np.median(red, axis=0)[0] > 150 and np.median(red, axis=0)[1] < 80
+    until(page, lambda: is_red(tile))
     too_wide = page.locator("main table, main svg, main p").evaluate_all(
         "all => all.filter((one) => one.getBoundingClientRect().right > innerWidth + 1)"
         ".map((one) => one.outerHTML.slice(0, 300))"
@@ -388,8 +390,7 @@ def test_ten_sessions_are_rated_by_keys_exported_imported_and_excluded_by_the_gr
     files = {}
     page.on("download", lambda one: files.update({one.suggested_filename: one.path()}))
     page.click("#export")
-    page.wait_for_function("true", timeout=1000)
-    page.wait_for_timeout(300)
+    until(page, lambda: len(files) == 2)
     assert json.loads(files["ratings.json"].read_text())["rating"]["Levels"].keys() == {
         "pass", "doubtful", "fail",
     }  # fmt: skip

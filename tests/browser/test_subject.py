@@ -20,7 +20,7 @@ from deepmrseg_bids.reports.guide import SUBJECT
 from deepmrseg_bids.reports.subject.page import SessionResult, TaskResult, write_subject_report
 from deepmrseg_bids.reports.subject.study import refresh
 from deepmrseg_bids.tasks.registry import find_task
-from tests.browser.conftest import Watched
+from tests.browser.conftest import Watched, until
 
 pytestmark = pytest.mark.browser
 
@@ -66,6 +66,19 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shot(page: Page, selector: str) -> np.ndarray:
     data = page.locator(selector).first.screenshot()
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def settled(page: Page, selector: str) -> np.ndarray:
+    """What is drawn there, once it is the same in two shots one after the other."""
+    last = [shot(page, selector)]
+
+    def same() -> bool:
+        last.append(shot(page, selector))
+        return np.array_equal(last[-1], last[-2])
+
+    page.wait_for_timeout(100)
+    until(page, same)
+    return last[-1]
 
 
 def coloured(pixels: np.ndarray) -> int:
@@ -128,23 +141,23 @@ def test_a_row_opens_the_viewer_goes_to_its_structure_and_the_overlay_fades(
     page = watched.open(report)
     page.locator("tr[data-index='1'] button").first.click()
     page.locator(".where").filter(has_text="Left Thing").wait_for(timeout=60_000)
-    drawn = shot(page, ".stage canvas")
+    drawn = settled(page, ".stage canvas")
     assert drawn.max() > 60 and coloured(drawn) > 100
     page.locator("tr[data-index='2'] button").click()
     page.locator(".where").filter(has_text="Right <script>").wait_for()
-    page.wait_for_timeout(200)
-    areas = coloured(shot(page, ".stage canvas"))
+
+    def colours() -> int:
+        return coloured(shot(page, ".stage canvas"))
+
+    areas = coloured(settled(page, ".stage canvas"))
+    assert areas > 100
     page.locator(".viewer .outline").check()
-    page.wait_for_timeout(200)
-    lines = coloured(shot(page, ".stage canvas"))
-    assert areas > 100 and 0.1 * areas < lines < 0.8 * areas
+    until(page, lambda: 0.1 * areas < colours() < 0.8 * areas)
     page.locator(".viewer .opacity").fill("0")
-    page.wait_for_timeout(200)
-    bare = shot(page, ".stage canvas")
-    assert coloured(bare) < coloured(drawn) / 4
+    until(page, lambda: colours() < coloured(drawn) / 4)
+    bare = shot(page, ".stage canvas").mean()
     page.locator(".viewer .level").fill("80")
-    page.wait_for_timeout(200)
-    assert shot(page, ".stage canvas").mean() > bare.mean() + 5
+    until(page, lambda: shot(page, ".stage canvas").mean() > bare + 5)
     page.locator(".viewer select").select_option(label="lesions")
     page.locator(".where").filter(has_not_text="Right <script>").wait_for()
     page.locator(".viewer .whole").click()
@@ -158,8 +171,7 @@ def test_a_label_map_is_shown_on_its_own_scan_and_back(watched: Watched, report:
     for name in ("Left Thing", "Lesion", "Right <script>"):
         page.locator("button.go", has_text=name).click()
         page.locator(".where").filter(has_text=name).wait_for(timeout=60_000)
-        page.wait_for_timeout(200)
-        drawn = shot(page, ".stage canvas")
+        drawn = settled(page, ".stage canvas")
         assert drawn.max() > 60 and coloured(drawn) > 100
         greens.append(int((drawn[..., 1] - drawn[..., [0, 2]].max(axis=2) > 40).sum()))
     assert greens[0] == greens[2] == 0 and greens[1] > 100

@@ -21,7 +21,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Error, Page
 from scipy import ndimage
 
 from deepmrseg_bids.bids.tables import write_morph
@@ -36,7 +36,7 @@ from deepmrseg_bids.session.publish import morph_rows
 from deepmrseg_bids.tasks.pipeline import run
 from deepmrseg_bids.tasks.results import Segmentation
 from deepmrseg_bids.tasks.wml import LesionSegmentation
-from tests.browser.conftest import Watched
+from tests.browser.conftest import Watched, until
 from tests.support import need, unavailable
 from tests.tiny import level_network, threshold_network, tiny_head
 
@@ -159,13 +159,9 @@ def segment(page: Page, scan: Path) -> None:
     page.locator("#viewer[data-shown]").wait_for(timeout=300_000)
 
 
-def ended(page: Page) -> bool:
-    """Whether all workers of the page ended, and with them all of their memory."""
-    for _ in range(100):
-        if not page.workers:
-            return True
-        page.wait_for_timeout(100)
-    return False
+def all_ended(page: Page) -> None:
+    """Wait until all workers of the page ended, and with them all of their memory."""
+    until(page, lambda: not page.workers)
 
 
 def refused(page: Page, scan: Path) -> str:
@@ -354,14 +350,15 @@ def test_more_scans_take_no_more_memory_and_a_run_can_be_cancelled(
     used = []
     for _ in range(3):
         segment(page, site.scan)
-        assert ended(page)
+        all_ended(page)
         session.send("HeapProfiler.collectGarbage")
         figures = session.send("Performance.getMetrics")["metrics"]
         used.append(next(one["value"] for one in figures if one["name"] == "JSHeapUsedSize"))
     assert used[2] - used[1] < 2e6
     page.get_by_role("button", name="Segment").click()
     page.get_by_role("button", name="Cancel").click()
-    assert page.locator("#problem").inner_text() == "Cancelled." and ended(page)
+    assert page.locator("#problem").inner_text() == "Cancelled."
+    all_ended(page)
     assert page.get_by_role("button", name="Segment").is_enabled()
 
 
@@ -389,6 +386,16 @@ def test_it_works_without_a_network_and_with_the_keyboard_alone(
         assert opened.violations(scheme=scheme) == []
 
 
+def is_isolated(page: Page) -> bool:
+    """Whether a page may have threads; not yet, while it is being loaded again."""
+    try:
+        return bool(page.evaluate("window.crossOriginIsolated"))
+    except Error as error:
+        if "navigation" not in str(error):
+            raise
+        return False
+
+
 def test_a_plain_host_gets_threads_from_the_service_worker(browser: Browser, site: Site) -> None:
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -399,11 +406,7 @@ def test_a_plain_host_gets_threads_from_the_service_worker(browser: Browser, sit
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = context.new_page()
         page.goto(f"http://127.0.0.1:{server.server_port}/")
-        for _ in range(600):  # it reloads itself once
-            if page.evaluate("window.crossOriginIsolated"):
-                break
-            page.wait_for_timeout(500)
-        assert page.evaluate("window.crossOriginIsolated")
+        until(page, lambda: is_isolated(page), 300)  # it reloads itself once
         server.shutdown()
     context.close()
 

@@ -75,13 +75,13 @@ _ABOUT_SESSIONS: dict[str, dict[str, Any]] = {
     "source": {"Description": "Image of which there is a result, without its suffix"},
 }
 _COUNT, _FLOOR = "lesion_count", "volume_floor_mm3"
-_OF_BRAIN = "volume_brain_percent"
+_OF_ICV, _OF_BRAIN = "volume_icv_percent", "volume_brain_percent"
 _DECIMALS = {
     "volume_mm3": 2,
     "volume_low_mm3": 2,
     "volume_high_mm3": 2,
-    "volume_icv_percent": 5,
-    "volume_brain_percent": 5,
+    _OF_ICV: 5,
+    _OF_BRAIN: 5,
     "confidence": 4,
     _FLOOR: 2,
 }
@@ -97,12 +97,14 @@ MORPH_COLUMNS: dict[str, dict[str, str]] = {
         "Description": "Upper bound of the 90 % interval of the volume",
         "Units": "mm^3",
     },
-    "volume_icv_percent": {
-        "Description": "Volume as a percentage of the intracranial volume; n/a without a skull",
+    _OF_ICV: {
+        "Description": "Volume as a percentage of the intracranial volume, DenominatorVolume in "
+        "mm^3; n/a without a skull",
         "Units": "percent",
     },
     _OF_BRAIN: {
-        "Description": "Volume as a percentage of the volume of the brain mask",
+        "Description": "Volume as a percentage of the volume of the brain mask, "
+        "DenominatorVolume in mm^3",
         "Units": "percent",
     },
     "confidence": {
@@ -266,11 +268,15 @@ def write_morph(
     rows: Sequence[MorphRow],
     *,
     provenance: Mapping[str, Any] | None = None,
+    brain_mm3: float | None = None,
+    icv_mm3: float | None = None,
 ) -> None:
     """Write the volumes of one session, and beside them the JSON that describes the columns.
 
     Args:
         provenance: what else the JSON says, as from :func:`~.derivatives.sidecar`.
+        brain_mm3: the volume that ``volume_brain_percent`` is a percentage of, where it is known.
+        icv_mm3: that of ``volume_icv_percent``.
     """
     columns = [key for key in MORPH_COLUMNS if key not in (_COUNT, _FLOOR)]
     columns += [
@@ -279,7 +285,10 @@ def write_morph(
     ]  # fmt: skip
     lines = [[cell(getattr(row, column), _DECIMALS.get(column)) for column in columns]
              for row in rows]  # fmt: skip
-    meaning = {column: MORPH_COLUMNS[column] for column in columns}
+    meaning: dict[str, dict[str, Any]] = {column: MORPH_COLUMNS[column] for column in columns}
+    for column, whole in ((_OF_ICV, icv_mm3), (_OF_BRAIN, brain_mm3)):
+        if whole is not None:
+            meaning[column] = {**meaning[column], "DenominatorVolume": round(whole, 2)}
     write_json(sidecar_path(path), {**(provenance or {}), **meaning})
     write_text(path, tsv_text(columns, lines))
 
@@ -475,7 +484,7 @@ def read_sessions(path: str | os.PathLike[str]) -> list[SessionRow]:
 
 def _morph_row(row: Mapping[str, str]) -> MorphRow:
     count = number_of(row.get(_COUNT, NOT_KNOWN))
-    of_icv, of_brain = _measured(row, "volume_icv_percent"), None
+    of_icv, of_brain = _measured(row, _OF_ICV), None
     if _OF_BRAIN in row:
         of_brain = _measured(row, _OF_BRAIN)
     else:  # before version 0.3 the share of the brain had the other name

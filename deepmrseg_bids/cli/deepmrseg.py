@@ -361,10 +361,10 @@ def _write_result(
 ) -> Predicted:
     """Write label map, table and, if asked for, posteriors of one task; what a report needs."""
     from deepmrseg_bids.bids.names import REGIONS, entities_text
-    from deepmrseg_bids.bids.tables import write_lesions, write_morph
+    from deepmrseg_bids.bids.tables import write_lesions
     from deepmrseg_bids.imaging.nifti import write_labels, write_probabilities
     from deepmrseg_bids.reports.subject.single import Predicted
-    from deepmrseg_bids.session.publish import morph_rows, region_rows
+    from deepmrseg_bids.session.publish import morph_rows, region_rows, write_volumes
     from deepmrseg_bids.tasks.regions import composition_of, read_regions
     from deepmrseg_bids.tasks.results import native_posteriors
     from deepmrseg_bids.tasks.wml import LesionSegmentation
@@ -381,12 +381,12 @@ def _write_result(
         for mask in result.beside
     }
     refuse_foreign([table, *files, *beside], table.with_suffix(".json"))
-    write_morph(table, morph_rows(result))  # first, for its JSON marks the others as ours
+    write_volumes(table, morph_rows(result), result)  # first, for its JSON marks the others as ours
     regions = None
     if task.regions:
         regions = args.out / f"{name}_seg-{task.name}_desc-{REGIONS}_morph.tsv"
         made_of = {"Regions": composition_of(read_regions(task.regions))}
-        write_morph(regions, region_rows(result), provenance=made_of)
+        write_volumes(regions, region_rows(result), result, provenance=made_of)
     for mask, labels in beside.items():
         write_labels(mask, labels)
     aligned = True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from deepmrseg_bids import __version__
 from deepmrseg_bids.bids import names
@@ -38,6 +39,7 @@ __all__ = [
     "provenance_of",
     "stage_task",
     "task_files",
+    "write_volumes",
 ]
 
 _BESIDE = "MasksBeside"
@@ -144,6 +146,18 @@ def morph_rows(result: Segmentation) -> list[MorphRow]:
     return [_morph_row(row, result, count) for row in result.measures]
 
 
+def write_volumes(
+    path: str | os.PathLike[str],
+    rows: Sequence[MorphRow],
+    result: Segmentation,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a table of volumes of a result; its JSON says what the percentages are of."""
+    write_morph(path, rows, provenance=provenance, brain_mm3=result.brain_mm3,
+                icv_mm3=result.icv_mm3)  # fmt: skip
+
+
 def region_rows(result: Segmentation) -> list[MorphRow]:
     """The rows of the table of composite regions."""
     return [_morph_row(row, result) for row in result.regions]
@@ -177,7 +191,7 @@ def stage_task(
     table = names.morph_path(source, result.task)
     text = f"Volumes of {spec.description.lower()}"
     sidecar = Sidecar(text, about.made, about.findings)
-    write_morph(staging.path(table), morph_rows(result), provenance=sidecar.to_json())
+    write_volumes(staging.path(table), morph_rows(result), result, provenance=sidecar.to_json())
     if isinstance(result, LesionSegmentation):
         files = stage_lesions(job, result, about, staging)
     else:
@@ -186,7 +200,9 @@ def stage_task(
         regions = names.morph_path(source, result.task, desc=names.REGIONS)
         made_of = {"Regions": composition_of(read_regions(spec.regions))}
         sidecar = replace(sidecar, description="Volumes of composite regions", more=made_of)
-        write_morph(staging.path(regions), region_rows(result), provenance=sidecar.to_json())
+        write_volumes(
+            staging.path(regions), region_rows(result), result, provenance=sidecar.to_json()
+        )
         files.append(regions)
     return tuple(str(name) for file in files for name in (file, names.sidecar_path(file)))
 

@@ -113,9 +113,11 @@ def segment(
     there = [] if pair.rigid is None else [one.moved(pair.rigid) for one in anatomies]
     found = _segment(pair.flair, pair.t1w, pair.brain.mask_on, network, rigid=pair.rigid,
                      centre=pair.brain.centre, anatomies=there)  # fmt: skip
-    volume = pair.brain.volume_mm3
-    icv = None if brain is None else brain.icv_mm3
-    found = replace(found, brain_mm3=volume, icv_mm3=icv, findings=pair.findings, pair=pair)
+    # percentages are of the volumes of the T1w, as in the other tables; a T1w that does not lie on
+    # the FLAIR may show another person
+    whole = brain if brain is not None and pair.t1w is not None else pair.brain
+    found = replace(found, brain_mm3=whole.volume_mm3, icv_mm3=whole.icv_mm3,
+                    findings=pair.findings, pair=pair)  # fmt: skip
     if pair.t1w is None:
         return found
     posteriors = replace(found.posteriors[0], grid=pair.in_t1w(found.posteriors[0].grid))

@@ -56,7 +56,9 @@ def test_the_sidecar_of_a_label_map_states_the_methods_and_the_others_do_not(ses
     assert "Methods" not in trees["morph"] and "Methods" not in trees["probseg"]
 
 
-def test_volumes_are_told_as_a_share_of_the_brain_and_of_the_inside_of_the_skull(session, tmp_path):
+def test_volumes_are_percentages_of_the_brain_and_of_the_inside_of_the_skull_that_the_json_states(
+    session, tmp_path
+):
     session([("deepbrain", segmentation("deepbrain"))])
     header, row = (
         (tmp_path / "out" / f"{STEM}_seg-deepbrain_morph.tsv").read_text().strip().split("\n")
@@ -65,6 +67,10 @@ def test_volumes_are_told_as_a_share_of_the_brain_and_of_the_inside_of_the_skull
     assert float(found["volume_brain_percent"]) == pytest.approx(50)
     assert float(found["volume_icv_percent"]) == pytest.approx(40)
     assert float(found["volume_mm3"]) == pytest.approx(8)
+    columns = json.loads((tmp_path / "out" / f"{STEM}_seg-deepbrain_morph.json").read_text())
+    for column in ("volume_brain_percent", "volume_icv_percent"):
+        whole = columns[column]["DenominatorVolume"]
+        assert float(found["volume_mm3"]) == pytest.approx(whole * float(found[column]) / 100)
 
 
 def test_the_same_scan_gives_the_same_bytes(session, tmp_path):

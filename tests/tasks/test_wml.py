@@ -16,6 +16,7 @@ from deepmrseg_bids.imaging.nifti import LabelMap, Volume
 from deepmrseg_bids.inference.bundle import Preparation
 from deepmrseg_bids.tasks import coregistration, wml
 from deepmrseg_bids.tasks.brain import Brain
+from deepmrseg_bids.tasks.intracranial import Intracranial
 from tests.imaging.test_registration import moved, movement
 from tests.integration.conftest import coarse, coarse_brain
 from tests.support import stored_as
@@ -143,19 +144,34 @@ def test_lesions_have_the_same_volume_on_both_grids(flair_mm, t1w_mm):
     assert abs(np.mean(ratios) - 1) < 0.01, ratios
 
 
-def test_a_t1w_of_another_head_is_left_out_with_the_reason(found, t1w, flair):
+def bent(t1w: Volume) -> Volume:
+    """As if it were of another person."""
     shape, rng = t1w.grid.shape, np.random.default_rng(1)
     bend = [ndimage.zoom(rng.normal(0, 3.0, (6, 6, 6)), np.array(shape) / 6, order=3)
             for _ in range(3)]  # fmt: skip
     places = np.indices(shape) + np.array(bend)
-    other = Volume(ndimage.map_coordinates(t1w.data, places, order=1).astype("f4"), t1w.grid)
+    return Volume(ndimage.map_coordinates(t1w.data, places, order=1).astype("f4"), t1w.grid)
+
+
+def test_a_t1w_of_another_head_is_left_out_with_the_reason(found, t1w, flair):
     network = Bright()
-    result = wml.segment(other, None, flair, predictors(network))
+    result = wml.segment(bent(t1w), None, flair, predictors(network))
     assert codes(result)["flair-misaligned"] == "error"
     assert not result.aligned and result.labels.grid == flair.grid
     assert (network.seen[0][1] == network.seen[0][1].min()).all()  # no T1w was shown
     assert result.pair.fit is not None
     np.testing.assert_allclose(centre(result.labels), SPOT, atol=2.5)
+
+
+def test_percentages_are_of_the_t1w_that_lies_on_the_flair(found, t1w, flair, inside):
+    brain = brain_of(inside, t1w.grid)
+    whole = np.ones_like(brain.probability)
+    larger = replace(brain, probability=whole, inside=Intracranial(whole, brain.grid, 0.9))
+    aligned = wml.segment(t1w, larger, flair, predictors(Bright()))
+    assert (aligned.brain_mm3, aligned.icv_mm3) == (larger.volume_mm3, larger.icv_mm3)
+    alone = wml.segment(bent(t1w), larger, flair, predictors(Bright()))
+    assert codes(alone)["flair-misaligned"] == "error"
+    assert (alone.brain_mm3, alone.icv_mm3) == (brain.volume_mm3, None)
 
 
 def test_a_flair_alone_works_with_a_warning(found, flair):

@@ -54,8 +54,8 @@ export async function segmentLesions(session: Session, brain: Brain | null): Pro
     ...checkLesions(labels, flair.grid),
     ...measures.filter((row) => row.floor !== null && row.volume < row.floor).map(belowFloor),
   ];
-  const icvMm3 = brain && icvVolume(brain);
-  return { ...segmentation("wml", labels, predictor.bundle.labels, measures), findings, brainMm3: brainVolume(own), icvMm3, lesionCount, onFlair: true };
+  const whole = brain ?? own;
+  return { ...segmentation("wml", labels, predictor.bundle.labels, measures), findings, brainMm3: brainVolume(whole), icvMm3: icvVolume(whole), lesionCount, onFlair: true };
 }
 
 interface Lesions {

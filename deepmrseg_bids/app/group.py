@@ -274,6 +274,7 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
         _log.warning("%s", note)
     background, unusable = _background(config, people)
     unusual, failed = [], [*unusable]
+    notes: list[str] = []
     for task in present:
         absent = absences(config.bids_dir, task, sessions, study.log)
         rest = f", none of {len(absent)} (see missing_reason)" if absent else ""
@@ -283,6 +284,7 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
         write_morphs(folder, task, people, absent)
         more = against(task, background)
         failed += more.problems
+        notes += more.notes
         found = [
             write_structures(folder, task, more, size=config.adjust_for),
             write_asymmetry(folder, task),
@@ -293,6 +295,8 @@ def _stage_tables(config: RunConfig, study: _Study, folder: Path) -> list[str]:
             failed += write_lesion_places(folder, config.out_dir, task)
         write_change(folder, task, times)
         write_retest(folder, task, times)
+    for note in dict.fromkeys(notes):
+        _log.info("%s", note)
     odd = [table for table in unusual if table is not None]
     _, missing = write_qc(
         folder, study.volumes, study.log, odd, results=config.out_dir, order=sessions

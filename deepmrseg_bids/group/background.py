@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from deepmrseg_bids.errors import MetricError
 from deepmrseg_bids.files import file_sha256
 from deepmrseg_bids.group.columns import NORMS
 from deepmrseg_bids.group.volumes import TaskVolumes
-from deepmrseg_bids.metrics.expected import Covariates, Expected, expected
+from deepmrseg_bids.metrics.expected import FEWEST_PER_TERM, Covariates, Expected, expected
 from deepmrseg_bids.metrics.harmonise import harmonised
 from deepmrseg_bids.tsv import NOT_KNOWN, number_in
 
@@ -80,11 +80,13 @@ class MoreColumns:
         wide: each as ``(sessions, names)``.
         facts: what the JSON says of them.
         problems: what went wrong, one line each.
+        notes: why a column is not there although the data set has what it is made from.
     """
 
     wide: Mapping[str, pd.DataFrame]
     facts: Mapping[str, Any]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def against(volumes: TaskVolumes, background: Background) -> MoreColumns:
@@ -94,7 +96,7 @@ def against(volumes: TaskVolumes, background: Background) -> MoreColumns:
     """
     sizes, (size, heads) = volumes.wide("volume_mm3"), volumes.head_sizes(background.size)
     covariates = background.covariates(volumes.sessions)
-    columns, facts = _modelled(volumes, sizes, heads, covariates)
+    columns, facts, notes = _modelled(volumes, sizes, heads, covariates)
     problems = []
     if background.site:
         try:
@@ -119,7 +121,7 @@ def against(volumes: TaskVolumes, background: Background) -> MoreColumns:
                 f"{volumes.task}: --norms: no session has a centile: the reference is for other "
                 "ages or the other sex, or participants.tsv lacks the columns age and sex"
             )
-    return MoreColumns(columns, facts, tuple(problems))
+    return MoreColumns(columns, facts, tuple(problems), tuple(notes))
 
 
 def _modelled(
@@ -127,7 +129,8 @@ def _modelled(
     sizes: pd.DataFrame,
     heads: pd.Series[float] | None,
     covariates: Covariates,
-) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any], list[str]]:
+    """The columns of the model, what the JSON says of it, and why there is none."""
     models: dict[str, Expected] = {}
     for name in volumes.names:
         models[name] = expected(
@@ -137,7 +140,7 @@ def _modelled(
             usable=volumes.usable(sizes)[name].notna(),
         )
     if not any(one.terms for one in models.values()):
-        return {}, {}
+        return {}, {}, _too_few(models.values())
     wide = {
         column: pd.DataFrame(
             {name: getattr(one, field) for name, one in models.items()}, index=sizes.index
@@ -149,7 +152,17 @@ def _modelled(
         for name, one in models.items()
         if one.terms
     }
-    return wide, {"ExpectedVolume": facts}
+    return wide, {"ExpectedVolume": facts}, []
+
+
+def _too_few(models: Iterable[Expected]) -> list[str]:
+    """That sessions are too few for a model of what is known of them, if that is why."""
+    most = max(models, key=lambda one: one.n, default=None)
+    if most is None or not most.lacking:
+        return []
+    terms, least = ", ".join(most.lacking), FEWEST_PER_TERM * (1 + len(most.lacking))
+    text = f"a model of {terms} requires {least} sessions, {most.n} can be used"
+    return [f"z_adjusted and volume_expected_mm3 are not given: {text}"]
 
 
 def write_norms(folder: Path, norms: Norms, source: Path) -> Path:

@@ -61,6 +61,7 @@ class Expected:
         terms: of the model, besides the intercept; empty if there is no model.
         n: sessions that it was fitted to.
         sd: the robust standard deviation, mm3.
+        lacking: terms of the model that the sessions are too few for.
     """
 
     volumes: _Floats
@@ -68,6 +69,7 @@ class Expected:
     terms: tuple[str, ...]
     n: int
     sd: float
+    lacking: tuple[str, ...] = ()
 
 
 def expected(
@@ -98,10 +100,9 @@ def expected(
     known = np.isfinite(v) & np.isfinite(design).all(axis=1)
     fitted = known if usable is None else known & np.asarray(usable, dtype=bool)
     n = int(fitted.sum())
-    if (
-        n < FEWEST_PER_TERM * design.shape[1]
-        or np.linalg.matrix_rank(design[fitted]) < (design.shape[1])
-    ):
+    if n < FEWEST_PER_TERM * design.shape[1]:
+        return Expected(nothing, nothing, (), n, np.nan, lacking=tuple(columns))
+    if np.linalg.matrix_rank(design[fitted]) < design.shape[1]:
         return Expected(nothing, nothing, (), n, np.nan)
     with warnings.catch_warnings():  # it stops after 50 steps, which is near enough
         warnings.simplefilter("ignore")

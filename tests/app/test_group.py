@@ -553,6 +553,28 @@ def test_age_sex_and_norms_have_their_columns_and_a_strange_site_is_told(
     assert not list((study / "out").glob("group_norms.*"))
 
 
+def test_ratings_that_leave_too_few_sessions_for_the_model_are_reported(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["participant_id\tage"]
+    for number in range(10):
+        add_session(study / "out", f"sub-a{number}", "deepbrain", LABELS,
+                    blocks(LABELS.indices, number % 3 - 1))  # fmt: skip
+        lines.append(f"sub-a{number}\t{20 + number}")
+    (study / "raw" / "participants.tsv").write_text("\n".join(lines) + "\n")
+    caplog.set_level(logging.INFO)
+    run(study)
+    assert "z_adjusted" in rows(study, "structures")[0] and "z_adjusted and" not in caplog.text
+    ratings = study / "ratings.tsv"
+    ratings.write_text("participant_id\tseg\trating\nsub-a1\tdeepbrain\tfail\n")
+    run(study, ratings=(ratings,))
+    assert "z_adjusted" not in rows(study, "structures")[0]
+    assert (
+        "z_adjusted and volume_expected_mm3 are not given: a model of age requires 10 sessions, "
+        "9 can be used" in caplog.text
+    )
+
+
 def test_a_reference_that_is_of_no_use_is_told(
     study: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -117,15 +117,16 @@ LICENCE = {
     "sclerosis: CC BY 4.0",
 }
 CITE = {
-    "brain": "IXI (brain-development.org); Bashyam et al. 2025 (DLMUSE); Billot et al. 2023",
+    "brain": "IXI (brain-development.org); Bashyam et al. 2025 (DLMUSE); NiChart (clinical heads); "
+    "Billot et al. 2023",
     "deepbrain": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); Billot et al. 2023",
     "icv": "Billot et al. 2023",
     "outline": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); IXI (brain-development.org); "
-    "Bashyam et al. 2025 (DLMUSE); Billot et al. 2023",
+    "Bashyam et al. 2025 (DLMUSE); NiChart (clinical heads); Billot et al. 2023",
     "sides": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); IXI (brain-development.org); "
-    "Bashyam et al. 2025 (DLMUSE); Billot et al. 2023",
+    "Bashyam et al. 2025 (DLMUSE); NiChart (clinical heads); Billot et al. 2023",
     "wholebrain": "Landman & Warfield 2012; Marcus et al. 2007 (OASIS); IXI "
-    "(brain-development.org); Bashyam et al. 2025 (DLMUSE)",
+    "(brain-development.org); Bashyam et al. 2025 (DLMUSE); NiChart (clinical heads)",
     "hippocampus": "Simpson et al. 2019; Antonelli et al. 2022",
     "wml": "NiChart/DLWMLS; CBICA tutorials (manual labels); Billot et al. 2023; Senra Filho et "
     "al. 2019; Lesjak et al. 2018",

@@ -124,6 +124,11 @@ _ENTRIES = """\
   title = {{DLWMLS}, the segmentation of white-matter lesions of {NiChart}},
   howpublished = {\\url{https://github.com/CBICA/DLWMLS}}
 }
+@misc{nichart,
+  author = {{Center for Biomedical Image Computing and Analytics, University of Pennsylvania}},
+  title = {{NiChart}, with clinical heads of older adults},
+  howpublished = {\\url{https://neuroimagingchart.com}}
+}
 @misc{cbica,
   author = {{Center for Biomedical Image Computing and Analytics, University of Pennsylvania}},
   title = {Tutorials, with manual labels of white-matter lesions}
@@ -149,6 +154,7 @@ NAMED: Mapping[str, str] = {
     "Bashyam": "bashyam2025",
     "Senra Filho": "senrafilho2019",
     "DLWMLS": "dlwmls",
+    "NiChart (clinical heads)": "nichart",
     "CBICA": "cbica",
     "IXI": "ixi",
 }

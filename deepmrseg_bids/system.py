@@ -33,7 +33,7 @@ __all__ = [
 _SPIN = "20000"  # rounds that a waiting thread spins before it sleeps
 _NO_HOME = "/nonexistent"  # of a user who has none
 _GPU_PLACES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/nvhost-gpu")
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
+_TRIM_THRESHOLD, _MMAP_MAX, _NEVER = -1, -4, -1  # mallopt(3)
 
 
 def prepare_process() -> None:
@@ -47,7 +47,7 @@ def prepare_process() -> None:
     if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         try:
             libc = ctypes.CDLL(None)
-            libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+            libc.mallopt(_TRIM_THRESHOLD, _NEVER)
             libc.mallopt(_MMAP_MAX, 0)
         except (OSError, AttributeError):  # another C library: nothing to set
             return

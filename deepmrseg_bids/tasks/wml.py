@@ -267,7 +267,7 @@ def _checked(found: LesionSegmentation) -> LesionSegmentation:
 
 def _below_floor(row: Measure) -> Finding:
     floor, volume = (row.floor_mm3 or 0.0) / 1000, row.volume_mm3 / 1000
-    text = f"lesions: below {floor:g} ml ({volume:.2f} ml): not distinguishable from none"
+    text = f"lesion volume {volume:.2f} ml: below {floor:g} ml, not distinguishable from none"
     return Finding("lesions-below-floor", "info", text)
 
 

@@ -254,6 +254,6 @@ function checkLesions(labels: Labels, grid: Grid): Finding[] {
 }
 
 function belowFloor(row: Measure): Finding {
-  return finding("lesions-below-floor", "info", `lesions: below ${(row.floor as number) / 1000} ml (${(row.volume / 1000).toFixed(2)} ml): not distinguishable from none`);
+  return finding("lesions-below-floor", "info", `lesion volume ${(row.volume / 1000).toFixed(2)} ml: below ${(row.floor as number) / 1000} ml, not distinguishable from none`);
 }
 

@@ -279,7 +279,7 @@ def _unusual(single: Sequence[pd.DataFrame], joint: pd.DataFrame) -> pd.DataFram
     told = table[table["size"] < np.inf].dropna(subset="flag")
     outliers = told[told["flag"].astype(bool)].sort_values("size", ascending=False, kind="stable")
     pairs = zip(outliers["what"], outliers["score"], strict=True)
-    reasons = outliers.assign(reason=[f"{what}: {score:+.1f}" for what, score in pairs])
+    reasons = outliers.assign(reason=[f"{what}, robust z {score:+.1f}" for what, score in pairs])
     return pd.DataFrame(
         {
             "outlier": told.groupby(SESSION)["flag"].any(),

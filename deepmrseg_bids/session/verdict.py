@@ -45,8 +45,8 @@ def verdict(
 
     >>> verdict([("info", "oblique slices")]).level
     'ok'
-    >>> verdict([("warning", "thick slices")], outlier="volume of Brain: +4.0")
-    Verdict(level='check', reason='Thick slices; outlier: volume of Brain: +4.0.')
+    >>> verdict([("warning", "thick slices")], outlier="volume of Brain, robust z +4.0")
+    Verdict(level='check', reason='Thick slices; outlier: volume of Brain, robust z +4.0.')
     """
     known = list(dict.fromkeys(findings))
     bad = [f"{', '.join(tasks)} rated fail" for tasks in [list(excluded)] if tasks]

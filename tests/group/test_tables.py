@@ -303,8 +303,8 @@ def test_a_structure_far_from_the_median_is_an_outlier_with_its_reason(tmp_path:
     }
     last = records(tmp_path / "group_qc.tsv")[-1]
     assert last["outlier"] == "yes"
-    assert "deepbrain: volume of Left-Caudate: -" in last["outlier_reasons"]
-    assert "deepbrain: asymmetry of Caudate: -" in last["outlier_reasons"]
+    assert "deepbrain: volume of Left-Caudate, robust z -" in last["outlier_reasons"]
+    assert "deepbrain: asymmetry of Caudate, robust z -" in last["outlier_reasons"]
     assert "all volumes jointly (mainly Left-Caudate" in last["outlier_reasons"]
     assert float(last["outlier_score"]) > 3.5
     assert [row["outlier"] for row in records(tmp_path / "group_qc.tsv")[:-1]] == ["no"] * 11

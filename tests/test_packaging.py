@@ -6,11 +6,12 @@ import ast
 import re
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from deepmrseg_bids import __version__
 
@@ -46,6 +47,14 @@ def test_the_definition_takes_the_steps_of_the_dockerfile() -> None:
     assert all((ROOT / name).exists() for name in copied)
     allowed = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     assert copied == allowed - {"wheels", "templateflow"}
+
+
+def test_every_pinned_version_can_be_installed_with_the_oldest_python() -> None:
+    oldest = re.fullmatch(r">=(\d+\.\d+)", PROJECT["requires-python"])[1] + ".0"
+    pins = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    needs = {name: distribution(name).metadata["Requires-Python"] for name, _ in pins}
+    assert len(needs) > 100
+    assert {n: need for n, need in needs.items() if need and oldest not in SpecifierSet(need)} == {}
 
 
 def test_the_citation_file_is_of_this_version_and_complete() -> None:

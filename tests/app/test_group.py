@@ -523,15 +523,20 @@ def test_a_failed_session_is_first_and_keeps_its_demographics(
     assert "  problem: sub-9: Deep brain structures failed: no brain found." in caplog.messages
 
 
-def test_age_sex_and_norms_have_their_columns_and_a_strange_site_is_told(
-    study: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def add_people(study: Path, count: int) -> None:
+    """Sessions of sub-a00, sub-a01, ..., each a year older than the one before."""
     lines = ["participant_id\tage\tsex"]
-    for number in range(30):
+    for number in range(count):
         add_session(study / "out", f"sub-a{number:02}", "deepbrain", LABELS,
                     blocks(LABELS.indices, number % 3 - 1))  # fmt: skip
         lines.append(f"sub-a{number:02}\t{20 + number}\t{'FM'[number % 2]}")
     (study / "raw" / "participants.tsv").write_text("\n".join(lines) + "\n")
+
+
+def test_age_sex_and_norms_have_their_columns_and_a_strange_site_is_told(
+    study: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_people(study, 30)
     norms = study / "norms.tsv"
     norms.write_text("name\tsex\tage\tcentile_5\tcentile_95\n"
                      "Left-Caudate\tF\t0\t1\t9999\nLeft-Caudate\tF\t99\t1\t9999\n")  # fmt: skip
@@ -556,22 +561,17 @@ def test_age_sex_and_norms_have_their_columns_and_a_strange_site_is_told(
 def test_ratings_that_leave_too_few_sessions_for_the_model_are_reported(
     study: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lines = ["participant_id\tage"]
-    for number in range(10):
-        add_session(study / "out", f"sub-a{number}", "deepbrain", LABELS,
-                    blocks(LABELS.indices, number % 3 - 1))  # fmt: skip
-        lines.append(f"sub-a{number}\t{20 + number}")
-    (study / "raw" / "participants.tsv").write_text("\n".join(lines) + "\n")
+    add_people(study, 15)
     caplog.set_level(logging.INFO)
     run(study)
     assert "z_adjusted" in rows(study, "structures")[0] and "z_adjusted and" not in caplog.text
     ratings = study / "ratings.tsv"
-    ratings.write_text("participant_id\tseg\trating\nsub-a1\tdeepbrain\tfail\n")
+    ratings.write_text("participant_id\tseg\trating\nsub-a01\tdeepbrain\tfail\n")
     run(study, ratings=(ratings,))
     assert "z_adjusted" not in rows(study, "structures")[0]
     assert (
-        "z_adjusted and volume_expected_mm3 are not given: a model of age requires 10 sessions, "
-        "9 can be used" in caplog.text
+        "z_adjusted and volume_expected_mm3 are not given: a model of age, sex M requires 15 "
+        "sessions, 14 can be used" in caplog.text
     )
 
 

@@ -20,10 +20,8 @@ SOFTWARE_3D = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swi
 def until(page: Page, holds: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until something holds, however slow the machine is: what is drawn, say.
 
-    Raises
-    ------
-    AssertionError
-        When it does not hold after ``seconds``.
+    Raises:
+        AssertionError: it does not hold after ``seconds``.
     """
     end = time.monotonic() + seconds
     while not holds():
